@@ -1,0 +1,179 @@
+"""The handful of types that cross a layer.
+
+Legend for tensor shapes, here and everywhere: N images, C channels, H W height and width, A anchors or
+points of all levels, K classes (columns of the model's own class layer), M objects of one image,
+P proposals of the whole batch. Boxes are x1 y1 x2 y2 in pixels of the network input, float32.
+A label is an index into the `class_names` of whoever speaks: `class_names[label]` is its name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal, Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+SizeHW = tuple[int, int]
+Activation = Literal["sigmoid", "softmax"]
+
+
+class Target(TypedDict):
+    """The objects of one image, torchvision's own convention."""
+
+    boxes: Tensor
+    """M×4 float32, x1 y1 x2 y2."""
+    labels: Tensor
+    """M int64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One image after augmentation, not yet padded."""
+
+    image: Tensor
+    """3×H×W uint8."""
+    target: Target
+    image_id: int
+    original_size_hw: SizeHW
+    """Size of the file's image, to which predictions are scaled back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What teacher and student both see: the very same pixels, unnormalised; each model normalises for itself."""
+
+    images: Tensor
+    """N×3×H×W float32 in 0…1, zero-padded at the right and bottom to a multiple of 32."""
+    sizes_hw: list[SizeHW]
+    """The part of each image that is no padding."""
+    original_sizes_hw: list[SizeHW]
+    image_ids: list[int]
+    targets: list[Target] | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        targets = None
+        if self.targets is not None:
+            targets = [
+                Target(boxes=target["boxes"].to(device), labels=target["labels"].to(device)) for target in self.targets
+            ]
+        return replace(self, images=self.images.to(device), targets=targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """What a detector says about one image; best score first."""
+
+    boxes: Tensor
+    """M×4 float32."""
+    scores: Tensor
+    """M float32 in 0…1."""
+    labels: Tensor
+    """M int64, indices into the detector's class_names."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One output of a detector's neck."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+class Need(StrEnum):
+    """What a loss may read; declared by the term, asked of the detector."""
+
+    FEATURES = "features"
+    CLASS_LOGITS = "class logits"
+    BOXES = "boxes"
+    ASSIGNMENT = "assignment"
+    LOSSES = "task losses"
+    PROPOSALS = "proposals"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What one forward pass revealed; only what was asked for is filled."""
+
+    levels: tuple[Level, ...]
+    input_size_hw: SizeHW
+    features: list[Tensor] | None = None
+    """Neck outputs, one N×C×H×W per level."""
+    class_logits: Tensor | None = None
+    """N×A×K before the activation; anchors ordered level by level, row by row, then anchor of the cell."""
+    quality_logits: Tensor | None = None
+    """N×A, FCOS' centreness: multiplies the class score before NMS. None where the class score stands alone."""
+    boxes: Tensor | None = None
+    """N×A×4 decoded boxes."""
+    assignment: Tensor | None = None
+    """N×A int64: index of the image's object, -1 background, -2 ignored."""
+    anchors_per_cell: tuple[int, ...] = ()
+    """Per level; with the features' sizes this splits the A axis."""
+    cells_hw: tuple[SizeHW, ...] = ()
+    """Height and width of each level's grid."""
+    activation: Activation = "sigmoid"
+    losses: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """The model's own task losses, scalars."""
+    proposals: list[Tensor] | None = None
+    """Two-stage students: the sampled regions of each image, P_i×4."""
+    proposal_labels: list[Tensor] | None = None
+    """Their assigned labels, 0 = background."""
+    proposal_logits: Tensor | None = None
+    """P×K class logits of the sampled regions."""
+
+    def level_logits(self) -> list[Tensor]:
+        """Class logits as maps: one N×(A·K)×H×W per level, A here the anchors of one cell."""
+        assert self.class_logits is not None, "class logits were not asked for"
+        counts = [h * w * a for (h, w), a in zip(self.cells_hw, self.anchors_per_cell, strict=True)]
+        maps: list[Tensor] = []
+        parts = self.class_logits.split(counts, dim=1)
+        for part, (h, w), a in zip(parts, self.cells_hw, self.anchors_per_cell, strict=True):
+            n, _, k = part.shape
+            maps.append(part.reshape(n, h, w, a * k).permute(0, 3, 1, 2))
+        return maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossReport:
+    """The loss of one step."""
+
+    total: Tensor
+    """Always the sum of `parts`."""
+    parts: dict[str, Tensor]
+    """Weighted scalars by name: the task's own (`task/…`) and one per term."""
+
+
+class Detector(Protocol):
+    """One detector of any family, as the rest of the house sees it."""
+
+    family: str
+    """As in a recipe's `detector:`."""
+    model: nn.Module
+    """The library's own module, untouched; its state_dict is the student file."""
+    class_names: tuple[str, ...]
+    """One name per column of the class layer; background and unused columns keep their place."""
+    levels: tuple[Level, ...]
+    gives: frozenset[Need]
+    """What `observe` can reveal."""
+
+    def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
+        """Resize to the model's own input size and pad a list of 3×H×W images (0…1) with their targets."""
+        ...
+
+    def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
+        """One forward pass that computes what `needs` names and nothing beyond it."""
+        ...
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        """Detections in pixels of the network input, after the model's own post-processing."""
+        ...
+
+    def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
+        """Class logits of this detector's head on given features: N×A×K, or P×K on given proposals."""
+        ...
+
+    def native_state(self) -> dict[str, Tensor]:
+        """The weights under the library's own key names."""
+        ...
