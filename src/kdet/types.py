@@ -9,7 +9,7 @@ A label is an index into the `class_names` of whoever speaks: `class_names[label
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -123,12 +123,11 @@ class Observation:
     proposal_logits: Tensor | None = None
     """P×K class logits of the sampled regions."""
 
-    def level_logits(self) -> list[Tensor]:
-        """Class logits as maps: one N×(A·K)×H×W per level, A here the anchors of one cell."""
-        assert self.class_logits is not None, "class logits were not asked for"
+    def level_logits(self, class_logits: Tensor) -> list[Tensor]:
+        """Class logits N×A×K of this pass as maps: one N×(A·K)×H×W per level, A here the anchors of one cell."""
         counts = [h * w * a for (h, w), a in zip(self.cells_hw, self.anchors_per_cell, strict=True)]
         maps: list[Tensor] = []
-        parts = self.class_logits.split(counts, dim=1)
+        parts = class_logits.split(counts, dim=1)
         for part, (h, w), a in zip(parts, self.cells_hw, self.anchors_per_cell, strict=True):
             n, _, k = part.shape
             maps.append(part.reshape(n, h, w, a * k).permute(0, 3, 1, 2))
@@ -157,6 +156,10 @@ class Detector(Protocol):
     levels: tuple[Level, ...]
     gives: frozenset[Need]
     """What `observe` can reveal."""
+    image_size: int | tuple[int, int]
+    """Long side, or short side and its limit, to which images are resized before the model sees them."""
+    build_arguments: dict[str, Any] | None
+    """What rebuilds the architecture, written into the weights file; None for a module the user brought."""
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize to the model's own input size and pad a list of 3×H×W images (0…1) with their targets."""

@@ -64,8 +64,9 @@ def match_classes(
     missing, extra = sorted(set(student_columns) - set(renamed)), sorted(set(renamed) - set(student_columns))
     if missing or extra:
         raise InputError(
-            f"teacher and student have different classes: only the student has {missing}, only the teacher has {extra}; "
-            "train the teacher on the student's classes, or map names with `teacher: {classes_map: {theirs: yours}}`"
+            f"teacher and student have different classes: only the student has {missing}, "
+            f"only the teacher has {extra}; "
+            "train the teacher on the student's classes, or map names with `teacher: {class_map: {theirs: yours}}`"
         )
     names = tuple(student_columns)
     return ClassPairs(names, tuple(student_columns[n] for n in names), tuple(renamed[n] for n in names))

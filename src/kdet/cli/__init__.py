@@ -1,0 +1,1 @@
+"""The commands. A command's file declares its options and imports the work only when it is called."""

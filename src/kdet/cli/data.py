@@ -1,0 +1,108 @@
+"""kdet data: look at, convert and generate data sets."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdet.cli.options import AsJson, show
+
+app = typer.Typer(help="Look at, convert and generate data sets.", no_args_is_help=True, rich_markup_mode=None)
+
+DataPath = Annotated[Path, typer.Argument(metavar="PATH", help="Annotation file, data.yaml or folder.")]
+FormatName = Annotated[str | None, typer.Option("--format", help="coco, voc or yolo; default: recognised.")]
+Split = Annotated[str, typer.Option("--split", help="train or val, where the path holds both.")]
+BadBox = Annotated[str, typer.Option("--on-bad-box", help="fix, error or drop.")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images where it is not the usual one.")]
+
+
+@app.command("inspect")
+def inspect_data(
+    path: DataPath,
+    format_name: FormatName = None,
+    split: Split = "train",
+    images: Images = None,
+    on_bad_box: BadBox = "fix",
+    as_json: AsJson = False,
+) -> None:
+    """Count images, boxes, classes and sizes, and name what is wrong.
+
+    Example: kdet data inspect ../shared/data/bccd/annotations_train.json
+    """
+    from kdet.cli.sources import open_path
+    from kdet.data import inspect
+
+    result = inspect(open_path(path, format_name, split, images, on_bad_box))
+    show(result, as_json, lambda: "\n".join(f"{key}: {_plain(value)}" for key, value in result.items()))
+
+
+@app.command("convert")
+def convert_data(
+    path: DataPath,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    to: Annotated[str, typer.Option("--to", help="coco, voc or yolo.")],
+    format_name: FormatName = None,
+    split: Split = "train",
+    images: Images = None,
+    on_bad_box: BadBox = "fix",
+    as_json: AsJson = False,
+) -> None:
+    """Write a data set in another format; nothing half-written is left behind.
+
+    Example: kdet data convert ../shared/data/bccd/annotations_train.json runs/bccd-yolo --to yolo
+    """
+    from kdet.cli.sources import open_path
+    from kdet.data import convert
+
+    notes = convert({split: open_path(path, format_name, split, images, on_bad_box)}, to, folder)
+    show({"folder": str(folder), "format": to, "notes": list(notes)}, as_json, lambda: f"{folder}: written as {to}")
+
+
+@app.command("shapes")
+def generate_shapes(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    images: Annotated[int, typer.Option("--images", help="Training images.")] = 2000,
+    val_images: Annotated[int, typer.Option("--val-images", help="Validation images.")] = 500,
+    image_size: Annotated[int, typer.Option("--image-size", help="Height and width in pixels.")] = 96,
+    classes: Annotated[int, typer.Option("--classes", help="Kinds of shapes, 1…6.")] = 3,
+    occlusion: Annotated[float, typer.Option("--occlusion", help="Largest covered share of a box.")] = 0.3,
+    texture: Annotated[float, typer.Option("--texture", help="Strength of the texture, 0…1.")] = 0.5,
+    scale: Annotated[tuple[float, float], typer.Option("--scale", help="Smallest and largest object, relative.")] = (
+        0.08,
+        0.42,
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another data set.")] = 0,
+    to: Annotated[str, typer.Option("--to", help="coco, voc or yolo.")] = "coco",
+    as_json: AsJson = False,
+) -> None:
+    """Generate images of coloured shapes with exact boxes.
+
+    Example: kdet data shapes runs/shapes --images 200 --seed 1
+    """
+    from kdet.data import Shapes, ShapesSource, convert
+
+    shapes = Shapes(
+        images=images,
+        val_images=val_images,
+        image_size=image_size,
+        classes=classes,
+        occlusion=occlusion,
+        texture=texture,
+        scale=scale,
+        seed=seed,
+    )
+    sources = {split: ShapesSource(shapes, split=split, hold=False) for split in ("train", "val")}
+    convert(sources, to, folder)
+    show(
+        {"folder": str(folder), "format": to, "train": images, "val": val_images},
+        as_json,
+        lambda: f"{folder}: {images} training and {val_images} validation images as {to}",
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(v)}" for key, v in value.items())  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return "; ".join(_plain(v) for v in value) or "none"  # pyright: ignore
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

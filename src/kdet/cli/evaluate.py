@@ -1,0 +1,50 @@
+"""kdet evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdet.cli.data import BadBox, FormatName, Images
+from kdet.cli.options import AsJson, metrics_table, show
+
+Model = Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or its student.safetensors.")]
+
+
+def evaluate(
+    model: Model,
+    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="Annotation file, data.yaml or folder.")],
+    format_name: FormatName = None,
+    split: Annotated[str, typer.Option("--split", help="train or val, where the path holds both.")] = "val",
+    images: Images = None,
+    on_bad_box: BadBox = "fix",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    predictions: Annotated[Path | None, typer.Option("--predictions", help="Also write every detection here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """COCO metrics of a model on a data set, per class and size; classes are matched by name.
+
+    Example: kdet evaluate runs/distilled --data ../shared/data/bccd/annotations_val.json
+    """
+    import torch
+
+    from kdet.cli.sources import open_path
+    from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader
+    from kdet.evaluate import evaluate as score
+    from kdet.evaluate import write_predictions
+    from kdet.train import load_detector
+    from kdet.train.run_log import Progress
+
+    detector = load_detector(model)
+    source = open_path(data, format_name, split, images, on_bad_box)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    detector.model.to(device)
+    dataset = DetectionDataset(source, Pipeline(detector.image_size))
+    loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=batch_size))
+    progress = Progress("evaluating", len(dataset))
+    result = score(detector, loader, source.index, device=device, progress=progress.advance)
+    progress.close()
+    if predictions is not None:
+        write_predictions(predictions, result.predictions, source.index.classes)
+    metrics = result.metrics.as_json()
+    show(metrics, as_json, lambda: metrics_table(metrics))

@@ -1,0 +1,68 @@
+"""kdet list."""
+
+import inspect
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from kdet.cli.options import AsJson, show
+
+
+class What(StrEnum):
+    """The tables there are."""
+
+    METHODS = "methods"
+    DETECTORS = "detectors"
+    FORMATS = "formats"
+
+
+def list_names(what: Annotated[What, typer.Argument(help="Which table.")], as_json: AsJson = False) -> None:
+    """List methods, detectors or data formats.
+
+    Example: kdet list methods
+    """
+    rows = {What.METHODS: _methods, What.DETECTORS: _detectors, What.FORMATS: _formats}[what]()
+    show({what.value: rows}, as_json, lambda: "\n".join(_lines(rows)))
+
+
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Columns as wide as their content."""
+    widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
+    table = [dict(zip(rows[0], rows[0], strict=True)), *rows]
+    return ["  ".join(f"{row[key]!s:<{width}}" for key, width in widths.items()).rstrip() for row in table]
+
+
+def _methods() -> list[dict[str, Any]]:
+    from kdet.distill import METHODS
+
+    return [
+        {
+            "name": name,
+            "weight": inspect.signature(method.terms).parameters["weight"].default,
+            "needs": method.needs,
+            "detectors": method.detectors,
+            "paper": method.paper,
+        }
+        for name, method in METHODS.items()
+    ]
+
+
+def _detectors() -> list[dict[str, Any]]:
+    from kdet.detectors import DETECTORS
+    from kdet.detectors.plain import BACKBONES
+
+    return [
+        {
+            "name": name,
+            "gives": ", ".join(sorted(adapter.gives)),
+            "backbones": "mobilenet_v3_large" if name == "ssdlite" else ", ".join(BACKBONES),
+        }
+        for name, (_, adapter) in DETECTORS.items()
+    ]
+
+
+def _formats() -> list[dict[str, Any]]:
+    from kdet.data import FORMATS
+
+    return [{"name": name, "expects": form.summary} for name, form in FORMATS.items()]

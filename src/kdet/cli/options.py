@@ -1,0 +1,44 @@
+"""Options that several commands share, and their one way of printing."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML; see recipes/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Set any recipe key, e.g. train.lr=0.01."),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME-OF-RECIPE.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Same as -o train.seed=N.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+
+
+def show(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    """Print a result for a program or for a person."""
+    if as_json:
+        json.dump(result, sys.stdout, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        print(text())
+
+
+def metrics_table(metrics: dict[str, Any]) -> str:
+    """AP and its parts, then AP per class, as text."""
+    keys = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+    lines = ["  ".join(f"{key} {_number(metrics[key])}" for key in keys)]
+    width = max((len(name) for name in metrics["per_class"]), default=0)
+    lines += [f"  {name:<{width}}  AP {_number(values['AP'])}" for name, values in metrics["per_class"].items()]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,45 @@
+"""Files ⇄ samples: readers and writers of detection data sets, the generated shapes, augmentation, batches."""
+
+from kdet.data.convert import convert
+from kdet.data.dataset import DetectionDataset, Transform
+from kdet.data.formats import FORMATS, Format, open_source, recognise
+from kdet.data.images import read_image
+from kdet.data.index import DetectionIndex, Objects
+from kdet.data.inspect import inspect
+from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
+from kdet.data.resize import ImageSize, image_size_of, resize, resized_hw
+from kdet.data.shapes import Shapes, ShapesSource
+from kdet.data.source import FileSource, IndexedSource, Source
+from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
+from kdet.data.validate import OnBadBox
+
+__all__ = [
+    "FORMATS",
+    "NO_AUGMENTATION",
+    "Augmentation",
+    "DetectionDataset",
+    "DetectionIndex",
+    "EpochSampler",
+    "FileSource",
+    "Format",
+    "ImageSize",
+    "IndexedSource",
+    "Objects",
+    "OnBadBox",
+    "Pipeline",
+    "Shapes",
+    "ShapesSource",
+    "Source",
+    "Transform",
+    "collate",
+    "convert",
+    "evaluation_batches",
+    "image_size_of",
+    "inspect",
+    "make_loader",
+    "open_source",
+    "read_image",
+    "recognise",
+    "resize",
+    "resized_hw",
+]

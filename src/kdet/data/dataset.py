@@ -1,0 +1,59 @@
+"""A source as PyTorch's Dataset: index → augmented Sample."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kdet.data.randomness import seeded
+from kdet.data.source import Source
+from kdet.types import Sample, Target
+
+Transform = Callable[[Tensor, Target], tuple[Tensor, Target]]
+"""Image (3×H×W uint8) and target in its pixels → the same, changed. Random numbers come from the global generators."""
+
+
+class DetectionDataset(Dataset[Sample]):
+    """What training and evaluation read; augmentation is a function of (seed, epoch, image) and of nothing else."""
+
+    def __init__(self, source: Source, transform: Transform, *, seed: int = 0) -> None:
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.source.index)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of plain integer items. Workers that live on do not hear of it: give them (epoch, i)."""
+        self.epoch = epoch
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
+        """Image i, or image i of an epoch; crowd regions are no targets.
+
+        Raises:
+            InputError: the image cannot be read.
+        """
+        epoch, i = (self.epoch, item) if isinstance(item, int) else item
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        image = self.source.read(i)
+        original_size_hw = (image.shape[-2], image.shape[-1])
+        with seeded(self.seed, epoch, i):
+            image, target = self.transform(image, self.target(i))
+        return Sample(
+            image=image,
+            target=target,
+            image_id=int(self.source.index.image_ids[i]),
+            original_size_hw=original_size_hw,
+        )
+
+    def target(self, i: int) -> Target:
+        """The objects of image i in its own pixels, without crowd regions."""
+        own = self.source.index.objects(i)
+        single = ~own.crowd
+        return Target(
+            boxes=torch.from_numpy(own.boxes_xyxy[single]).reshape(-1, 4), labels=torch.from_numpy(own.labels[single])
+        )

@@ -1,0 +1,116 @@
+"""The formats by name, and which of them a path holds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kdet.data import coco, voc, yolo
+from kdet.data.index import DetectionIndex
+from kdet.data.shapes import Shapes, ShapesSource
+from kdet.data.source import FileSource, Source
+from kdet.data.validate import OnBadBox
+from kdet.errors import InputError
+
+
+class Reader(Protocol):
+    """How every format on the disk is read."""
+
+    def __call__(
+        self,
+        path: Path,
+        *,
+        split: str = "train",
+        images: Path | None = None,
+        classes: Sequence[str] | None = None,
+        on_bad_box: OnBadBox = "fix",
+    ) -> DetectionIndex:
+        """The index of one split."""
+        ...
+
+
+class Writer(Protocol):
+    """How every format on the disk is written."""
+
+    def __call__(self, index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
+        """Write the annotations; returns the folder for the images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format."""
+
+    summary: str
+    """What a user gives, in one line."""
+    read: Reader | None = None
+    """None: generated, not read."""
+    write: Writer | None = None
+    recognise: Callable[[Path], bool] = lambda path: False
+    """Whether a path looks like this format."""
+
+
+FORMATS: dict[str, Format] = {
+    "coco": Format("annotation JSON, or a folder with annotations_{split}.json", coco.read, coco.write, coco.recognise),
+    "voc": Format("folder with Annotations/, JPEGImages/ and ImageSets/Main/", voc.read, voc.write, voc.recognise),
+    "yolo": Format("data.yaml with images/ and labels/", yolo.read, yolo.write, yolo.recognise),
+    "shapes": Format("generated images of coloured shapes, nothing to download"),
+}
+
+
+def recognise(path: Path) -> str:
+    """Name of the format that a path holds.
+
+    Raises:
+        InputError: no such path, or none of the formats.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    for name, form in FORMATS.items():
+        if form.recognise(path):
+            return name
+    expected = "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items() if form.read)
+    raise InputError(f"{path}: not a data set that kdet knows; expected one of {expected}")
+
+
+def format_named(name: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        InputError: unknown name; lists the known ones.
+    """
+    if name not in FORMATS:
+        raise InputError(f"unknown data format {name!r}; known are {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def open_source(
+    format: str,
+    path: Path | None = None,
+    *,
+    split: str = "train",
+    images: Path | None = None,
+    classes: Sequence[str] | None = None,
+    on_bad_box: OnBadBox = "fix",
+    shapes: Shapes | None = None,
+) -> Source:
+    """One split of a data set.
+
+    Args:
+        format: a key of FORMATS.
+        path: file or folder; None for shapes.
+        split: "train" or "val".
+        images: image folder where it is not in a usual place.
+        classes: names and order where the data have none of their own.
+        on_bad_box: see `OnBadBox`.
+        shapes: what to generate, for format "shapes".
+
+    Raises:
+        InputError: whatever is wrong with the data, named by file and entry.
+    """
+    form = format_named(format)
+    if form.read is None:
+        return ShapesSource(shapes, split=split)
+    if path is None:
+        raise InputError(f"data format {format!r} needs a path: {form.summary}")
+    return FileSource(form.read(path, split=split, images=images, classes=classes, on_bad_box=on_bad_box))

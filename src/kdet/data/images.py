@@ -1,0 +1,107 @@
+"""One image file → uint8 3×H×W RGB, whatever kind of image it is."""
+
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from kdet.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+"""Names that count as images where a folder is searched."""
+_TURNED = {5, 6, 7, 8}
+
+
+def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
+    """The image as it is shown.
+
+    EXIF orientation is applied, grey and palette images become RGB, 16-bit values are scaled to 8, transparency is laid
+    over black, and of an animation the first frame counts. Where annotations state a size (`size_hw`), it decides: an
+    image that has it only before its EXIF rotation was annotated unrotated, and is read so.
+
+    Returns:
+        3×H×W uint8.
+
+    Raises:
+        InputError: not an image, truncated, too large to be one, or not of the stated size.
+    """
+    with opened(path) as image:
+        shown_hw = _shown_hw(image)
+        stored_hw = (image.height, image.width)
+        if size_hw is not None and size_hw not in (shown_hw, stored_hw):
+            raise InputError(
+                f"{path}: the image is {shown_hw[1]}×{shown_hw[0]} px, its annotation says {size_hw[1]}×{size_hw[0]}"
+            )
+        turn = size_hw is None or size_hw == shown_hw
+        upright = ImageOps.exif_transpose(image) if turn else image
+        pixels = np.array(_to_rgb(upright))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def read_size_hw(path: Path) -> tuple[int, int]:
+    """Height and width as shown, from the header alone.
+
+    Raises:
+        InputError: not an image.
+    """
+    with opened(path) as image:
+        return _shown_hw(image)
+
+
+@contextmanager
+def opened(path: Path) -> Generator[Image.Image]:
+    """The image file, open; whatever goes wrong inside names it.
+
+    Raises:
+        InputError: missing, not an image, truncated or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # PIL's own limit, about 89 million pixels, becomes an error: beyond it a small file could fill the memory.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image") from None
+    except Exception as problem:
+        # Decoders raise whatever they please on broken bytes: OSError, SyntaxError, ValueError, struct.error …
+        reason = " ".join(str(problem).split()) or type(problem).__name__
+        raise InputError(f"{path}: cannot be read as an image ({reason})") from problem
+
+
+def _shown_hw(image: Image.Image) -> tuple[int, int]:
+    """Size after EXIF orientation."""
+    if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+        return image.width, image.height
+    return image.height, image.width
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB."""
+    if image.mode.startswith(("I", "F")):
+        return _scaled_to_8_bit(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled_to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit and float grey: PIL's own conversion would cut everything above 255 off."""
+    values: NDArray[Any] = np.nan_to_num(np.asarray(image).astype(np.float64))
+    highest = 65535.0 if values.max(initial=0) > 255 else 255.0
+    if image.mode.startswith("I;16"):
+        highest = 65535.0
+    if image.mode == "F" and values.max(initial=0) <= 1:
+        highest = 1.0
+    return Image.fromarray(np.clip(values / highest * 255, 0, 255).round().astype(np.uint8), "L")

@@ -1,0 +1,112 @@
+"""Samples → batches: padding, a deterministic order that can start in the middle, and worker processes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from kdet.data.dataset import DetectionDataset
+from kdet.data.randomness import seed_of
+from kdet.errors import InputError
+from kdet.types import Batch, Sample
+
+PAD_MULTIPLE = 32
+Item = tuple[int, int]
+"""(epoch, image)."""
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Images at the top left of one zero-padded tensor; values 0…1."""
+    height = max(sample.image.shape[-2] for sample in samples)
+    width = max(sample.image.shape[-1] for sample in samples)
+    height, width = (-(-side // PAD_MULTIPLE) * PAD_MULTIPLE for side in (height, width))
+    images = torch.zeros(len(samples), 3, height, width)
+    for slot, sample in zip(images, samples, strict=True):
+        slot[:, : sample.image.shape[-2], : sample.image.shape[-1]] = sample.image
+    return Batch(
+        images=images.div_(255),
+        sizes_hw=[(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples],
+        original_sizes_hw=[sample.original_size_hw for sample in samples],
+        image_ids=[sample.image_id for sample in samples],
+        targets=[sample.target for sample in samples],
+    )
+
+
+class EpochSampler:
+    """Batches of a training epoch in an order that follows from (seed, epoch); every rank gets equally many.
+
+    Step t holds the same images however many ranks share it: rank r of w takes its part of `batch_size`·w images.
+    What remains at the end is left out, unless it is all there is; those images come up in another epoch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+    ) -> None:
+        if length < world or batch_size < 1:
+            raise InputError(f"{length} images cannot be shared by {world} processes in batches of {batch_size}")
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+        self.rank = rank
+        self.world = world
+        self.start = start
+
+    @property
+    def steps(self) -> int:
+        """Batches of a whole epoch."""
+        return max(1, self.length // (self.batch_size * self.world))
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and how many of its batches are behind us."""
+        self.epoch = epoch
+        self.start = start
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        order = np.random.default_rng(seed_of(self.seed, self.epoch)).permutation(self.length)
+        share = min(self.batch_size, self.length // self.world)
+        for step in range(self.start, self.steps):
+            first = (step * self.world + self.rank) * share
+            yield [(self.epoch, int(i)) for i in order[first : first + share]]
+
+
+def evaluation_batches(length: int, *, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Item]]:
+    """Batches in which every image stands exactly once over all ranks; the last may be smaller, a rank may get none."""
+    own = range(rank, length, world)
+    return [[(0, i) for i in own[first : first + batch_size]] for first in range(0, len(own), batch_size)]
+
+
+def make_loader(
+    dataset: DetectionDataset, batches: Iterable[list[Item]], *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """A loader over batches of (epoch, image); with workers=0 everything happens in this process."""
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=batches,  # pyright: ignore[reportArgumentType]
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread if workers else None,
+        persistent_workers=workers > 0,
+        # Its own generator: otherwise every epoch would draw a worker seed from the global one, which resume must keep.
+        generator=torch.Generator().manual_seed(0),
+    )
+    return loader
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the cores; several threads in each would fight for them."""
+    torch.set_num_threads(1)

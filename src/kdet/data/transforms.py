@@ -1,0 +1,105 @@
+"""Augmentation for training: photometric, crop, flip, scale jitter, and at last the network's size."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from kdet.data.resize import ImageSize, resize, resized_hw
+from kdet.errors import InputError
+from kdet.types import Target
+
+MIN_SIDE_PX = 1.0
+"""An object of which less than this is left is no object any more."""
+MIN_CROP_PX = 8
+"""Images with a shorter side are not cropped: nothing would be left of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to a training image at random."""
+
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    vertical_flip: float = 0.0
+    """Probability of a vertical flip; for images without an up, such as cells or aerial views."""
+    scale: tuple[float, float] | None = None
+    """Size of the image relative to `image_size`, drawn from this range; larger than 1 is cropped back at random."""
+    crop: float = 0.0
+    """Probability of a random crop that keeps objects (as SSD was trained)."""
+    photometric: float = 0.0
+    """Strength of the change in brightness, contrast, saturation and hue: 0 none, 1 strong."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "vertical_flip", "crop", "photometric"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"augmentation {name}: expected 0…1, got {getattr(self, name)}")
+        if self.scale is not None and not 0.05 <= self.scale[0] <= self.scale[1] <= 10:
+            raise InputError(f"augmentation scale: expected a range within 0.05…10, got {list(self.scale)}")
+
+
+NO_AUGMENTATION = Augmentation(flip=0.0)
+
+
+class Pipeline:
+    """One image and its objects through an augmentation; draws from torch's own generator."""
+
+    def __init__(self, image_size: ImageSize, augmentation: Augmentation = NO_AUGMENTATION) -> None:
+        self.image_size = image_size
+        self.augmentation = augmentation
+        strength = augmentation.photometric
+        colour = [v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.4 * strength, 0.05 * strength)] if strength else []
+        crop = [v2.RandomApply([v2.RandomIoUCrop()], augmentation.crop)] if augmentation.crop else []
+        flips = [v2.RandomHorizontalFlip(augmentation.flip), v2.RandomVerticalFlip(augmentation.vertical_flip)]
+        last = [*flips, v2.ClampBoundingBoxes()]
+        self.steps = v2.Compose([*colour, *crop, *last])
+        self.steps_without_crop = v2.Compose([*colour, *last])
+
+    def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
+        """A 3×H×W uint8 image with boxes in its pixels → the same at the network's size, every box valid."""
+        if self.augmentation != NO_AUGMENTATION:
+            image, boxes = self._augmented(image, target["boxes"])
+        else:
+            boxes = target["boxes"]
+        factor = self._drawn_factor()
+        size_hw = resized_hw((image.shape[-2], image.shape[-1]), self.image_size)
+        image, boxes = resize(image, boxes, self.image_size, factor)
+        if factor > 1:
+            image, boxes = _random_window(image, boxes, size_hw)
+        return image, _valid(boxes, target["labels"], (image.shape[-2], image.shape[-1]))
+
+    def _augmented(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """What torchvision's transforms do; the order of the objects stays."""
+        size_hw = (image.shape[-2], image.shape[-1])
+        given = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size_hw)  # pyright: ignore[reportCallIssue]
+        steps = self.steps if min(size_hw) >= MIN_CROP_PX else self.steps_without_crop
+        changed, boxes_after = steps(tv_tensors.Image(image), given)
+        return changed.as_subclass(Tensor), boxes_after.as_subclass(Tensor)
+
+    def _drawn_factor(self) -> float:
+        if self.augmentation.scale is None:
+            return 1.0
+        low, high = self.augmentation.scale
+        return low + (high - low) * float(torch.rand(()))
+
+
+def _random_window(image: Tensor, boxes: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Cut an image back to a size at a random place; objects whose centre is outside lose their area."""
+    height, width = size_hw
+    top = int(torch.randint(image.shape[-2] - height + 1, ()))
+    left = int(torch.randint(image.shape[-1] - width + 1, ()))
+    moved = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
+    centres = (moved[:, :2] + moved[:, 2:]) / 2
+    inside = ((centres >= 0) & (centres < torch.tensor([width, height]))).all(dim=1)
+    return image[:, top : top + height, left : left + width], moved * inside[:, None]
+
+
+def _valid(boxes: Tensor, labels: Tensor, size_hw: tuple[int, int]) -> Target:
+    """Boxes inside the image and with an area; the others are gone."""
+    height, width = size_hw
+    upper = torch.tensor([width, height, width, height], dtype=torch.float32)
+    clamped = torch.minimum(boxes.to(torch.float32).clamp(min=0), upper)
+    keep = ((clamped[:, 2:] - clamped[:, :2]) >= MIN_SIDE_PX).all(dim=1)
+    return Target(boxes=clamped[keep], labels=labels[keep])

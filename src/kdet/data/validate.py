@@ -1,0 +1,181 @@
+"""What a reader found becomes an index, or one line that names the file and the entry.
+
+N images, B boxes of the whole data set.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdet.data.index import DetectionIndex, Flags, Ints, Names, offsets_of
+from kdet.errors import InputError
+from kdet.ops.classes import real_classes
+
+OnBadBox = Literal["fix", "error", "drop"]
+"""What to do with a box outside its image or without area. fix: up to 1 px outside is clipped, without area is dropped,
+anything else is an error. drop: every bad box is dropped. error: every bad box is an error."""
+
+CLIP_PX = 1.0
+"""A box this far outside is taken for an off-by-one."""
+ROUNDING_PX = 0.01
+"""A box this far outside is taken for rounding in the file: clipped under every policy, without a note."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Columns as a file gives them; classes and images are known to exist, boxes are not yet looked at."""
+
+    file: Path
+    """What the user named."""
+    root: Path
+    classes: tuple[str, ...]
+    image_ids: Ints
+    file_names: list[str]
+    sizes_hw: NDArray[np.int32]
+    rows: Ints
+    """B; which image each box is on."""
+    boxes_xyxy: NDArray[np.float64]
+    labels: Ints
+    crowd: Flags
+    areas: NDArray[np.float64]
+    """B; NaN where the file gives none."""
+    entries: Ints
+    """B; annotation id, line or object number."""
+    describe: Callable[[int, int], str]
+    """Image row and entry → "file: annotation 7 (image 'a.jpg')", for messages."""
+
+
+def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
+    """The index of a draft.
+
+    Raises:
+        InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box.
+    """
+    if not draft.classes:
+        raise InputError(f"{draft.file}: no categories; a detection data set names at least one class")
+    try:
+        real_classes(draft.classes)
+    except InputError as problem:
+        raise InputError(f"{draft.file}: {problem}") from None
+    if not draft.file_names:
+        raise InputError(f"{draft.file}: no images; the data set is empty")
+    check_names(draft.file, draft.file_names)
+    if (unsized := np.flatnonzero((draft.sizes_hw <= 0).any(axis=1))).size:
+        row = int(unsized[0])
+        height, width = draft.sizes_hw[row].tolist()
+        raise InputError(f"{draft.file}: image {draft.file_names[row]!r} has the size {width}×{height}")
+    boxes, keep, notes = _mended(draft, on_bad_box)
+    order = np.argsort(draft.rows[keep], kind="stable")
+    chosen = np.flatnonzero(keep)[order]
+    boxes_xyxy = boxes[chosen]
+    areas = draft.areas[chosen].astype(np.float32)
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    return DetectionIndex(
+        root=draft.root,
+        classes=draft.classes,
+        image_ids=draft.image_ids,
+        file_names=Names.of(draft.file_names),
+        sizes_hw=draft.sizes_hw,
+        boxes_xyxy=boxes_xyxy,
+        labels=draft.labels[chosen],
+        crowd=draft.crowd[chosen],
+        areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
+        offsets=offsets_of(np.bincount(draft.rows[chosen], minlength=len(draft.file_names))),
+        notes=notes,
+    )
+
+
+def _mended(draft: Draft, on_bad_box: OnBadBox) -> tuple[NDArray[np.float32], Flags, tuple[str, ...]]:
+    """Boxes inside their images, which of them to keep, and what was done."""
+    raw, limits = draft.boxes_xyxy, draft.sizes_hw[draft.rows][:, ::-1]
+    broken: Flags = np.asarray(~np.isfinite(raw).all(axis=1))
+    reversed_ = ~broken & (raw[:, 2:] < raw[:, :2]).any(axis=1)
+    outside_px = np.nan_to_num(np.maximum(-raw.min(axis=1, initial=0.0), (raw[:, 2:] - limits).max(axis=1)))
+    outside_px = np.maximum(outside_px, np.nan_to_num((raw[:, :2] - limits).max(axis=1)))
+    far = ~broken & ~reversed_ & (outside_px > CLIP_PX)
+    slight = ~broken & ~reversed_ & ~far & (outside_px > ROUNDING_PX)
+    upper = np.concatenate([limits, limits], axis=1)
+    boxes = np.clip(np.where(broken[:, None], 0.0, raw), 0, upper).astype(np.float32)
+    empty = ~broken & ~reversed_ & ~far & ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+    fatal = {
+        "fix": broken | reversed_ | far,
+        "error": broken | reversed_ | far | slight | empty,
+        "drop": np.zeros(len(raw), bool),
+    }[on_bad_box]
+    if fatal.any():
+        _refuse(draft, fatal)
+    dropped = empty if on_bad_box == "fix" else broken | reversed_ | far | slight | empty
+    notes = [_note(draft, dropped, "dropped: no area" if on_bad_box == "fix" else "dropped: outside or no area")]
+    if on_bad_box == "fix":
+        notes.append(_note(draft, slight & ~empty, "clipped: up to 1 px outside"))
+    return boxes, ~dropped, tuple(note for note in notes if note)
+
+
+def _note(draft: Draft, which: Flags, done: str) -> str:
+    """One line for all boxes of a kind, or nothing."""
+    found = np.flatnonzero(which)
+    if not found.size:
+        return ""
+    first = int(found[0])
+    where = draft.describe(int(draft.rows[first]), int(draft.entries[first]))
+    boxes = "1 box" if found.size == 1 else f"{found.size} boxes"
+    return f"{draft.file}: {boxes} {done} (first: {where})"
+
+
+def _refuse(draft: Draft, fatal: Flags) -> NoReturn:
+    """Name the first bad box and say what is wrong with it."""
+    found = np.flatnonzero(fatal)
+    first = int(found[0])
+    where = draft.describe(int(draft.rows[first]), int(draft.entries[first]))
+    height, width = draft.sizes_hw[draft.rows[first]].tolist()
+    x1, y1, x2, y2 = draft.boxes_xyxy[first].tolist()
+    box = f"box x {x1:g}…{x2:g}, y {y1:g}…{y2:g}"
+    if not np.isfinite([x1, y1, x2, y2]).all():
+        reason = f"{box} is not finite"
+    elif x2 < x1 or y2 < y1:
+        reason = f"{box} has a negative size"
+    elif x2 == x1 or y2 == y1:
+        reason = f"{box} has no area"
+    else:
+        reason = f"{box} lies outside its image of {width}×{height} px"
+    more = f" ({found.size - 1} more like it)" if found.size > 1 else ""
+    raise InputError(f"{where}: {reason}{more}; mend the file, or read it with --on-bad-box drop")
+
+
+def check_names(file: Path, names: Iterable[str]) -> None:
+    """Refuse image names that leave the data set's folder.
+
+    Raises:
+        InputError: an absolute name, or one with `..`.
+    """
+    for name in names:
+        # Plain string tests: a million Path objects would take ten seconds.
+        absolute = name[:1] in ("", "/", "\\") or name[1:2] == ":"
+        if absolute or "\0" in name or (".." in name and ".." in name.replace("\\", "/").split("/")):
+            raise InputError(f"{file}: image name {name!r} leaves the data set's folder; give a name inside it")
+
+
+def check_unique(file: Path, ids: Ints, what: str) -> None:
+    """Refuse an id that stands twice.
+
+    Raises:
+        InputError: naming it.
+    """
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"{file}: {what} {values[int(np.argmax(counts > 1))]} stands twice; ids must differ")
+
+
+def rows_of(ids: Ints, wanted: Ints) -> Ints:
+    """Position of each wanted id among unique `ids`, -1 where it is none of them."""
+    if not ids.size:
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(ids, kind="stable")
+    places = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
+    rows = order[places]
+    return np.where(ids[rows] == wanted, rows, -1)

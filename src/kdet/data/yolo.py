@@ -1,0 +1,171 @@
+"""YOLO folders: data.yaml, images/ and labels/ with one text file an image; boxes relative to the image's size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from kdet.data.images import read_size_hw
+from kdet.data.index import DetectionIndex
+from kdet.data.validate import Draft, OnBadBox, check_names, checked
+from kdet.data.yolo_yaml import Settings, find_yaml, images_of, read_settings
+from kdet.errors import InputError
+
+
+@dataclass
+class _Columns:
+    """What grows while the label files are read."""
+
+    rows: list[int] = field(default_factory=list[int])
+    lines: list[int] = field(default_factory=list[int])
+    labels: list[int] = field(default_factory=list[int])
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list[tuple[float, float, float, float]])
+    """x1 y1 x2 y2 relative to the image."""
+
+
+def read(
+    path: Path,
+    *,
+    split: str = "train",
+    images: Path | None = None,
+    classes: Sequence[str] | None = None,
+    on_bad_box: OnBadBox = "fix",
+) -> DetectionIndex:
+    """Read one split of a YOLO data set; outlines (segmentation) become their boxes.
+
+    Args:
+        path: data.yaml or the folder that holds it.
+        split: "train" or "val".
+        images: image folder, instead of the one that data.yaml names.
+        classes: names in the order of the label files' numbers; by default those of data.yaml.
+        on_bad_box: see `OnBadBox`.
+
+    Raises:
+        InputError: no data.yaml, no images, a line that is no box, an unknown class number, a bad box.
+    """
+    settings = read_settings(find_yaml(path))
+    class_names = tuple(classes) if classes is not None else settings.names
+    root, names = images_of(settings, split, images)
+    check_names(settings.file, names)
+    label_files = [_label_file(root, name) for name in names]
+    columns = _Columns()
+    for row, file in enumerate(label_files):
+        _read_labels(file, row, len(class_names), columns)
+    if not columns.rows and not any(file.is_file() for file in label_files):
+        raise InputError(f"{settings.file}: no label files; looked for {label_files[0]} and {len(names) - 1} others")
+    sizes = np.array([read_size_hw(root / name) for name in names], np.int32).reshape(-1, 2)
+    rows = np.array(columns.rows, np.int64)
+    relative = np.array(columns.boxes, np.float64).reshape(-1, 4)
+    draft = Draft(
+        file=settings.file,
+        root=root,
+        classes=class_names,
+        image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
+        file_names=names,
+        sizes_hw=sizes,
+        rows=rows,
+        boxes_xyxy=relative * sizes[rows][:, [1, 0, 1, 0]],
+        labels=np.array(columns.labels, np.int64),
+        crowd=np.zeros(len(rows), bool),
+        areas=np.full(len(rows), np.nan),
+        entries=np.array(columns.lines, np.int64),
+        describe=lambda row, entry: f"{label_files[row]}:{entry} (image {names[row]!r})",
+    )
+    return checked(draft, on_bad_box)
+
+
+def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
+    """Write labels/{split}/ and data.yaml into a folder. YOLO has no crowd regions: they are left out.
+
+    Returns:
+        The folder where the images belong, `images/{split}/`.
+
+    Raises:
+        InputError: two images differ in nothing but their suffix, or the folder's data.yaml has other classes.
+    """
+    for i in range(len(index)):
+        file = (folder / "labels" / split / index.file_names[i]).with_suffix(".txt")
+        if file.exists():
+            raise InputError(f"{file}: two images share this name; YOLO needs names that differ without suffix")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(_lines(index, i)), encoding="utf-8")
+    _write_yaml(index, folder / "data.yaml", split)
+    return folder / "images" / split
+
+
+def recognise(path: Path) -> bool:
+    """Whether a path looks like YOLO: a YAML file, or a folder with data.yaml."""
+    if path.is_file():
+        return path.suffix.lower() in (".yaml", ".yml")
+    return any((path / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml"))
+
+
+def _label_file(root: Path, name: str) -> Path:
+    """labels/… for images/…, as YOLO has it: the last folder called images is exchanged."""
+    parts = (root / name).with_suffix(".txt").parts
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            return Path(*parts[:place], "labels", *parts[place + 1 :])
+    return Path(*parts)
+
+
+def _read_labels(file: Path, row: int, num_classes: int, columns: _Columns) -> None:
+    """Add the boxes of one text file; a missing file is an image without objects."""
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{file}: cannot be read ({problem})") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values = [float(word) for word in line.split()]
+        except ValueError:
+            raise InputError(f"{file}:{number}: expected numbers, got {line.strip()[:80]!r}") from None
+        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+            raise InputError(
+                f"{file}:{number}: expected a class and four numbers (or an outline, x y pairs), got {len(values)}"
+            )
+        label = values[0]
+        if not (label.is_integer() and 0 <= label < num_classes):
+            raise InputError(f"{file}:{number}: class {label:g} is none of 0…{num_classes - 1}")
+        columns.rows.append(row)
+        columns.lines.append(number)
+        columns.labels.append(int(label))
+        columns.boxes.append(_box(values[1:]))
+
+
+def _box(values: list[float]) -> tuple[float, float, float, float]:
+    """Centre and size, or the extent of an outline."""
+    if len(values) > 4:
+        xs, ys = np.array(values[0::2]), np.array(values[1::2])
+        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+    x, y, width, height = values
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _lines(index: DetectionIndex, i: int) -> list[str]:
+    own = index.objects(i)
+    height, width = index.size_hw(i)
+    relative = own.boxes_xyxy.astype(np.float64) / np.array([width, height, width, height])
+    lines: list[str] = []
+    for (x1, y1, x2, y2), label, crowd in zip(relative.tolist(), own.labels.tolist(), own.crowd.tolist(), strict=True):
+        if not crowd:
+            lines.append(f"{label} {(x1 + x2) / 2:.12g} {(y1 + y2) / 2:.12g} {x2 - x1:.12g} {y2 - y1:.12g}\n")
+    return lines
+
+
+def _write_yaml(index: DetectionIndex, file: Path, split: str) -> None:
+    """Start data.yaml, or add a split to it."""
+    content: dict[str, object] = {"path": "."}
+    if file.exists():
+        settings: Settings = read_settings(file)
+        if settings.names != index.classes:
+            raise InputError(f"{file}: has the classes {list(settings.names)}, this split has {list(index.classes)}")
+        content |= settings.content
+    content |= {split: f"images/{split}", "names": dict(enumerate(index.classes))}
+    file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,102 @@
+"""torchvision's SSD and SSDlite: softmax over classes with background, default boxes per level.
+
+Legend: N images, A default boxes of all levels, K class columns.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import box_iou
+
+from kdet.detectors.torchvision_parts import (
+    as_dicts,
+    describe_levels,
+    detections,
+    grids,
+    make_batch,
+    normalised,
+    own_image_size,
+)
+from kdet.types import Batch, Detections, Need, Observation, Target
+
+_HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
+
+
+class SsdDetector:
+    """torchvision's SSD or SSDlite behind the Detector protocol.
+
+    Its "neck" is the feature extractor: the maps that feed the heads. The bare library squeezes images to a
+    square; kdet keeps their aspect and pads, as for every other detector.
+    """
+
+    family = "ssdlite"
+    gives = _HEAD | {Need.FEATURES}
+
+    def __init__(self, model: SSD, class_names: Sequence[str]) -> None:
+        self.model: Any = model  # torchvision's attributes carry no types
+        self.build_arguments: dict[str, Any] | None = None
+        self.image_size = own_image_size(model)
+        self.class_names = tuple(class_names)
+        self.levels = describe_levels(model.backbone)
+
+    def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
+        """Resize by the model's own transform and pad."""
+        return make_batch(self.model, images, targets)
+
+    def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
+        """Extractor; heads and the task losses only where `needs` asks for them."""
+        images = normalised(self.model, batch)
+        features = list(self.model.backbone(images.tensors).values())
+        size_hw = (int(images.tensors.shape[2]), int(images.tensors.shape[3]))
+        if not needs & _HEAD:
+            return Observation(levels=self.levels, input_size_hw=size_hw, features=features)
+        outputs: dict[str, Tensor] = self.model.head(features)
+        anchors: list[Tensor] = self.model.anchor_generator(images, features)
+        losses: dict[str, Tensor] = {}
+        matched: list[Tensor] = []
+        if needs & {Need.ASSIGNMENT, Need.LOSSES}:
+            assert targets is not None, "task losses and assignment need targets"
+            matched = [self._match(t["boxes"], a) for t, a in zip(targets, anchors, strict=True)]
+            losses = self.model.compute_loss(as_dicts(targets), outputs, anchors, matched)
+        return Observation(
+            levels=self.levels,
+            input_size_hw=size_hw,
+            features=features,
+            class_logits=outputs["cls_logits"],
+            boxes=self._decode(outputs["bbox_regression"], anchors) if Need.BOXES in needs else None,
+            assignment=torch.stack(matched) if matched else None,
+            anchors_per_cell=tuple(self.model.anchor_generator.num_anchors_per_location()),
+            cells_hw=grids(features),
+            activation="softmax",
+            losses=losses,
+        )
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        """Detections after the model's own threshold, top-k and NMS."""
+        images = normalised(self.model, batch)
+        features = list(self.model.backbone(images.tensors).values())
+        outputs = self.model.head(features)
+        anchors = self.model.anchor_generator(images, features)
+        return detections(self.model.postprocess_detections(outputs, anchors, images.image_sizes))
+
+    def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
+        """Class logits N×A×K of this head on given maps."""
+        return self.model.head(list(features))["cls_logits"]
+
+    def native_state(self) -> dict[str, Tensor]:
+        """torchvision's own state_dict."""
+        return self.model.state_dict()
+
+    def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """Index of the object each default box is assigned to, as torchvision's forward does it."""
+        if boxes.numel() == 0:
+            return torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
+        return self.model.proposal_matcher(box_iou(boxes, anchors))
+
+    def _decode(self, regression: Tensor, anchors: list[Tensor]) -> Tensor:
+        """Regression N×A×4 to boxes, in float32."""
+        pairs = zip(regression.float(), anchors, strict=True)
+        return torch.stack([self.model.box_coder.decode_single(r, a) for r, a in pairs])

@@ -1,0 +1,90 @@
+"""What the adapters of torchvision's detectors share: pixels in, levels described, targets resized."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.image_list import ImageList
+
+from kdet.types import Batch, Detections, Level, SizeHW, Target
+
+
+def normalised(model: Any, batch: Batch) -> ImageList:
+    """The batch as the model wants it: its own mean and std, padding zero *after* normalisation as in torchvision."""
+    images = model.transform.normalize(batch.images)
+    height, width = images.shape[-2:]
+    if any(size != (height, width) for size in batch.sizes_hw):
+        inside = images.new_zeros((len(batch.sizes_hw), 1, height, width))
+        for row, (h, w) in zip(inside, batch.sizes_hw, strict=True):
+            row[:, :h, :w] = 1
+        images = images * inside
+    return ImageList(images.contiguous(memory_format=torch.channels_last), batch.sizes_hw)
+
+
+def make_batch(model: Any, images: Sequence[Tensor], targets: Sequence[Target] | None) -> Batch:
+    """Resize with the model's own rule and pad to a multiple of 32; pixels stay in 0…1."""
+    resized: list[Tensor] = []
+    new_targets: list[Target] = []
+    for index, image in enumerate(images):
+        target = None if targets is None else dict(targets[index])
+        image, target = model.transform.resize(image, target)
+        resized.append(image)
+        if target is not None:
+            new_targets.append(Target(boxes=target["boxes"], labels=target["labels"]))
+    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in resized]
+    height = math.ceil(max(h for h, _ in sizes) / 32) * 32
+    width = math.ceil(max(w for _, w in sizes) / 32) * 32
+    padded = [F.pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(resized, sizes, strict=True)]
+    return Batch(
+        images=torch.stack(padded),
+        sizes_hw=sizes,
+        original_sizes_hw=[(int(image.shape[-2]), int(image.shape[-1])) for image in images],
+        image_ids=list(range(len(images))),
+        targets=None if targets is None else new_targets,
+    )
+
+
+def describe_levels(backbone: nn.Module) -> tuple[Level, ...]:
+    """Names, channels and strides of the neck's outputs, from a forward on the meta device: no arithmetic is done."""
+    side = 1024
+    state = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]
+    }
+    image = torch.empty(1, 3, side, side, device="meta")
+    was_training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        maps: dict[str, Tensor] = torch.func.functional_call(backbone, state, (image,))
+    backbone.train(was_training)
+    return tuple(
+        Level(name, int(feature.shape[1]), 2 ** round(math.log2(side / feature.shape[2])))
+        for name, feature in maps.items()
+    )
+
+
+def own_image_size(model: Any) -> int | tuple[int, int]:
+    """The size that the model's own transform resizes to: a fixed one, else the last short side and the limit."""
+    transform = model.transform
+    if transform.fixed_size is not None:
+        return max(transform.fixed_size)
+    short, limit = int(transform.min_size[-1]), int(transform.max_size)
+    return limit if short == limit else (short, limit)
+
+
+def grids(features: Sequence[Tensor]) -> tuple[SizeHW, ...]:
+    """Height and width of each level."""
+    return tuple((int(f.shape[2]), int(f.shape[3])) for f in features)
+
+
+def detections(results: Sequence[dict[str, Any]]) -> list[Detections]:
+    """torchvision's dictionaries as Detections."""
+    return [Detections(boxes=r["boxes"].float(), scores=r["scores"].float(), labels=r["labels"]) for r in results]
+
+
+def as_dicts(targets: Sequence[Target]) -> list[dict[str, Tensor]]:
+    """Targets as the plain dictionaries that torchvision's functions take."""
+    return [{"boxes": target["boxes"], "labels": target["labels"]} for target in targets]

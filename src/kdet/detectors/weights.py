@@ -1,0 +1,146 @@
+"""Weights from files and from torchvision's enums into a built model. Nothing is unpickled."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_weight
+
+from kdet.errors import InputError
+
+CLASS_LAYERS = (
+    "head.classification_head.cls_logits",
+    "head.classification_head.module_list",
+    "roi_heads.box_predictor",
+)
+"""Where torchvision's detectors keep what depends on the class list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """A state dict with what its file says about it."""
+
+    origin: str
+    state: dict[str, Tensor]
+    class_names: tuple[str, ...] | None = None
+    """Names by column, background included; None where the file does not say."""
+    build: dict[str, Any] | None = None
+    """Arguments that rebuild the architecture, in files that kdet wrote."""
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Read a .safetensors file or a torch file of tensors.
+
+    Raises:
+        InputError: missing, damaged, or a torch file that holds more than tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: not a file of plain tensors ({reason}); "
+            "save the model's state_dict() with torch.save or safetensors, and name that file"
+        ) from None
+    for key in ("model", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise InputError(f"{path}: expected a state_dict (name → tensor), got {type(loaded).__name__}")
+    return StoredWeights(origin=str(path), state=loaded)
+
+
+def _read_safetensors(path: Path) -> StoredWeights:
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    if "kdet" not in metadata:
+        return StoredWeights(origin=str(path), state=state)
+    about = json.loads(metadata["kdet"])
+    return StoredWeights(
+        origin=str(path), state=state, class_names=tuple(about["class_names"]), build=dict(about["build"])
+    )
+
+
+def library_weights(name: str) -> WeightsEnum:
+    """torchvision's weights by name, such as `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
+
+    Raises:
+        InputError: torchvision has no such weights.
+    """
+    try:
+        return get_weight(name)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise InputError(
+            f"weights {name!r}: neither a file nor weights of torchvision; expected a path or a name such as "
+            "RetinaNet_ResNet50_FPN_Weights.COCO_V1"
+        ) from None
+
+
+def download(weights: WeightsEnum) -> dict[str, Tensor]:
+    """The enum's state dict, from torch's cache or its server.
+
+    Raises:
+        InputError: it could not be fetched.
+    """
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:
+        raise InputError(
+            f"{weights}: could not be downloaded ({error}); "
+            f"fetch {weights.url} on another machine and name the file, or put it into torch's hub cache"
+        ) from None
+
+
+def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]) -> list[str]:
+    """Load weights into a model; the class layer is left fresh where the class lists differ.
+
+    Returns:
+        The names of the tensors that were left as built.
+
+    Raises:
+        InputError: the file belongs to another architecture.
+    """
+    own = model.state_dict()
+    other_classes = weights.class_names is not None and weights.class_names != class_names
+    fresh = [
+        key for key in own if key.startswith(CLASS_LAYERS) and (other_classes or _differs(weights.state, own, key))
+    ]
+    wanted = [key for key in own if key not in fresh and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in wanted if _differs(weights.state, own, key)]
+    unknown = [key for key in weights.state if key not in own and not key.endswith("num_batches_tracked")]
+    if wrong or unknown:
+        raise InputError(
+            f"{weights.origin}: made for another architecture; {_first_difference(weights.state, own, wrong, unknown)}"
+        )
+    model.load_state_dict({k: v for k, v in weights.state.items() if k in own and k not in fresh}, strict=False)
+    return fresh
+
+
+def _differs(state: Mapping[str, Tensor], own: Mapping[str, Tensor], key: str) -> bool:
+    return key not in state or state[key].shape != own[key].shape
+
+
+def _first_difference(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], wrong: list[str], unknown: list[str]
+) -> str:
+    if wrong and wrong[0] in state:
+        key = wrong[0]
+        return f"expected {key} of shape {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
+    if wrong:
+        return f"expected a tensor {wrong[0]}, the file has none ({len(wrong)} missing)"
+    return f"the model has no {unknown[0]} ({len(unknown)} such tensors)"

@@ -1,0 +1,241 @@
+"""The detectors by name: built from plain arguments, or wrapped around a module that the user has."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import WeightsEnum, get_model
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import FrozenBatchNorm2d
+
+from kdet.detectors.dense import DenseDetector
+from kdet.detectors.plain import BACKBONES, NORMS, build_model
+from kdet.detectors.rcnn import RcnnDetector
+from kdet.detectors.ssd import SsdDetector
+from kdet.detectors.weights import StoredWeights, download, library_weights, load, read_weights
+from kdet.errors import InputError
+from kdet.ops.classes import BACKGROUND, real_classes
+from kdet.types import Detector
+
+DETECTORS: dict[str, tuple[type[nn.Module], Callable[..., Detector]]] = {
+    "retinanet": (RetinaNet, DenseDetector),
+    "fcos": (FCOS, DenseDetector),
+    "faster_rcnn": (FasterRCNN, RcnnDetector),
+    "ssdlite": (SSD, SsdDetector),
+}
+"""Name in a recipe → torchvision's class, and the adapter that reads it."""
+
+Notes = Callable[[str], None]
+
+
+def _quiet(_: str) -> None:
+    """Where nobody asked for the notes."""
+
+
+def build(
+    detector: str,
+    *,
+    classes: Sequence[str],
+    backbone: str | None = None,
+    weights: str | None = None,
+    backbone_weights: str | None = None,
+    norm: str = "batch",
+    trainable_layers: int = 5,
+    width: float = 1.0,
+    fpn_channels: int = 256,
+    head_norm: bool | None = None,
+    anchor_scale: float = 1.0,
+    image_size: int | Sequence[int] = (800, 1333),
+    notes: Notes = _quiet,
+) -> Detector:
+    """Build a detector for these classes.
+
+    Args:
+        detector: a name of DETECTORS.
+        classes: names of the objects; background is added as column 0 where the list does not start with it.
+        backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite.
+        weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`.
+        backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
+        norm: batch, frozen or group, in the backbone.
+        trainable_layers: 0…5, from the deep end.
+        width: channel multiplier of resnet10/18/34 and MobileNetV3.
+        fpn_channels: channels of the neck.
+        head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels.
+        anchor_scale: multiplies torchvision's anchor sizes.
+        image_size: long side, or (short side, limit), in pixels.
+        notes: receives what the user should know, a line at a time.
+
+    Raises:
+        InputError: an unknown name, or arguments that do not go together.
+    """
+    if detector not in DETECTORS:
+        raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
+    backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
+    if backbone not in BACKBONES:
+        raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+    if norm == "frozen" and weights is None and backbone_weights is None:
+        raise InputError("norm 'frozen' normalises nothing on random weights; use 'batch' or 'group', or give weights")
+    names = with_background(classes)
+    arguments: dict[str, Any] = {
+        "detector": detector,
+        "num_classes": len(names),
+        "backbone": backbone,
+        "width": width,
+        "fpn_channels": fpn_channels,
+        "norm": norm,
+        "head_norm": (fpn_channels < 256) if head_norm is None else head_norm,
+        "trainable_layers": trainable_layers,
+        "anchor_scale": anchor_scale,
+        "image_size": image_size if isinstance(image_size, int) else tuple(image_size),
+    }
+    if weights is not None and not Path(weights).exists() and not weights.endswith((".pth", ".pt", ".safetensors")):
+        return _from_library(library_weights(weights), arguments, names, notes)
+    model = _build_plain(arguments, backbone_weights)
+    if weights is not None:
+        _load_and_tell(model, read_weights(Path(weights)), names, notes)
+    return adapt(model, names, arguments)
+
+
+def rebuild(stored: StoredWeights) -> Detector:
+    """The detector of a file that kdet wrote.
+
+    Raises:
+        InputError: the file does not say how it was built.
+    """
+    if stored.build is None or stored.class_names is None:
+        raise InputError(
+            f"{stored.origin}: a plain weights file does not say its architecture; "
+            "name it as `weights:` of a recipe's `student:` or `teacher:`"
+        )
+    arguments = dict(stored.build)
+    if isinstance(arguments.get("image_size"), list):
+        arguments["image_size"] = tuple(arguments["image_size"])
+    library = arguments.pop("library", None)
+    norm = arguments["norm"]
+    model = _library_model(library, arguments, norm) if library else build_model(**arguments)
+    load(model, stored, stored.class_names)
+    return adapt(model, stored.class_names, dict(stored.build))
+
+
+def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:
+    """The adapter for a torchvision detector; `build_arguments` go with its weights file."""
+    for library_class, adapter in DETECTORS.values():
+        if isinstance(model, library_class):
+            channels_last: Any = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            detector = adapter(channels_last, class_names)
+            detector.build_arguments = build_arguments
+            if build_arguments is not None:
+                detector.image_size = build_arguments["image_size"]
+            return detector
+    raise _no_adapter(model)
+
+
+def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
+    """Wrap a torchvision detector that the user built.
+
+    Args:
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision.
+        classes: one name per column of its class layer, or without the background of column 0. torchvision's
+            own `weights.meta["categories"]` works as it is.
+
+    Raises:
+        InputError: no adapter, or the number of names does not fit the class layer.
+    """
+    columns = _num_columns(model)
+    names = tuple(classes) if len(classes) == columns else (BACKGROUND, *classes)
+    if len(names) != columns:
+        raise InputError(
+            f"expected {columns} class names (with background) or {columns - 1} (without), got {len(classes)}"
+        )
+    if 0 in real_classes(names).values():
+        raise InputError(
+            f"column 0 of torchvision's detectors is the background, got the class {names[0]!r}; "
+            f"{len(classes)} classes need num_classes={len(classes) + 1}"
+        )
+    return adapt(model, names)
+
+
+def with_background(classes: Sequence[str]) -> tuple[str, ...]:
+    """The class list as torchvision's class layers count it: background first.
+
+    Raises:
+        InputError: no class, or a name twice.
+    """
+    if not real_classes(classes):
+        raise InputError("the class list is empty; a detector needs at least one class")
+    return tuple(classes) if 0 not in real_classes(classes).values() else (BACKGROUND, *classes)
+
+
+def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
+    state = None
+    if backbone_weights is not None:
+        is_file = Path(backbone_weights).exists() or backbone_weights.endswith((".pth", ".pt", ".safetensors"))
+        state = read_weights(Path(backbone_weights)).state if is_file else download(library_weights(backbone_weights))
+    if arguments["norm"] not in NORMS:
+        raise InputError(f"unknown norm {arguments['norm']!r}; known: {', '.join(NORMS)}")
+    try:
+        return build_model(**arguments, body_state=state)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
+
+
+def _from_library(weights: WeightsEnum, arguments: dict[str, Any], names: tuple[str, ...], notes: Notes) -> Detector:
+    """torchvision's pretrained detector; its class layer is made anew where the classes are others."""
+    library = type(weights).__name__.removesuffix("_Weights").lower()
+    model = _library_model(library, arguments, arguments["norm"])
+    expected = DETECTORS[arguments["detector"]][0]
+    if not isinstance(model, expected):
+        raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
+    categories = tuple(weights.meta["categories"])
+    stored = StoredWeights(origin=str(weights), state=download(weights), class_names=categories)
+    _load_and_tell(model, stored, names, notes)
+    return adapt(model, names, {**arguments, "library": library})
+
+
+def _library_model(library: str, arguments: dict[str, Any], norm: str) -> nn.Module:
+    """torchvision's own constructor, sized as the recipe says."""
+    size = arguments["image_size"]
+    short, limit = (size, size) if isinstance(size, int) else size
+    sizes = {} if "ssd" in library else {"min_size": short, "max_size": limit}
+    model = get_model(library, weights=None, weights_backbone=None, num_classes=arguments["num_classes"], **sizes)
+    return _freeze_norms(model, eps=0.0 if library in _ZERO_EPS else 1e-5) if norm == "frozen" else model
+
+
+_ZERO_EPS = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
+"""torchvision runs these with eps 0 in their frozen norms, as their weights were trained."""
+
+
+def _freeze_norms(module: nn.Module, eps: float) -> nn.Module:
+    """Replace every BatchNorm2d by torchvision's frozen one (same key names)."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features, eps=eps))
+        else:
+            _freeze_norms(child, eps)
+    return module
+
+
+def _load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ...], notes: Notes) -> None:
+    fresh = load(model, stored, names)
+    if fresh:
+        notes(f"{stored.origin}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")
+
+
+def _num_columns(model: Any) -> int:
+    match model:
+        case FasterRCNN():
+            return model.roi_heads.box_predictor.cls_score.out_features  # pyright: ignore
+        case SSD():
+            return model.head.classification_head.num_columns  # pyright: ignore
+        case RetinaNet() | FCOS():
+            return model.head.classification_head.num_classes  # pyright: ignore
+        case _:
+            raise _no_adapter(model)
+
+
+def _no_adapter(model: nn.Module) -> InputError:
+    known = ", ".join(library_class.__name__ for library_class, _ in DETECTORS.values())
+    return InputError(f"no adapter for a {type(model).__name__}; known: torchvision's {known}")

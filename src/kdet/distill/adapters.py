@@ -1,0 +1,62 @@
+"""φ: trained 1×1 convolutions that bring the student's features to the teacher's channels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdet.distill.pairing import LevelPair
+from kdet.distill.terms import AdapterMode
+from kdet.errors import InputError
+from kdet.types import Detector
+
+
+class Adapter(nn.Module):
+    """One biased 1×1 convolution per paired level, no norm, no activation; starts as the identity where it can."""
+
+    def __init__(self, levels: Sequence[LevelPair]) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(_convolution(p.student_channels, p.teacher_channels) for p in levels)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """N×C×H×W per level, C the student's → the teacher's."""
+        return [convolution(f) for convolution, f in zip(self.convolutions, features, strict=True)]
+
+
+class NoAdapter(nn.Module):
+    """The features as they are."""
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """The same list."""
+        return features
+
+
+def _convolution(student_channels: int, teacher_channels: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(student_channels, teacher_channels, 1)
+    if student_channels == teacher_channels:
+        with torch.no_grad():
+            nn.init.dirac_(convolution.weight)
+            nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+    return convolution
+
+
+def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detector, teacher: Detector) -> nn.Module:
+    """The adapter that a term's mode asks for.
+
+    Raises:
+        InputError: `never`, where the channels differ.
+    """
+    differ = [p for p in levels if p.student_channels != p.teacher_channels]
+    if mode == "never" and differ:
+        raise InputError(
+            f"stride {differ[0].stride}: {differ[0].student_channels} student channels against "
+            f"{differ[0].teacher_channels} teacher channels need an adapter; set `adapter: auto`"
+        )
+    wanted = mode == "always" or (mode == "auto" and (bool(differ) or _kin(student) != _kin(teacher)))
+    return Adapter(levels) if wanted else NoAdapter()
+
+
+def _kin(detector: Detector) -> tuple[str, str]:
+    """Detector and backbone family: the paper's φ helps across these, and not within."""
+    backbone = str((detector.build_arguments or {}).get("backbone", ""))
+    return detector.family, backbone.rstrip("0123456789_xd").split("_")[0]

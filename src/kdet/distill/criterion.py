@@ -1,0 +1,62 @@
+"""All terms of one teacher: two observations in, weighted parts out."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from kdet.distill.adapters import make_adapter
+from kdet.distill.pairing import Pairing
+from kdet.distill.terms import Term
+from kdet.distill.views import NO_NEEDS, Sight
+from kdet.errors import InputError
+from kdet.types import Detector, Need
+
+
+class Criterion(nn.Module):
+    """Holds everything trainable of the terms: adapters, and losses that learn."""
+
+    def __init__(self, terms: Sequence[Term], student: Detector, teacher: Detector, pairing: Pairing) -> None:
+        super().__init__()
+        names = [term.name for term in terms]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(f"two terms are called {twice[0]!r}; give one of them another `name:`")
+        for term in terms:
+            _require(term, term.view.student_needs, student, "student")
+            _require(term, term.view.teacher_needs, teacher, "teacher")
+        self.terms = tuple(terms)
+        self.pairing = pairing
+        self.adapters = nn.ModuleDict(
+            {term.name: make_adapter(term.adapter, pairing.levels, student, teacher) for term in terms}
+        )
+        self.learned_losses = nn.ModuleDict(
+            {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
+        )
+        self.student_needs = NO_NEEDS.union(*(term.view.student_needs for term in terms))
+        self.teacher_needs = NO_NEEDS.union(*(term.view.teacher_needs for term in terms))
+
+    def raw(self, sight: Sight) -> dict[str, Tensor]:
+        """The terms' values before weight and schedule."""
+        return {term.name: term.loss(**term.view(sight, self.adapters[term.name])) for term in self.terms}
+
+    def forward(self, sight: Sight, progress: float) -> dict[str, Tensor]:
+        """Weighted scalars by name; `progress` is the fraction of the run, for the schedules."""
+        values = self.raw(sight)
+        return {term.name: term.weight * term.schedule.factor(progress) * values[term.name] for term in self.terms}
+
+
+def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:
+    missing = sorted(needs - detector.gives)
+    if side == "teacher":
+        missing = [need for need in missing if need not in (Need.ASSIGNMENT, Need.LOSSES)]
+    if not missing:
+        return
+    dense = {Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT} & set(missing)
+    way_out = (
+        "a two-stage detector scores sampled regions, not a dense grid; "
+        "use structural or lp on its features, or soft_labels on its regions"
+        if dense
+        else "use structural or lp on its features"
+    )
+    raise InputError(
+        f"{term.name} reads {', '.join(missing)}, which the {side} ({detector.family}) does not have: {way_out}"
+    )

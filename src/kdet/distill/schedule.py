@@ -1,0 +1,29 @@
+"""The weight of a term over the run, as a factor of its full weight."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Fractions of the run, 0 its start and 1 its end."""
+
+    warmup: float = 0.0
+    """The factor rises linearly from 0 to 1 until here."""
+    decay: float = 1.0
+    """From here the factor falls as half a cosine to 0 at `stop`; 1 = never."""
+    stop: float = 1.0
+    """The term is off from here."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup <= self.stop <= 1:
+            raise ValueError(f"expected 0 ≤ warmup ≤ stop ≤ 1, got warmup {self.warmup}, stop {self.stop}")
+
+    def factor(self, progress: float) -> float:
+        """The factor at this fraction of the run."""
+        if progress >= self.stop and self.stop < 1:
+            return 0.0
+        rising = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
+        if progress <= self.decay or self.decay >= self.stop:
+            return rising
+        return rising * 0.5 * (1 + math.cos(math.pi * (progress - self.decay) / (self.stop - self.decay)))

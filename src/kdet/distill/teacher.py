@@ -1,0 +1,42 @@
+"""A teacher that cannot learn, wake up or leak."""
+
+from collections.abc import Sequence
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+
+from kdet.types import Batch, Detector, Need, Observation
+
+
+def _stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Stands in for `train()`: evaluation mode is where a teacher stays."""
+    return module
+
+
+class FrozenTeacher:
+    """A detector in evaluation mode, without gradients, observed under no_grad.
+
+    It is no nn.Module on purpose: registered nowhere, it is in nobody's state_dict, optimizer, EMA or DDP wrapper.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.model = detector.model.requires_grad_(False).eval()
+        for module in self.model.modules():
+            module.train = MethodType(_stay_frozen, module)
+        self.family = detector.family
+        self.class_names = detector.class_names
+        self.levels = detector.levels
+        self.gives = detector.gives - {Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS}
+        self.build_arguments = detector.build_arguments
+
+    @torch.no_grad()
+    def observe(self, batch: Batch, needs: frozenset[Need]) -> Observation:
+        """What the teacher makes of the batch; it stops where the needs are met."""
+        return self.detector.observe(batch, needs)
+
+    @torch.no_grad()
+    def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
+        """Class logits of the teacher's head on given features or regions."""
+        return self.detector.head_from(features, proposals)

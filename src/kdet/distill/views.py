@@ -1,0 +1,104 @@
+"""From two observations to the tensors that a loss reads.
+
+A view is a frozen description; called with a `Sight` it returns the loss's keyword arguments.
+Legend: N images, C channels, H W size, K shared classes, P positives of the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from kdet.distill.pairing import Pairing
+from kdet.distill.teacher import FrozenTeacher
+from kdet.ops.align import resize_like
+from kdet.types import Need, Observation, Target
+
+NO_NEEDS: frozenset[Need] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """All that one step has to show to the terms."""
+
+    student: Observation
+    teacher: Observation
+    targets: Sequence[Target]
+    pairing: Pairing
+    teacher_detector: FrozenTeacher
+
+
+Adapt = Callable[[list[Tensor]], list[Tensor]]
+"""Student features of the paired levels to the teacher's channels."""
+
+
+class View(Protocol):
+    """What a term needs of either side, and how to pick it."""
+
+    student_needs: ClassVar[frozenset[Need]]
+    teacher_needs: ClassVar[frozenset[Need]]
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """The loss's keyword arguments."""
+        ...
+
+
+def paired_features(sight: Sight, adapt: Adapt) -> tuple[list[Tensor], list[Tensor]]:
+    """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's at the student's size."""
+    assert sight.student.features is not None and sight.teacher.features is not None
+    student = adapt([sight.student.features[pair.student] for pair in sight.pairing.levels])
+    teacher = [sight.teacher.features[pair.teacher] for pair in sight.pairing.levels]
+    return student, [resize_like(t, s) for t, s in zip(teacher, student, strict=True)]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Neck outputs of the paired levels."""
+
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """`student` and `teacher`, lists over levels."""
+        student, teacher = paired_features(sight, adapt)
+        return {"student": student, "teacher": teacher}
+
+
+@dataclass(frozen=True)
+class GuidedFeatures:
+    """Neck outputs with the class maps of the same cells."""
+
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """Features and logits of both, lists over levels; logits N×(A·K)×H×W over the shared classes."""
+        student, teacher = paired_features(sight, adapt)
+        classes, levels = sight.pairing.classes, sight.pairing.levels
+        student_maps = class_maps(sight.student, classes.student)
+        teacher_maps = class_maps(sight.teacher, classes.teacher)
+        paired = [(student_maps[p.student], teacher_maps[p.teacher]) for p in levels]
+        return {
+            "student_features": student,
+            "teacher_features": teacher,
+            "student_logits": [_cell_mean(s, t, len(classes.names)) for s, t in paired],
+            "teacher_logits": [resize_like(_cell_mean(t, s, len(classes.names)), s) for s, t in paired],
+        }
+
+
+def class_maps(observation: Observation, columns: tuple[int, ...]) -> list[Tensor]:
+    """Class logits of these columns as maps; of a softmax head, log-probabilities (logits have no fixed zero)."""
+    assert observation.class_logits is not None
+    logits = observation.class_logits.float()
+    if observation.activation == "softmax":
+        logits = logits.log_softmax(dim=-1)
+    return observation.level_logits(logits[..., list(columns)])
+
+
+def _cell_mean(maps: Tensor, other: Tensor, num_classes: int) -> Tensor:
+    """Where the two models have different numbers of anchors in a cell, their mean stands for the cell."""
+    if maps.shape[1] == other.shape[1]:
+        return maps
+    n, channels, h, w = maps.shape
+    return maps.reshape(n, channels // num_classes, num_classes, h, w).mean(dim=1)

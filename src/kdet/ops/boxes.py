@@ -1,0 +1,16 @@
+"""What torchvision.ops lacks on boxes."""
+
+import torch
+from torch import Tensor
+
+
+def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
+    """IoU of the i-th box with the i-th other box, x1 y1 x2 y2; length P, differentiable.
+
+    torchvision's box_iou gives all P×P pairs.
+    """
+    top_left = torch.maximum(boxes_P4[:, :2], others_P4[:, :2])
+    bottom_right = torch.minimum(boxes_P4[:, 2:], others_P4[:, 2:])
+    intersection = (bottom_right - top_left).clamp_min(0).prod(dim=1)
+    areas = [(b[:, 2:] - b[:, :2]).clamp_min(0).prod(dim=1) for b in (boxes_P4, others_P4)]
+    return intersection / (areas[0] + areas[1] - intersection).clamp_min(1e-9)

@@ -1,0 +1,49 @@
+"""Bring a feature map to [0, 1] by its own range: the ν of structural distillation.
+
+Legend: N images, C channels, H W height and width.
+"""
+
+from typing import Literal, assert_never
+
+from torch import Tensor
+
+Normalize = Literal["channel", "sample"] | None
+"""Over what the range is taken: each channel of each image, each image, or no rescale. Never across the batch."""
+
+FLOOR_SHARE = 0.01
+"""A range counts as at least this share of the image's mean channel range."""
+FLOOR = 1e-6
+
+
+def check_normalize(normalize: Normalize) -> None:
+    """Raises ValueError for anything but the three names."""
+    if normalize not in ("channel", "sample", None):
+        raise ValueError(f'expected normalize "channel", "sample" or None, got {normalize!r}')
+
+
+def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
+    """(x − lo) / max(hi − lo, floor), with the range over H×W ("channel") or C×H×W ("sample")."""
+    if normalize is None or features_NCHW.numel() == 0:
+        return features_NCHW
+    lo_NC11, hi_NC11, floor_N111 = value_range(features_NCHW, normalize)
+    return (features_NCHW - lo_NC11) / (hi_NC11 - lo_NC11).maximum(floor_N111)
+
+
+def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached).
+
+    Without the floor a channel that is constant but for noise of 1e-6 would be blown up to the full [0, 1], and its
+    gradient a million times that of its neighbours. The floor follows the scale of the image's other channels. It is
+    taken from their mean range and not from the median, which is 0 as soon as half of the channels are dead; and per
+    image, so that the loss of a batch does not depend on how the batch is spread over processes.
+    """
+    lo_NC11, hi_NC11 = features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True)
+    mean_range_N111 = (hi_NC11 - lo_NC11).detach().mean(1, keepdim=True)
+    floor_N111 = (FLOOR_SHARE * mean_range_N111).clamp(min=FLOOR)
+    match normalize:
+        case "channel":
+            return lo_NC11, hi_NC11, floor_N111
+        case "sample":
+            return lo_NC11.amin(1, keepdim=True), hi_NC11.amax(1, keepdim=True), floor_N111
+        case _:
+            assert_never(normalize)

@@ -1,0 +1,104 @@
+"""All that resume needs, written so that a kill at any moment leaves one complete state."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kdet.errors import InputError
+from kdet.train.run_folder import sync
+
+_WEIGHTS = "trainables.safetensors"
+_AVERAGE = "average.safetensors"
+_OPTIMIZER = "optimizer.pt"
+_RANDOM = "random.safetensors"
+_COUNTERS = "counters.json"
+
+
+@dataclass
+class Counters:
+    """Where a run stands."""
+
+    epoch: int = 0
+    """The epoch in progress."""
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    step: int = 0
+    """Optimizer steps that are done."""
+    best_ap: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+    """Training time so far, evaluation left out."""
+
+
+def save(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None, counters: Counters) -> None:
+    """Write the state beside the old one, then let it take the old one's name.
+
+    Raises:
+        InputError: the disk is full or read-only; the old state is intact.
+    """
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        save_file(_plain(module), new / _WEIGHTS)
+        if average is not None:
+            save_file(_plain(average), new / _AVERAGE)
+        torch.save(optimizer.state_dict(), new / _OPTIMIZER)
+        save_file(_random_state(), new / _RANDOM)
+        (new / _COUNTERS).write_text(json.dumps(counters.__dict__), encoding="utf-8")
+        for path in new.iterdir():
+            sync(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the state could not be saved ({error.strerror}); the state before it is intact"
+        ) from None
+
+
+def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None) -> Counters:
+    """Put everything back.
+
+    Raises:
+        InputError: nothing complete was saved, or it belongs to another recipe.
+    """
+    if not folder.exists():
+        folder = folder.with_name(folder.name + ".old")  # killed between the two renames
+    try:
+        module.load_state_dict(load_file(folder / _WEIGHTS))
+        if average is not None:
+            average.load_state_dict(load_file(folder / _AVERAGE))
+        optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, map_location="cpu", weights_only=True))
+        _restore_random_state(load_file(folder / _RANDOM))
+        return Counters(**json.loads((folder / _COUNTERS).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder}: the saved state does not fit this recipe ({reason})") from None
+
+
+def _plain(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,75 @@
+"""The only file that knows Accelerate: devices, processes, mixed precision, accumulation."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kdet.errors import InputError
+
+_PRECISIONS = {"fp32": "no", "bf16-mixed": "bf16", "fp16-mixed": "fp16"}
+
+
+class Engine:
+    """One process of a run: alone, or started by `torchrun` or `accelerate launch`."""
+
+    def __init__(self, precision: str = "fp32", accumulate: int = 1) -> None:
+        """Set up this process.
+
+        Raises:
+            InputError: fp16 without a GPU.
+        """
+        if precision == "fp16-mixed" and not torch.cuda.is_available():
+            raise InputError("train.precision: fp16-mixed needs a GPU; use bf16-mixed or fp32 here")
+        # Accelerate keeps the first precision of the process; several runs in one process may differ.
+        AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
+        self.accelerator = Accelerator(mixed_precision=_PRECISIONS[precision], gradient_accumulation_steps=accumulate)
+        self.device: torch.device = self.accelerator.device
+        self.rank = int(self.accelerator.process_index)
+        self.world = int(self.accelerator.num_processes)
+        self.is_main = bool(self.accelerator.is_main_process)
+
+    def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Move to the device and wrap for mixed precision and several processes."""
+        prepared = self.accelerator.prepare(module, optimizer)
+        return cast(tuple[nn.Module, Optimizer], prepared)
+
+    @contextmanager
+    def step(self, module: nn.Module) -> Generator[None]:
+        """Gradient accumulation: inside, `updates` tells whether this batch ends an optimizer step."""
+        with self.accelerator.accumulate(module):
+            yield
+
+    @property
+    def updates(self) -> bool:
+        """Whether gradients are complete and the optimizer steps now."""
+        return bool(self.accelerator.sync_gradients)
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients, scaled where fp16 needs it."""
+        self.accelerator.backward(loss)
+
+    def clip(self, module: nn.Module, norm: float) -> None:
+        """Scale the gradient down to a norm."""
+        self.accelerator.clip_grad_norm_(module.parameters(), norm)
+
+    def autocast(self) -> Any:
+        """The run's precision for work outside the wrapped module, such as evaluation."""
+        return self.accelerator.autocast()
+
+    def gather(self, value: Any) -> list[Any]:
+        """One picklable object of each rank, in rank order."""
+        if self.world == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(gathered, value)
+        return gathered
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,177 @@
+"""The recipe: every setting once, with its meaning beside it. Strict: an unknown key is an error."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+
+from kdet.data.resize import image_size_of
+from kdet.data.shapes import Shapes
+from kdet.data.transforms import Augmentation
+from kdet.data.validate import OnBadBox
+from kdet.errors import InputError
+
+
+def _image_size(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return image_size_of([int(side) for side in value])
+    return value
+
+
+ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
+"""Long side, or [short side, limit of the long side], in pixels."""
+
+
+class _Strict(BaseModel):
+    """Unknown keys are errors; the docstring under a field is its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class FileData(_Strict):
+    """Images on the disk."""
+
+    format: Literal["coco", "voc", "yolo"]
+    train: Path
+    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml. Relative to where the command is typed."""
+    val: Path
+    """The same for validation; may be the same folder when its format names the splits."""
+    images: Path | None = None
+    """Folder of the images where it is not the usual one."""
+    image_size: ImageSize = (800, 1333)
+    """Long side, or [short side, limit], in pixels; padded to a multiple of 32."""
+    augment: Augmentation = Augmentation()
+    """What happens to training images at random."""
+    on_bad_box: OnBadBox = "fix"
+    """fix: clip up to 1 px, drop boxes without area, anything else is an error; error: any; drop: drop them all."""
+
+
+_GENERATOR_FIELDS: Any = {f.name: (f.type, f.default) for f in fields(Shapes)}
+_GeneratorKeys: Any = create_model("_GeneratorKeys", __base__=_Strict, **_GENERATOR_FIELDS)
+"""The generator's parameters as recipe keys; they are written down once, in kdet.data.shapes."""
+
+
+class ShapesData(_GeneratorKeys):  # pyright: ignore[reportUntypedBaseClass]
+    """Generated images: the keys of `kdet.data.shapes.Shapes`."""
+
+    format: Literal["shapes"]
+    augment: Augmentation = Augmentation()
+    """What happens to training images at random."""
+
+    def shapes(self) -> Shapes:
+        """The generator's own parameters."""
+        return Shapes(**self.model_dump(exclude={"format", "augment"}))
+
+
+class ModelRecipe(_Strict):
+    """A detector from plain arguments; `kdet list detectors` shows the names."""
+
+    detector: str
+    """retinanet, fcos, faster_rcnn or ssdlite."""
+    backbone: str | None = None
+    """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
+    weights: str | None = None
+    """A weights file, or torchvision's weights by name; None = random."""
+    backbone_weights: str | None = None
+    """The same for the backbone alone."""
+    norm: Literal["batch", "frozen", "group"] = "batch"
+    """Normalisation of the backbone."""
+    trainable_layers: Annotated[int, Field(ge=0, le=5)] = 5
+    """0 (backbone frozen) … 5 (all trained)."""
+    width: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Channel multiplier of resnet10/18/34 and MobileNetV3."""
+    fpn_channels: Annotated[int, Field(gt=0, multiple_of=8)] = 256
+    """Channels of the neck."""
+    head_norm: bool | None = None
+    """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
+    anchor_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Multiplies the anchor sizes, 1 = 32…512 px."""
+
+
+class RunTeacher(_Strict):
+    """A teacher that kdet trained."""
+
+    run: Path
+    """Its run folder, or its student.safetensors."""
+    class_map: dict[str, str] = {}
+    """Teacher's class name → student's, where they differ."""
+
+
+class BuiltTeacher(ModelRecipe):
+    """A teacher from weights."""
+
+    classes: list[str] | None = None
+    """Its class names; None = what the weights say, else those of the data."""
+    class_map: dict[str, str] = {}
+    """Teacher's class name → student's, where they differ."""
+
+
+class TermRecipe(BaseModel):
+    """One method; keys beside these are the method's own arguments (`kdet list methods`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    method: str
+    """A name of `kdet list methods`."""
+    name: str | None = None
+    """What the log calls it; None = the method's name."""
+    weight: float | None = None
+    """None = the method's default."""
+    schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
+    """Fractions of the run: rise to full weight until, fall from, off from."""
+    placebo: bool = False
+    """This term is meant to do nothing."""
+
+
+class TrainRecipe(_Strict):
+    """The training loop."""
+
+    epochs: Annotated[int, Field(ge=1)] = 12
+    """Passes over the training images."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stop earlier, after so many optimizer steps."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    """Images per step and process."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum 0.9, or AdamW."""
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 for SGD, decoupled for AdamW."""
+    lr_schedule: Literal["step", "cosine", "constant"] = "cosine"
+    """step: a tenth after 8/12 and again after 11/12 of the run; cosine: to zero."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    """Linear rise of the learning rate; at most a tenth of the run."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradient."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches per optimizer step."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
+    precision: Literal["fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
+    """fp16-mixed needs a GPU."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    """Epochs between looks at AP; 0 = at the end only."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that load images."""
+    log_every: Annotated[int, Field(ge=1)] = 10
+    """Steps between records in the log."""
+    seed: int = 0
+    """Weights, order and augmentation."""
+
+
+class Recipe(_Strict):
+    """One run."""
+
+    data: Annotated[FileData | ShapesData, Field(discriminator="format")]
+    student: ModelRecipe
+    teacher: RunTeacher | BuiltTeacher | None = None
+    distill: list[TermRecipe] = []
+    train: TrainRecipe = TrainRecipe()
+
+    @model_validator(mode="after")
+    def _terms_need_a_teacher(self) -> "Recipe":
+        if self.distill and self.teacher is None:
+            raise InputError("distill: needs a teacher; add `teacher: {run: …}`")
+        return self

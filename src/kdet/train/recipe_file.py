@@ -1,0 +1,139 @@
+"""Recipes as YAML: read with line numbers, overridden with `-o key=value`, every mistake in one clear line."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from kdet.errors import InputError
+from kdet.train.recipe import BuiltTeacher, FileData, ModelRecipe, Recipe, RunTeacher, ShapesData, TrainRecipe
+
+_SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
+    "": (Recipe,),
+    "data": (FileData, ShapesData),
+    "student": (ModelRecipe,),
+    "teacher": (RunTeacher, BuiltTeacher),
+    "train": (TrainRecipe,),
+}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe loading that refuses a key given twice, where PyYAML keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the parent, after the check."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key_node.value!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: `train.lr=0.01` or `distill.0.weight=2`, values in YAML.
+
+    Raises:
+        InputError: what is wrong, in which line, and the nearest right word.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such recipe")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, _UniqueKeyLoader)
+        root = yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys such as data, student, train; got {type(content).__name__}")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InputError(_explain(path, root, error.errors()[0], content)) from None
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe with every default spelt out."""
+    content = recipe.model_dump(mode="json")
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean …?` where something is near, else the list."""
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Put one `key=value` into the nested dictionaries and lists."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise InputError(f"-o {override}: expected key=value, such as train.lr=0.01")
+    *path, last = key.strip().split(".")
+    target: Any = content
+    try:
+        value = yaml.load(text, _UniqueKeyLoader)
+        for part in path:
+            target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
+        if isinstance(target, list):
+            target[int(last)] = value
+        else:
+            target[last] = value
+    except (yaml.YAMLError, ValueError, IndexError, TypeError, AttributeError):
+        raise InputError(f"-o {override}: there is no such place in the recipe") from None
+
+
+def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails, content: dict[str, Any]) -> str:
+    """One line: file, line, key, what is wrong."""
+    location = [
+        part for part in error["loc"] if part not in ("coco", "voc", "yolo", "shapes", "RunTeacher", "BuiltTeacher")
+    ]
+    key = ".".join(str(part) for part in location)
+    line = _line_of(root, location)
+    where = f"{path}:{line}" if line else str(path)
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location))}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+
+
+def _known_keys(location: list[Any]) -> list[str]:
+    """The keys that the mapping around a location may hold."""
+    section = str(location[0]) if len(location) > 1 else ""
+    if len(location) > 2 and location[1] == "augment":
+        annotation = FileData.model_fields["augment"].annotation
+        return list(getattr(annotation, "__dataclass_fields__", {}))
+    models = _SECTIONS.get(section, ())
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _line_of(root: yaml.Node | None, location: list[Any]) -> int | None:
+    """Line of the deepest part of a location that the file holds."""
+    node, line = root, None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(part)]
+            if not found:
+                break
+            key_node, node = found[0]
+            line = key_node.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

@@ -1,0 +1,117 @@
+"""The run folder: names of its files, how it begins, and how weights lie in it."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kdet.errors import InputError
+from kdet.train.recipe import Recipe
+from kdet.train.recipe_file import write_recipe
+from kdet.types import Detector
+
+RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
+LOG = "log.jsonl"
+METRICS = "metrics.json"
+TEACHER = "teacher.json"
+PREDICTIONS = "predictions.json"
+CURVES = "curves.json"
+BEST = "student.safetensors"
+LAST = "student-last.safetensors"
+RESUME = "last"
+
+
+def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the run folder and write what is known before the first step.
+
+    Raises:
+        InputError: it already holds a run, or there is nothing to resume, or it cannot be written.
+    """
+    holds_run = (folder / RECIPE).exists()
+    if resume:
+        if not holds_run:
+            raise InputError(f"{folder}: no run to resume; leave --resume out to start one")
+        return
+    if holds_run or (folder.exists() and any(folder.iterdir())):
+        kind = "already holds a run" if holds_run else "is not empty"
+        raise InputError(f"{folder}: {kind}; continue it with --resume, or name another folder with --run")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, folder / RECIPE)
+        write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    packages = ("kdet", "torch", "torchvision", "accelerate", "faster-coco-eval", "numpy")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["kdet", *sys.argv[1:]]),
+        "commit": _commit(),
+        "seed": seed,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "packages": {name: _version(name) for name in packages},
+    }
+
+
+def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) -> None:
+    """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
+    about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    new = path.with_suffix(".new")
+    save_file(plain, new, metadata={"kdet": json.dumps(about)})
+    sync(new)
+    new.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the new one."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    sync(new)
+    new.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:  # run from a source tree
+        return "source tree"
+
+
+def _commit() -> str | None:
+    """Commit of the source tree that kdet runs from; None for an installed wheel."""
+    try:
+        source = Path(__file__).parent
+        found = subprocess.run(
+            ["git", "-C", source, "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,97 @@
+"""What a run writes down while it goes: log.jsonl, TensorBoard, and lines for the person who waits."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+_QUIET_SECONDS = 10.0
+"""Without a terminal a line at most this often."""
+
+
+class Progress:
+    """Rate and time left on standard error: one line that renews itself, or plain lines without a terminal."""
+
+    def __init__(self, label: str, total: int, unit: str = "images", done: int = 0) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self.first = done
+        self.started = self.shown = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more are done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.shown >= (0.2 if self.terminal else _QUIET_SECONDS):
+            self.shown = now
+            self._show(now, note)
+
+    def _show(self, now: float, note: str) -> None:
+        rate = (self.done - self.first) / max(1e-9, now - self.started)
+        left = (self.total - self.done) / max(1e-9, rate)
+        line = f"{self.label} {self.done}/{self.total} {self.unit}  {rate:.1f}/s  {_clock(left)} left  {note}"
+        print(
+            f"\r\033[K{line}" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True
+        )
+
+    def close(self) -> None:
+        """Leave the terminal's line."""
+        if self.terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+class RunLog:
+    """Append-only records; a killed run may repeat steps, readers keep the last."""
+
+    def __init__(self, folder: Path, *, active: bool = True) -> None:
+        self.active = active
+        if active:
+            self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.active:
+            self._file.close()
+            self._board.close()
+
+    def step(self, *, step: int, epoch: int, lr: float, total: float, parts: Mapping[str, float], rate: float) -> None:
+        """One record of training."""
+        record = {"kind": "step", "step": step, "epoch": epoch, "lr": lr, "total": total, "parts": dict(parts)}
+        self._write(record | {"images_per_second": round(rate, 2)})
+        self._scalars(step, {"loss/total": total, "lr": lr} | {f"loss/{name}": value for name, value in parts.items()})
+
+    def evaluation(self, *, step: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """One look at AP."""
+        self._write({"kind": "eval", "step": step, "epoch": epoch, "metrics": dict(metrics)})
+        self._scalars(step, {f"metrics/{k}": v for k, v in metrics.items() if isinstance(v, float)})
+
+    def say(self, line: str) -> None:
+        """A line for the person who waits, kept in the log too."""
+        if self.active:
+            print(line, file=sys.stderr, flush=True)
+            self._write({"kind": "note", "text": line})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self.active:
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self.active:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
