@@ -47,23 +47,7 @@ def read(
     rows = rows_of(image_ids, np.array(records.annotated, np.int64))
     labels = rows_of(category_ids, np.array(records.category_ids, np.int64))
     _check_references(file, records, rows, labels)
-    xywh = np.array(records.boxes, np.float64).reshape(-1, 4)
-    draft = Draft(
-        file=file,
-        root=root,
-        classes=names,
-        image_ids=image_ids,
-        file_names=records.file_names,
-        sizes_hw=_sizes_hw(records, root),
-        rows=rows,
-        boxes_xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
-        labels=labels,
-        crowd=np.array(records.crowd, bool),
-        areas=np.array(records.areas, np.float64),
-        entries=np.array(records.ids, np.int64),
-        describe=lambda row, entry: f"{file}: annotation {entry} (image {records.file_names[row]!r})",
-    )
-    return checked(draft, on_bad_box)
+    return checked(_draft(file, root, names, records, rows, labels), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
@@ -136,6 +120,25 @@ def _categories(file: Path, entries: list[Any], classes: Sequence[str] | None) -
         raise InputError(f"{file}: has classes {missing} that the given list {list(classes)} lacks")
     unused = min([0, *ids.tolist()]) - 1
     return tuple(classes), np.array([by_name.get(name, unused - i) for i, name in enumerate(classes)], np.int64)
+
+
+def _draft(file: Path, root: Path, classes: tuple[str, ...], records: Records, rows: Ints, labels: Ints) -> Draft:
+    xywh = np.array(records.boxes, np.float64).reshape(-1, 4)
+    return Draft(
+        file=file,
+        root=root,
+        classes=classes,
+        image_ids=np.array(records.image_ids, np.int64),
+        file_names=records.file_names,
+        sizes_hw=_sizes_hw(records, root),
+        rows=rows,
+        boxes_xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
+        labels=labels,
+        crowd=np.array(records.crowd, bool),
+        areas=np.array(records.areas, np.float64),
+        entries=np.array(records.ids, np.int64),
+        describe=lambda row, entry: f"{file}: annotation {entry} (image {records.file_names[row]!r})",
+    )
 
 
 def _check_references(file: Path, records: Records, rows: Ints, labels: Ints) -> None:

@@ -2,29 +2,18 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from kdet.data.images import SUFFIXES, read_size_hw
-from kdet.data.index import DetectionIndex
+from kdet.data.index import DetectionIndex, Ints
 from kdet.data.listing import is_file, missing_rows
 from kdet.data.validate import Draft, OnBadBox, check_names, checked
 from kdet.data.voc_xml import Annotation, Thing, parse, render
 from kdet.errors import InputError
 
 _SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "test")}
-
-
-@dataclass
-class _Columns:
-    """What grows while the files are read."""
-
-    rows: list[int] = field(default_factory=list[int])
-    things: list[Thing] = field(default_factory=list[Thing])
-    numbers: list[int] = field(default_factory=list[int])
-    """Place of an object in its file, from 1."""
 
 
 def read(
@@ -50,38 +39,11 @@ def read(
         InputError: no XML, broken XML, unknown class, a missing image, a bad box.
     """
     annotations, image_folder, stems, listed = _layout(path, split, images)
-    found = [parse(annotations / f"{stem}.xml") for stem in stems]
-    names = _image_names(path, image_folder, stems, found)
-    columns = _Columns()
-    for row, annotation in enumerate(found):
-        columns.rows += [row] * len(annotation.things)
-        columns.things += annotation.things
-        columns.numbers += range(1, len(annotation.things) + 1)
+    files = [annotations / f"{stem}.xml" for stem in stems]
+    found = [parse(file) for file in files]
     class_names = tuple(classes) if classes is not None else _all_classes(annotations, found, listed)
-    label_of = {name: label for label, name in enumerate(class_names)}
-    for thing, row, number in zip(columns.things, columns.rows, columns.numbers, strict=True):
-        if thing.name not in label_of:
-            where = annotations / f"{stems[row]}.xml"
-            raise InputError(f"{where}: object {number} is of class {thing.name!r}, not one of {list(class_names)}")
-    corners = np.array([thing.corners for thing in columns.things], np.float64).reshape(-1, 4)
-    sizes = [a.size_hw or read_size_hw(image_folder / name) for a, name in zip(found, names, strict=True)]
-    draft = Draft(
-        file=path,
-        root=image_folder,
-        classes=class_names,
-        image_ids=np.arange(1, len(stems) + 1, dtype=np.int64),
-        file_names=names,
-        sizes_hw=np.array(sizes, np.int32).reshape(-1, 2),
-        rows=np.array(columns.rows, np.int64),
-        # The first pixel is number 1 and begins at 0; the last one, number n, ends at n.
-        boxes_xyxy=corners - np.array([1, 1, 0, 0]),
-        labels=np.array([label_of[thing.name] for thing in columns.things], np.int64),
-        crowd=np.array([thing.difficult for thing in columns.things], bool),
-        areas=np.full(len(corners), np.nan),
-        entries=np.array(columns.numbers, np.int64),
-        describe=lambda row, entry: f"{annotations / stems[row]}.xml: object {entry} (image {names[row]!r})",
-    )
-    return checked(draft, on_bad_box)
+    names = _image_names(path, image_folder, stems, found)
+    return checked(_draft(path, image_folder, class_names, names, files, found), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
@@ -119,6 +81,39 @@ def recognise(path: Path) -> bool:
         return False
     folders = (path, path / "Annotations", path / "train", path / "val")
     return any(next(folder.glob("*.xml"), None) is not None for folder in folders if folder.is_dir())
+
+
+def _draft(
+    path: Path, root: Path, classes: tuple[str, ...], names: list[str], files: list[Path], found: list[Annotation]
+) -> Draft:
+    placed = [(row, number, thing) for row, a in enumerate(found) for number, thing in enumerate(a.things, 1)]
+    corners = np.array([thing.corners for _, _, thing in placed], np.float64).reshape(-1, 4)
+    sizes = [a.size_hw or read_size_hw(root / name) for a, name in zip(found, names, strict=True)]
+    return Draft(
+        file=path,
+        root=root,
+        classes=classes,
+        image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
+        file_names=names,
+        sizes_hw=np.array(sizes, np.int32).reshape(-1, 2),
+        rows=np.array([row for row, _, _ in placed], np.int64),
+        # The first pixel is number 1 and begins at 0; the last one, number n, ends at n.
+        boxes_xyxy=corners - np.array([1, 1, 0, 0]),
+        labels=_labels(classes, files, placed),
+        crowd=np.array([thing.difficult for _, _, thing in placed], bool),
+        areas=np.full(len(corners), np.nan),
+        entries=np.array([number for _, number, _ in placed], np.int64),
+        describe=lambda row, entry: f"{files[row]}: object {entry} (image {names[row]!r})",
+    )
+
+
+def _labels(classes: tuple[str, ...], files: list[Path], placed: list[tuple[int, int, Thing]]) -> Ints:
+    """Class names as labels; every name is known."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    for row, number, thing in placed:
+        if thing.name not in label_of:
+            raise InputError(f"{files[row]}: object {number} is of class {thing.name!r}, not one of {list(classes)}")
+    return np.array([label_of[thing.name] for _, _, thing in placed], np.int64)
 
 
 def _layout(path: Path, split: str, images: Path | None) -> tuple[Path, Path, list[str], bool]:

@@ -55,25 +55,7 @@ def read(
         _read_labels(file, row, len(class_names), columns)
     if not columns.rows and not any(file.is_file() for file in label_files):
         raise InputError(f"{settings.file}: no label files; looked for {label_files[0]} and {len(names) - 1} others")
-    sizes = np.array([read_size_hw(root / name) for name in names], np.int32).reshape(-1, 2)
-    rows = np.array(columns.rows, np.int64)
-    relative = np.array(columns.boxes, np.float64).reshape(-1, 4)
-    draft = Draft(
-        file=settings.file,
-        root=root,
-        classes=class_names,
-        image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
-        file_names=names,
-        sizes_hw=sizes,
-        rows=rows,
-        boxes_xyxy=relative * sizes[rows][:, [1, 0, 1, 0]],
-        labels=np.array(columns.labels, np.int64),
-        crowd=np.zeros(len(rows), bool),
-        areas=np.full(len(rows), np.nan),
-        entries=np.array(columns.lines, np.int64),
-        describe=lambda row, entry: f"{label_files[row]}:{entry} (image {names[row]!r})",
-    )
-    return checked(draft, on_bad_box)
+    return checked(_draft(settings, class_names, root, names, label_files, columns), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
@@ -100,6 +82,34 @@ def recognise(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() in (".yaml", ".yml")
     return any((path / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml"))
+
+
+def _draft(
+    settings: Settings,
+    classes: tuple[str, ...],
+    root: Path,
+    names: list[str],
+    label_files: list[Path],
+    columns: _Columns,
+) -> Draft:
+    sizes_hw = np.array([read_size_hw(root / name) for name in names], np.int32).reshape(-1, 2)
+    rows = np.array(columns.rows, np.int64)
+    relative = np.array(columns.boxes, np.float64).reshape(-1, 4)
+    return Draft(
+        file=settings.file,
+        root=root,
+        classes=classes,
+        image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
+        file_names=names,
+        sizes_hw=sizes_hw,
+        rows=rows,
+        boxes_xyxy=relative * sizes_hw[rows][:, [1, 0, 1, 0]],
+        labels=np.array(columns.labels, np.int64),
+        crowd=np.zeros(len(rows), bool),
+        areas=np.full(len(rows), np.nan),
+        entries=np.array(columns.lines, np.int64),
+        describe=lambda row, entry: f"{label_files[row]}:{entry} (image {names[row]!r})",
+    )
 
 
 def _label_file(root: Path, name: str) -> Path:

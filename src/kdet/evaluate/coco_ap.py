@@ -11,7 +11,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from kdet.data import DetectionIndex
-from kdet.errors import InputError
+from kdet.errors import InputError, WorkError
 from kdet.evaluate.metrics import Curves, Metrics, Values
 from kdet.evaluate.predictions import ImagePredictions, coco_results
 from kdet.ops.classes import real_classes
@@ -31,7 +31,8 @@ def coco_metrics(ground_truth: DetectionIndex, predictions: Sequence[ImagePredic
     What the ground truth holds no object for is None.
 
     Raises:
-        InputError: predictions of an unknown image, twice of the same, of an unknown class, or not finite.
+        InputError: predictions of an unknown image, twice of the same, of an unknown class, or with a negative side.
+        WorkError: a box or a score is not finite.
     """
     # Images in the order of their ids: that is how COCO's own code breaks ties between scores.
     numbers = {int(image_id): i + 1 for i, image_id in enumerate(np.sort(ground_truth.image_ids))}
@@ -62,7 +63,7 @@ def _check(index: DetectionIndex, predictions: Sequence[ImagePredictions], numbe
             raise InputError(f"{where}: given twice")
         seen.add(image.image_id)
         if not np.isfinite(image.boxes_xyxy).all() or not np.isfinite(image.scores).all():
-            raise InputError(f"{where}: a box or a score is not finite; the detector's weights are probably broken")
+            raise WorkError(f"{where}: a box or a score is not finite; the detector's weights are probably broken")
         if (image.boxes_xyxy[:, 2:] < image.boxes_xyxy[:, :2]).any():
             raise InputError(f"{where}: a box has a negative width or height; expected x1 y1 x2 y2")
         if image.labels.size and not 0 <= image.labels.min() <= image.labels.max() < len(index.classes):

@@ -58,7 +58,8 @@ def evaluate(
         progress: as in `predict_loader`.
 
     Raises:
-        InputError: no class in common, no object to find, an image the loader did not give, or detections not finite.
+        InputError: no class in common, no object to find, or an image that the loader did not give.
+        WorkError: a box or a score is not finite.
     """
     if ground_truth.crowd.all():
         raise InputError(f"{ground_truth.root}: no image holds an object, so AP has no value; check the annotations")

@@ -3,8 +3,10 @@
 Legend: N images, C channels, H W height and width of a level.
 """
 
+import torch
 from torch import Tensor
 
+from kdet.ops.fast_similarity import mean_dissimilarity
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
@@ -64,7 +66,8 @@ def structural_loss(
     [0, 1] that C2 drowns their contrast and structure. Also ours: the mean over the batch; the mirrored border (edge
     repeated where a side is too short to mirror); the least range that is believed (`kdet.ops.scale`); the clamp of
     l, c and s at 1e-6 under a fractional exponent. With β = γ = 1, c·s is computed as one fraction, which needs no
-    square root; apart from rounding it is the same number.
+    square root; apart from rounding it is the same number. With α = 1 as well, value and gradient come from one pass
+    (`kdet.ops.fast_similarity`), which can be differentiated once.
     """
     check_window(window, sigma)
     check_normalize(normalize)
@@ -83,8 +86,12 @@ def _level_loss(
 ) -> Tensor:
     if student.numel() == 0:
         return attached_zero(student)
-    value = similarity(rescale(student, normalize), rescale(teacher, normalize), exponents, window, sigma)
-    return (1 - reduce_map(value)) / 2
+    if exponents == (1, 1, 1) and not torch.compiler.is_compiling():
+        loss = mean_dissimilarity(student, teacher, normalize, window, sigma)
+    else:
+        values = similarity(rescale(student, normalize), rescale(teacher, normalize), exponents, window, sigma)
+        loss = (1 - reduce_map(values)) / 2
+    return loss.clamp(min=0)  # rounding can carry it a hair below
 
 
 def _checked_exponents(alpha: float, beta: float, gamma: float) -> Exponents:

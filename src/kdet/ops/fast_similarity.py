@@ -1,8 +1,8 @@
 """Mean structural dissimilarity of two maps with its gradient in one pass: `kdet.ops.similarity` made fast.
 
 Since the loss is a single number, its gradient map is computed along with its value, and the backward pass only
-multiplies: one map is kept instead of a dozen. Four blurs suffice, of S, T, S² + T² and S·T, because the two-factor form
-needs only the sum of the variances. The work goes through the caches a few channels at a time.
+multiplies: one map is kept instead of a dozen. Four blurs suffice, of S, T, S² + T² and S·T, because the two-factor
+form needs only the sum of the variances. The work goes through the caches a few channels at a time.
 
 Legend: N images, C channels, H W height and width. "Chunk": some images × some channels of a level.
 """
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from kdet.ops.scale import Normalize, value_range
 from kdet.ops.scratch import Scratch
 from kdet.ops.similarity import C1, C2
-from kdet.ops.window_stack import StackedBlur
+from kdet.ops.stacked_blur import StackedBlur
 
 CHUNK_CELLS = {"cpu": 2**18}
 """Most entries of one map in a chunk: a dozen such maps fit the caches. Accelerators take larger bites."""
@@ -52,7 +52,7 @@ class _Dissimilarity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = ctx.saved_tensors
         return gradient * grad_outputs[0], None, None, None, None, None
 
@@ -156,7 +156,9 @@ def _similarity_and_gradient(
 def _moment_gradients(
     gradients: Tensor, means: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
 ) -> None:
-    """Write into `gradients` the derivatives of SSIM = r1·r2, r = a/b, in the blurred maps, one behind the other; `first` is (r1, b1).
+    """Write the derivatives of SSIM = r1·r2 in the blurred maps, one behind the other.
+
+    r1 = a1/b1 and r2 = a2/b2 come as `first` = (r1, b1) and `second` = (r2, b2), and are overwritten.
 
     in μ, half of it     ν·(e − f) − μ·(r1·e − r2·f)          e = r2/b1, f = r1/b2
     in blur(x² + y²)     −r2·f, here without its sign         its derivative in x is 2x

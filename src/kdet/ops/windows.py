@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Border = Literal["reflect", "replicate"]
+
 
 def check_window(window: int, sigma: float) -> None:
     """Raises ValueError unless the window has a middle and the Gaussian a width."""
@@ -25,7 +27,7 @@ def gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
     return (weights / weights.sum()).to(like)
 
 
-def border(size_hw: tuple[int, int], window: int) -> Literal["reflect", "replicate"]:
+def border(size_hw: tuple[int, int], window: int) -> Border:
     """How the map goes on outside: mirrored; its edge repeated, on both axes, where a side is too short to mirror.
 
     Zeros outside would bias the means of the border cells; a smaller window would make levels incomparable.

@@ -3,12 +3,10 @@
 Legend: B maps stacked along the batch, C channels, H W size of a map; `margin` cells of border on every side.
 """
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdet.ops.windows import border, gaussian
+from kdet.ops.windows import Border, border, gaussian
 
 _HEIGHT, _WIDTH = 2, 3
 
@@ -22,7 +20,7 @@ class StackedBlur:
 
     def __init__(self, like_NCHW: Tensor, channels: int, window: int, sigma: float) -> None:
         self.margin = window // 2
-        self.border = border((like_NCHW.shape[_HEIGHT], like_NCHW.shape[_WIDTH]), window)
+        self.border: Border = border((like_NCHW.shape[_HEIGHT], like_NCHW.shape[_WIDTH]), window)
         weights = gaussian(window, sigma, like_NCHW)
         self._down = weights.view(1, 1, -1, 1).expand(channels, -1, -1, -1).contiguous()
         self._right = weights.view(1, 1, 1, -1).expand(channels, -1, -1, -1).contiguous()
@@ -56,9 +54,7 @@ class StackedBlur:
         return self.interior(full)
 
 
-def _sides(
-    padded: Tensor, axis: int, margin: int, kind: Literal["reflect", "replicate"]
-) -> list[tuple[Tensor, Tensor]]:
+def _sides(padded: Tensor, axis: int, margin: int, kind: Border) -> list[tuple[Tensor, Tensor]]:
     """Both border strips of an axis, each with the cells it repeats (flipped where mirrored)."""
     last = padded.shape[axis] - 1
     before, after = padded.narrow(axis, 0, margin), padded.narrow(axis, last + 1 - margin, margin)

@@ -1,0 +1,26 @@
+"""kdet report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdet.cli.options import AsJson, show
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: report.html in the first run.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page about one or several runs.
+
+    Example: kdet report runs/bccd-distilled
+    """
+    from kdet.report import run_page, write_page
+
+    target = out or runs[0] / "report.html"
+    write_page(target, run_page(runs))
+    show({"page": str(target)}, as_json, lambda: f"→ {target}")

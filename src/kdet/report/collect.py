@@ -1,0 +1,198 @@
+"""A run folder as it lies on the disk → RunSummary. Reads files and nothing else; the run may still go on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from kdet.errors import InputError
+
+Json = Mapping[str, Any]
+
+_RECORD_START = '{"kind"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One training step as logged."""
+
+    step: int
+    epoch: int
+    lr: float
+    total: float
+    parts: Mapping[str, float]
+    """Weighted losses by name; their sum is `total`."""
+    images_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRecord:
+    """One look at AP during the run."""
+
+    step: int
+    epoch: int
+    metrics: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """All that a report says about one run; what the run has not written yet is empty or None."""
+
+    folder: Path
+    recipe: Json
+    recipe_text: str
+    environment: Json
+    steps: tuple[StepRecord, ...]
+    """By step; of a step that was repeated after a kill, the last record."""
+    evaluations: tuple[EvalRecord, ...]
+    """By step, likewise."""
+    metrics: Json | None
+    teacher: Json | None
+    curves: Json | None
+    predictions: Json | None
+    notes: tuple[str, ...]
+    """What was left out in reading."""
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def teacher_ap(self) -> float | None:
+        """AP of the teacher on the same images."""
+        return None if self.teacher is None else self.teacher.get("AP")
+
+
+def read_run(folder: Path) -> RunSummary:
+    """Read one run folder.
+
+    Raises:
+        InputError: not a run folder, or a file in it is not what a run writes there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if not any((folder / name).is_file() for name in ("recipe.yaml", "log.jsonl", "metrics.json")):
+        raise InputError(f"{folder}: not a run folder (no recipe.yaml, log.jsonl or metrics.json in it)")
+    recipe_text = _text(folder / "recipe.yaml") or ""
+    records, broken = _log(folder / "log.jsonl")
+    return RunSummary(
+        folder=folder,
+        recipe=_recipe(recipe_text, folder / "recipe.yaml"),
+        recipe_text=recipe_text,
+        environment=_json(folder / "environment.json") or {},
+        steps=_steps(records, folder / "log.jsonl"),
+        evaluations=_evaluations(records, folder / "log.jsonl"),
+        metrics=_json(folder / "metrics.json"),
+        teacher=_json(folder / "teacher.json"),
+        curves=_json(folder / "curves.json"),
+        predictions=_json(folder / "predictions.json"),
+        notes=(f"log.jsonl: {broken} broken line{'s' * (broken > 1)} left out",) if broken else (),
+    )
+
+
+def _text(path: Path) -> str | None:
+    """None where there is no such file (yet)."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _json(path: Path) -> Json | None:
+    text = _text(path)
+    if text is None:
+        return None
+    try:
+        content: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        # Runs replace these files whole, so a broken one is no sign of a run that was killed.
+        raise InputError(f"{path}: not JSON (line {error.lineno}: {error.msg})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return cast(Json, content)
+
+
+def _recipe(text: str, path: Path) -> Json:
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
+    return cast(Json, content)
+
+
+def _log(path: Path) -> tuple[list[Json], int]:
+    """The records, and how many lines were broken by a kill."""
+    records: list[Json] = []
+    broken = 0
+    for line in (_text(path) or "").splitlines():
+        if not line.strip():
+            continue
+        record = _record(line)
+        if record is None:
+            broken += 1
+        else:
+            records.append(record)
+    if broken and not records:
+        raise InputError(f"{path}: not a run's log (no line of it is a JSON record)")
+    return records, broken
+
+
+def _record(line: str) -> Json | None:
+    # A resumed run appends to the line that the kill cut short: what follows the stump is whole.
+    starts = [0, line.rfind(_RECORD_START)] if _RECORD_START in line else [0]
+    for start in starts:
+        try:
+            record: Any = json.loads(line[start:])
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            return cast(Json, record)
+    return None
+
+
+def _steps(records: list[Json], path: Path) -> tuple[StepRecord, ...]:
+    last: dict[int, StepRecord] = {}
+    for record in records:
+        if record.get("kind") != "step":
+            continue
+        try:
+            step = StepRecord(
+                step=int(record["step"]),
+                epoch=int(record["epoch"]),
+                lr=float(record["lr"]),
+                total=float(record["total"]),
+                parts={str(name): float(value) for name, value in record["parts"].items()},
+                images_per_second=record.get("images_per_second"),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: a step record lacks or garbles {error}: {_short(record)}") from None
+        last[step.step] = step
+    return tuple(last[step] for step in sorted(last))
+
+
+def _evaluations(records: list[Json], path: Path) -> tuple[EvalRecord, ...]:
+    last: dict[int, EvalRecord] = {}
+    for record in records:
+        if record.get("kind") != "eval":
+            continue
+        try:
+            look = EvalRecord(step=int(record["step"]), epoch=int(record["epoch"]), metrics=dict(record["metrics"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: an eval record lacks or garbles {error}: {_short(record)}") from None
+        last[look.step] = look
+    return tuple(last[step] for step in sorted(last))
+
+
+def _short(record: Json) -> str:
+    text = json.dumps(record)
+    return text if len(text) <= 100 else text[:99] + "…"

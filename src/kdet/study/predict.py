@@ -1,0 +1,73 @@
+"""A trained detector on a user's images: pictures with boxes, and JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kdet.data import Pipeline, collate, read_image
+from kdet.evaluate import ImagePredictions, predict_loader
+from kdet.report import draw_marks, marks_of
+from kdet.train import load_detector
+from kdet.train.run_folder import write_json
+from kdet.train.run_log import Progress
+from kdet.types import Batch, Detector, Sample, Target
+
+
+def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: float) -> list[dict[str, Any]]:
+    """Draw the boxes of a model on images.
+
+    Args:
+        model: a run folder or its weights file.
+        files: images of any size.
+        out: folder for one PNG an image and predictions.json.
+        score: leave out boxes below it, 0…1.
+
+    Returns:
+        One record an image: `image`, `picture`, and `detections` with class, score and box_xyxy in the image's pixels.
+
+    Raises:
+        InputError: an unreadable image or model.
+    """
+    detector = load_detector(model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    detector.model.to(device)
+    out.mkdir(parents=True, exist_ok=True)
+    progress = Progress("predicting", len(files))
+    records: list[dict[str, Any]] = []
+    for number, file in enumerate(files):
+        pixels = read_image(file)
+        batch = _batch_of(pixels, detector, number)
+        found = predict_loader(detector, [batch], detector.class_names, device=device)[0]
+        records.append(_record(file, pixels, found, detector.class_names, out / f"{number:04d}-{file.stem}.png", score))
+        progress.advance(1)
+    progress.close()
+    write_json(out / "predictions.json", records)
+    return records
+
+
+def _batch_of(pixels: Tensor, detector: Detector, number: int) -> Batch:
+    """One image at the network's size."""
+    nothing = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    image, target = Pipeline(detector.image_size)(pixels, nothing)
+    size_hw = (int(pixels.shape[1]), int(pixels.shape[2]))
+    return collate([Sample(image=image, target=target, image_id=number, original_size_hw=size_hw)])
+
+
+def _record(
+    file: Path, pixels: Tensor, found: ImagePredictions, names: Sequence[str], picture: Path, score: float
+) -> dict[str, Any]:
+    """Save the picture, and say what is on it."""
+    kept = found.scores >= score
+    columns = (found.boxes_xyxy[kept], found.labels[kept], found.scores[kept])
+    boxes, labels, scores = (column.tolist() for column in columns)
+    marks = marks_of(boxes, labels, names, scores)
+    draw_marks(Image.fromarray(pixels.permute(1, 2, 0).numpy()), marks).save(picture)
+    detections = [
+        {"class": names[label], "score": round(value, 4), "box_xyxy": [round(v, 1) for v in box]}
+        for box, label, value in zip(boxes, labels, scores, strict=True)
+    ]
+    return {"image": str(file), "picture": str(picture), "detections": detections}
