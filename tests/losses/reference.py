@@ -51,13 +51,10 @@ def product(maps: list[list[float]], others: list[list[float]]) -> list[list[flo
     return [[x * y for x, y in zip(row, other, strict=True)] for row, other in zip(maps, others, strict=True)]
 
 
-def ssim_at(
-    s: list[list[float]], t: list[list[float]], row: int, column: int, taps: list[float], powers: tuple[float, ...]
-) -> float:
-    mean_s, mean_t = local_mean(s, row, column, taps), local_mean(t, row, column, taps)
-    sigma_s = math.sqrt(max(local_mean(product(s, s), row, column, taps) - mean_s**2, 0))
-    sigma_t = math.sqrt(max(local_mean(product(t, t), row, column, taps) - mean_t**2, 0))
-    sigma_st = local_mean(product(s, t), row, column, taps) - mean_s * mean_t
+def ssim_at(moments: list[float], powers: tuple[float, ...]) -> float:
+    mean_s, mean_t, square_s, square_t, product_st = moments
+    sigma_s, sigma_t = math.sqrt(max(square_s - mean_s**2, 0)), math.sqrt(max(square_t - mean_t**2, 0))
+    sigma_st = product_st - mean_s * mean_t
     factors = (
         (2 * mean_s * mean_t + C1) / (mean_s**2 + mean_t**2 + C1),
         (2 * sigma_s * sigma_t + C2) / (sigma_s**2 + sigma_t**2 + C2),
@@ -79,9 +76,11 @@ def structural(student: list[Tensor], teacher: list[Tensor], *, alpha=1.0, beta=
         for n in range(images):
             s_image, t_image = rescaled(level_s[n].tolist(), normalize), rescaled(level_t[n].tolist(), normalize)
             for s, t in zip(s_image, t_image, strict=True):
+                maps = (s, t, product(s, s), product(t, t), product(s, t))
                 for row in range(height):
                     for column in range(width):
-                        total += (1 - ssim_at(s, t, row, column, taps, (alpha, beta, gamma))) / 2
+                        moments = [local_mean(values, row, column, taps) for values in maps]
+                        total += (1 - ssim_at(moments, (alpha, beta, gamma))) / 2
         loss += total / (images * channels * height * width)
     return loss
 

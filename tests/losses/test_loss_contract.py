@@ -21,7 +21,8 @@ def generator() -> torch.Generator:
 def gradients(case: Case, inputs) -> tuple[Tensor, list[Tensor]]:
     inputs = inputs.requiring_grad()
     loss = case(inputs)
-    return loss.detach(), list(torch.autograd.grad(loss, inputs.leaves()))
+    grads = torch.autograd.grad(loss, inputs.leaves(), allow_unused=bool(case.options.get("detach_weight")))
+    return loss.detach(), [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs.leaves(), strict=True)]
 
 
 def test_no_loss_is_left_out():
@@ -34,7 +35,7 @@ def test_equals_the_loop(case, generator):
     loss = case(inputs)
     assert loss.shape == () and loss.dtype == torch.float64
     # A square root under the formula carries an epsilon of 1e-8.
-    assert loss.item() == pytest.approx(case.expected(inputs), rel=1e-5 if case.second_derivative else 1e-10)
+    assert loss.item() == pytest.approx(case.expected(inputs), rel=1e-5 if case.has_roots else 1e-10)
 
 
 @every_case
@@ -44,7 +45,7 @@ def test_gradient_is_the_derivative(case, generator):
         for logits in inputs.student[1]:
             logits.requires_grad_(False)
     leaves = [leaf for leaf in inputs.leaves() if leaf.requires_grad]
-    torch.autograd.gradcheck(lambda *_: case(inputs), leaves)
+    torch.autograd.gradcheck(lambda *_: case(inputs), leaves, fast_mode=True)
 
 
 @every_case
@@ -100,7 +101,8 @@ def test_order_of_the_batch_does_not_matter(case, generator):
 @every_case
 def test_equal_models_have_nothing_to_learn(case, generator):
     loss, grads = gradients(case, case.make(generator, torch.float32).equal())
-    assert loss.item() == pytest.approx(0, abs=1e-7)
+    # Under a power other than 1 the square roots' epsilon shows.
+    assert loss.item() == pytest.approx(0, abs=1e-6 if case.has_roots else 1e-7)
     assert all(grad.abs().max() < 1e-6 for grad in grads)
 
 
@@ -135,12 +137,10 @@ def test_compiled_equals_eager(case, generator):
     eager_inputs, compiled_inputs = inputs.requiring_grad(), inputs.requiring_grad()
     eager, fast = case(eager_inputs), compiled(compiled_inputs)
     torch.testing.assert_close(fast, eager)
-    for there, here in zip(
-        torch.autograd.grad(fast, compiled_inputs.leaves()),
-        torch.autograd.grad(eager, eager_inputs.leaves()),
-        strict=True,
-    ):
-        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-6)
+    fast.backward()
+    eager.backward()
+    for there, here in zip(compiled_inputs.leaves(), eager_inputs.leaves(), strict=True):
+        torch.testing.assert_close(there.grad, here.grad, rtol=1e-4, atol=1e-6)
 
 
 @one_case_each

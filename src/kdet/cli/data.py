@@ -61,42 +61,28 @@ def convert_data(
 @app.command("shapes")
 def generate_shapes(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
-    images: Annotated[int, typer.Option("--images", help="Training images.")] = 2000,
-    val_images: Annotated[int, typer.Option("--val-images", help="Validation images.")] = 500,
-    image_size: Annotated[int, typer.Option("--image-size", help="Height and width in pixels.")] = 96,
-    classes: Annotated[int, typer.Option("--classes", help="Kinds of shapes, 1…6.")] = 3,
-    occlusion: Annotated[float, typer.Option("--occlusion", help="Largest covered share of a box.")] = 0.3,
-    texture: Annotated[float, typer.Option("--texture", help="Strength of the texture, 0…1.")] = 0.5,
-    scale: Annotated[tuple[float, float], typer.Option("--scale", help="Smallest and largest object, relative.")] = (
-        0.08,
-        0.42,
-    ),
+    override: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--override", metavar="KEY=VALUE", help="images, image_size, classes, occlusion, texture …"),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another data set.")] = 0,
     to: Annotated[str, typer.Option("--to", help="coco, voc or yolo.")] = "coco",
     as_json: AsJson = False,
 ) -> None:
-    """Generate images of coloured shapes with exact boxes.
+    """Generate images of coloured shapes with exact boxes; the keys are those of a recipe's `data: {format: shapes}`.
 
-    Example: kdet data shapes runs/shapes --images 200 --seed 1
+    Example: kdet data shapes runs/shapes -o images=200 -o texture=0.8 --seed 1
     """
-    from kdet.data import Shapes, ShapesSource, convert
+    from kdet.data import ShapesSource, convert
+    from kdet.train.recipe_file import shapes_from
 
-    shapes = Shapes(
-        images=images,
-        val_images=val_images,
-        image_size=image_size,
-        classes=classes,
-        occlusion=occlusion,
-        texture=texture,
-        scale=scale,
-        seed=seed,
-    )
+    shapes = shapes_from([f"seed={seed}", *(override or [])])
     sources = {split: ShapesSource(shapes, split=split, hold=False) for split in ("train", "val")}
     convert(sources, to, folder)
     show(
-        {"folder": str(folder), "format": to, "train": images, "val": val_images},
+        {"folder": str(folder), "format": to, "train": shapes.images, "val": shapes.val_images},
         as_json,
-        lambda: f"{folder}: {images} training and {val_images} validation images as {to}",
+        lambda: f"{folder}: {shapes.images} training and {shapes.val_images} validation images as {to}",
     )
 
 

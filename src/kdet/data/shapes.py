@@ -32,17 +32,17 @@ class Shapes:
     """Another seed, another data set."""
     objects: tuple[int, int] = (1, 5)
     """Fewest and most objects of an image; fewer where they do not fit."""
-    scale: tuple[float, float] = (0.08, 0.42)
+    scale: tuple[float, float] = (0.12, 0.45)
     """Smallest and largest long side of an object, relative to the image."""
     occlusion: float = 0.3
     """Largest share of an object's box that another object's box may cover, 0…1."""
     rotation: float = 1.0
     """How far shapes may turn: 0 not at all, 1 to any angle."""
-    texture: float = 0.5
+    texture: float = 0.4
     """Strength of the ground's and the objects' texture, 0…1."""
-    clutter: int = 4
+    clutter: int = 2
     """Most things of no class in an image."""
-    noise: float = 0.06
+    noise: float = 0.03
     """Standard deviation of the pixel noise, relative to the range of values."""
     contrast: float = 0.25
     """Smallest distance between an object's colour and the ground's, relative to the range of values."""

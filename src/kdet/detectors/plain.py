@@ -1,17 +1,20 @@
 """Bare torchvision detectors from plain arguments.
 
-This file imports torch and torchvision only: kdet writes it beside a student's weights, so that the student
-loads where kdet is not installed. `build_model(**arguments)` is the whole interface.
+This file imports torch, torchvision and safetensors only: kdet writes it beside a student's weights, so that the
+student loads where kdet is not installed: `model, class_names = load_student("student.safetensors")`.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import gcd
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import mobilenetv3, resnet
+from torchvision.models import get_model, mobilenetv3, resnet
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -235,6 +238,42 @@ def build_model(
     return build(pyramid, fpn_channels, num_classes, **options)
 
 
+def load_student(path: str) -> tuple[nn.Module, list[str]]:
+    """A detector from a weights file that kdet wrote, in evaluation mode, and its class names by label."""
+    with safe_open(path, framework="pt") as handle:
+        about = json.loads(handle.metadata()["kdet"])
+    model = build_any(about["build"])
+    model.load_state_dict(load_file(path))
+    return model.eval(), about["class_names"]
+
+
+def build_any(arguments: Mapping[str, Any]) -> nn.Module:
+    """What a weights file names: a detector of `build_model`, or with `library` torchvision's own constructor."""
+    plain = {name: value for name, value in arguments.items() if name != "library"}
+    library = arguments.get("library")
+    if not library:
+        return build_model(**plain)
+    size = plain["image_size"]
+    short, limit = (size, size) if isinstance(size, int) else size
+    sizes = {} if "ssd" in library else {"min_size": short, "max_size": limit}
+    model = get_model(library, weights=None, weights_backbone=None, num_classes=plain["num_classes"], **sizes)
+    return _freeze_norms(model, eps=0.0 if library in ZERO_EPS else 1e-5) if plain["norm"] == "frozen" else model
+
+
+ZERO_EPS = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
+"""torchvision runs these with eps 0 in their frozen norms, as their weights were trained."""
+
+
+def _freeze_norms(module: nn.Module, eps: float) -> nn.Module:
+    """Replace every BatchNorm2d by torchvision's frozen one (same key names)."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features, eps=eps))
+        else:
+            _freeze_norms(child, eps)
+    return module
+
+
 def _load_body(body: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a classification network's weights into a backbone; only its classifier may be left over."""
     own = body.state_dict()
@@ -243,4 +282,9 @@ def _load_body(body: nn.Module, state: Mapping[str, Tensor]) -> None:
     if missing:
         raise ValueError(f"expected backbone weights with {missing[0]} ({len(missing)} keys are missing)")
     taken = {key: value for key, value in stripped.items() if key in own and not key.startswith("fc.")}
+    for key, value in taken.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f"expected backbone weights with {key} of shape {tuple(own[key].shape)}, got {tuple(value.shape)}"
+            )
     body.load_state_dict(taken, strict=False)

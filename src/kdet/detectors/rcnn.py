@@ -19,6 +19,7 @@ from kdet.detectors.torchvision_parts import (
     normalised,
     own_image_size,
 )
+from kdet.errors import InputError
 from kdet.types import Batch, Detections, Need, Observation, SizeHW, Target
 
 
@@ -56,6 +57,11 @@ class RcnnDetector:
         self, images: ImageList, maps: dict[str, Tensor], targets: list[dict[str, Tensor]], size_hw: SizeHW
     ) -> Observation:
         heads = self.model.roi_heads
+        if heads.has_mask() or heads.has_keypoint():
+            raise InputError(
+                f"a {type(self.model).__name__} cannot be trained here: kdet trains boxes alone and would forget the "
+                "rest; use it as a teacher, and a FasterRCNN as the student"
+            )
         proposals, rpn_losses = self.model.rpn(images, maps, targets)
         proposals, _, labels, regression = heads.select_training_samples(proposals, targets)
         pooled = heads.box_roi_pool(maps, proposals, images.image_sizes)

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum, get_model
+from torchvision.models import WeightsEnum
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
-from torchvision.ops import FrozenBatchNorm2d
 
 from kdet.detectors.dense import DenseDetector
-from kdet.detectors.plain import BACKBONES, NORMS, build_model
+from kdet.detectors.plain import BACKBONES, NORMS, build_any, build_model
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
 from kdet.detectors.weights import StoredWeights, download, library_weights, load, read_weights
@@ -20,7 +19,9 @@ from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
 
-DETECTORS: dict[str, tuple[type[nn.Module], Callable[..., Detector]]] = {
+Adapter = type[DenseDetector] | type[RcnnDetector] | type[SsdDetector]
+
+DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
     "retinanet": (RetinaNet, DenseDetector),
     "fcos": (FCOS, DenseDetector),
     "faster_rcnn": (FasterRCNN, RcnnDetector),
@@ -113,11 +114,9 @@ def rebuild(stored: StoredWeights) -> Detector:
     arguments = dict(stored.build)
     if isinstance(arguments.get("image_size"), list):
         arguments["image_size"] = tuple(arguments["image_size"])
-    library = arguments.pop("library", None)
-    norm = arguments["norm"]
-    model = _library_model(library, arguments, norm) if library else build_model(**arguments)
+    model = build_any(arguments)
     load(model, stored, stored.class_names)
-    return adapt(model, stored.class_names, dict(stored.build))
+    return adapt(model, stored.class_names, arguments)
 
 
 def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:
@@ -184,38 +183,15 @@ def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.
 
 def _from_library(weights: WeightsEnum, arguments: dict[str, Any], names: tuple[str, ...], notes: Notes) -> Detector:
     """torchvision's pretrained detector; its class layer is made anew where the classes are others."""
-    library = type(weights).__name__.removesuffix("_Weights").lower()
-    model = _library_model(library, arguments, arguments["norm"])
+    arguments = {**arguments, "library": type(weights).__name__.removesuffix("_Weights").lower()}
+    model = build_any(arguments)
     expected = DETECTORS[arguments["detector"]][0]
     if not isinstance(model, expected):
         raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
     categories = tuple(weights.meta["categories"])
     stored = StoredWeights(origin=str(weights), state=download(weights), class_names=categories)
     _load_and_tell(model, stored, names, notes)
-    return adapt(model, names, {**arguments, "library": library})
-
-
-def _library_model(library: str, arguments: dict[str, Any], norm: str) -> nn.Module:
-    """torchvision's own constructor, sized as the recipe says."""
-    size = arguments["image_size"]
-    short, limit = (size, size) if isinstance(size, int) else size
-    sizes = {} if "ssd" in library else {"min_size": short, "max_size": limit}
-    model = get_model(library, weights=None, weights_backbone=None, num_classes=arguments["num_classes"], **sizes)
-    return _freeze_norms(model, eps=0.0 if library in _ZERO_EPS else 1e-5) if norm == "frozen" else model
-
-
-_ZERO_EPS = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
-"""torchvision runs these with eps 0 in their frozen norms, as their weights were trained."""
-
-
-def _freeze_norms(module: nn.Module, eps: float) -> nn.Module:
-    """Replace every BatchNorm2d by torchvision's frozen one (same key names)."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, FrozenBatchNorm2d(child.num_features, eps=eps))
-        else:
-            _freeze_norms(child, eps)
-    return module
+    return adapt(model, names, arguments)
 
 
 def _load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ...], notes: Notes) -> None:

@@ -3,6 +3,7 @@
 Colours are those of Okabe and Ito, which colour-blind people tell apart; every box bears its class name besides.
 """
 
+import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+
+from kdet.errors import InputError
 
 Colour = tuple[int, int, int]
 Corner = tuple[float, float]
@@ -74,8 +77,8 @@ def draw_marks(image: Image.Image, marks: Sequence[Mark], *, legible_px: int = _
     if factor > 1:
         canvas = canvas.resize((canvas.width * factor, canvas.height * factor), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(canvas)
-    line = max(2, round(max(canvas.size) / 250))
-    font = _font(max(12, round(max(canvas.size) / 32)))
+    line = max(3, round(max(canvas.size) / 220))
+    font = _font(max(14, round(max(canvas.size) / 26)))
     ordered = sorted(marks, key=lambda mark: -1.0 if mark.score is None else mark.score)
     for mark in ordered:
         _box(draw, mark, factor, line)
@@ -119,6 +122,20 @@ def png_bytes(image: Image.Image, *, colours: int | None = None) -> bytes:
         image = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def data_uri(path: Path) -> str:
+    """A picture file as a `data:` address, with a palette, so that a page of many stays small.
+
+    Raises:
+        InputError: not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            content = png_bytes(image, colours=256)
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: not an image that can be shown ({error})") from None
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _box(draw: ImageDraw.ImageDraw, mark: Mark, factor: int, line: int) -> None:

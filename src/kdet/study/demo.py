@@ -25,7 +25,7 @@ TRAIN: dict[str, Any] = {
     "precision": "bf16-mixed",
     "evaluate_every": 0,
 }
-TEACHER_EPOCHS, STUDENT_EPOCHS = 10, 6
+TEACHER_EPOCHS, STUDENT_EPOCHS = 10, 4
 TEACHER_LR = 3e-3
 STUDENT_LR = 3e-3
 """The best for the student *alone* of a grid on other seeds; benchmarks/demo_lr.py, docs/results.md."""

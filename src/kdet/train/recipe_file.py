@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kdet.data.shapes import Shapes
 from kdet.errors import InputError
 from kdet.train.recipe import BuiltTeacher, FileData, ModelRecipe, Recipe, RunTeacher, ShapesData, TrainRecipe
 
@@ -65,7 +66,24 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise InputError(_explain(path, root, error.errors()[0], content)) from None
+        raise InputError(_explain(path, root, error.errors()[0])) from None
+
+
+def shapes_from(overrides: Sequence[str]) -> Shapes:
+    """The generator's parameters from `key=value` alone, checked as in a recipe.
+
+    Raises:
+        InputError: an unknown key or a value out of range.
+    """
+    content: dict[str, Any] = {"format": "shapes"}
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return ShapesData.model_validate(content).shapes()
+    except ValidationError as error:
+        raise InputError(
+            _explain(Path("-o"), None, {**error.errors()[0], "loc": ("data", *error.errors()[0]["loc"])})
+        ) from None
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -99,7 +117,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise InputError(f"-o {override}: there is no such place in the recipe") from None
 
 
-def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails, content: dict[str, Any]) -> str:
+def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
     """One line: file, line, key, what is wrong."""
     location = [
         part for part in error["loc"] if part not in ("coco", "voc", "yolo", "shapes", "RunTeacher", "BuiltTeacher")

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kdet.detectors import plain
 from kdet.errors import InputError
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
@@ -30,6 +32,8 @@ CURVES = "curves.json"
 BEST = "student.safetensors"
 LAST = "student-last.safetensors"
 RESUME = "last"
+SOURCE = "student_model.py"
+"""Loads the weights files where kdet is not installed."""
 
 
 def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -49,6 +53,7 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / RECIPE)
+        shutil.copyfile(plain.__file__, folder / SOURCE)
         write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None

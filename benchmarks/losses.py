@@ -1,0 +1,255 @@
+"""Time and memory of the losses, as ratios measured in one run: `python benchmarks/losses.py [--out FILE] [--quick]`.
+
+Contenders take turns, so that whatever else the machine does hits all of them; each figure is the median of its repeats,
+forward and backward together. Every contender is compared on the levels it accepts. Memory is the growth of the
+process' peak, in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import import_module, metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdet.losses import prediction_guided_loss, rank_mimicking_loss, structural_loss
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+IMAGE_SIZES = {"800x1216": (800, 1216), "512x512": (512, 512)}
+CHANNELS = 256
+OTHERS = ("kornia", "pytorch-msssim", "torchmetrics", "piq")
+
+
+def own_losses() -> dict[str, Loss]:
+    return {
+        "l2": F.mse_loss,
+        "structural, normalize=None": lambda s, t: structural_loss(s, t, normalize=None),
+        "structural, normalize=channel": structural_loss,
+        "structural, normalize=sample": lambda s, t: structural_loss(s, t, normalize="sample"),
+    }
+
+
+def others_loss(name: str) -> Loss | None:
+    """(1 − SSIM) / 2 as another package computes it, 11×11 Gaussian of width 1.5; None where it is not installed."""
+    modules = {
+        "kornia": "kornia.losses",
+        "pytorch-msssim": "pytorch_msssim",
+        "torchmetrics": "torchmetrics.functional.image",
+    }
+    try:
+        module = import_module(modules.get(name, name))
+    except ImportError:
+        return None
+    ssim = {
+        "kornia": lambda s, t: 1 - 2 * module.ssim_loss(s, t, 11),
+        "pytorch-msssim": lambda s, t: module.ssim(s, t, data_range=1.0, win_size=11, win_sigma=1.5),
+        "torchmetrics": lambda s, t: module.structural_similarity_index_measure(
+            s, t, sigma=1.5, kernel_size=11, data_range=1.0
+        ),
+        "piq": lambda s, t: module.ssim(s, t, kernel_size=11, kernel_sigma=1.5, data_range=1.0, downsample=False),
+    }[name]
+    return lambda s, t: (1 - ssim(s, t)) / 2
+
+
+def level_sizes(image_hw: tuple[int, int]) -> list[tuple[int, int]]:
+    """P3 to P7: strides 8 to 128."""
+    return [(-(-image_hw[0] // stride), -(-image_hw[1] // stride)) for stride in (8, 16, 32, 64, 128)]
+
+
+def make_levels(image: str, batch: int, layout: str) -> tuple[list[Tensor], list[Tensor]]:
+    def levels() -> list[Tensor]:
+        shapes = [(batch, CHANNELS, *size) for size in level_sizes(IMAGE_SIZES[image])]
+        return [torch.rand(shape).contiguous(memory_format=LAYOUTS[layout]) for shape in shapes]
+
+    return [level.requires_grad_() for level in levels()], levels()
+
+
+def step(loss: Loss, students: list[Tensor], teachers: list[Tensor]) -> None:
+    for student, teacher in zip(students, teachers, strict=True):
+        student.grad = None
+        loss(student, teacher).backward()
+
+
+def accepted(loss: Loss, students: list[Tensor], teachers: list[Tensor]) -> int:
+    """How many levels, from the largest on, the loss computes."""
+    for count, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
+        try:
+            with torch.no_grad():
+                loss(student[:1, :2], teacher[:1, :2])
+        except (RuntimeError, ValueError, AssertionError):
+            return count
+    return len(students)
+
+
+def medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Seconds of each job; the jobs take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(repeats + 1):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            if turn:  # the first turn warms up
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def feature_times(image: str, batch: int, layout: str, others: dict[str, Loss], repeats: int) -> dict[str, object]:
+    students, teachers = make_levels(image, batch, layout)
+    own = own_losses()
+    jobs = {name: lambda loss=loss: step(loss, students, teachers) for name, loss in own.items()}
+    seconds = medians(jobs, repeats)
+    against: dict[str, object] = {}
+    for name, loss in others.items():
+        count = accepted(loss, students, teachers)
+        pair = {
+            "ours": lambda count=count: step(own["structural, normalize=None"], students[:count], teachers[:count]),
+            "theirs": lambda loss=loss, count=count: step(loss, students[:count], teachers[:count]),
+        }
+        both = medians(pair, max(2, repeats // 3))
+        against[name] = {"levels": count, "times_slower_than_ours": round(both["theirs"] / both["ours"], 2)}
+    return {
+        "image": image,
+        "batch": batch,
+        "layout": layout,
+        "milliseconds": {name: round(1e3 * value, 2) for name, value in seconds.items()},
+        "ratio_to_l2": {name: round(value / seconds["l2"], 2) for name, value in seconds.items()},
+        "others": against,
+    }
+
+
+def rank_mimicking_by_masks(student: Tensor, teacher: Tensor, index: Tensor, num_objects: int) -> Tensor:
+    loss = student.new_zeros(())
+    for number in range(num_objects):
+        mask = index == number
+        loss = loss + F.kl_div(student[mask].log_softmax(0), teacher[mask].softmax(0), reduction="sum")
+    return loss / num_objects
+
+
+def prediction_guided_by_images(features: list[tuple[Tensor, Tensor]], logits: list[tuple[Tensor, Tensor]]) -> Tensor:
+    losses: list[Tensor] = []
+    for (f_s, f_t), (p_s, p_t) in zip(features, logits, strict=True):
+        for n in range(len(f_s)):
+            product = (f_t[n] - f_s[n]).square().mean(0) * (p_t[n] - p_s[n]).square().mean(0)
+            losses.append(product.norm() / product.numel())
+    return torch.stack(losses).mean()
+
+
+def loop_times(repeats: int) -> dict[str, float]:
+    """How many times slower the straightforward loops are."""
+    num_images, num_objects, positives = 16, 60, 9000
+    index = torch.randint(num_objects, (num_images, positives)) + num_objects * torch.arange(num_images)[:, None]
+    scores = torch.rand(index.numel()).requires_grad_()
+    arguments = (scores, torch.rand(index.numel()), index.flatten(), num_images * num_objects)
+    f_s, f_t = make_levels("512x512", 4, "channels_last")
+    p_s, p_t = [level[:, :80].detach().requires_grad_() for level in f_t], [level[:, 80:160].detach() for level in f_s]
+    seconds = medians(
+        {
+            "rank mimicking": lambda: rank_mimicking_loss(*arguments).backward(),
+            "rank mimicking, loop": lambda: rank_mimicking_by_masks(*arguments).backward(),
+            "prediction guided": lambda: prediction_guided_loss(f_s, f_t, p_s, p_t).backward(),
+            "prediction guided, loop": lambda: prediction_guided_by_images(
+                list(zip(f_s, f_t, strict=True)), list(zip(p_s, p_t, strict=True))
+            ).backward(),
+        },
+        repeats,
+    )
+    return {
+        name: round(seconds[f"{name}, loop"] / seconds[name], 2) for name in ("rank mimicking", "prediction guided")
+    }
+
+
+def peak_growth_mib(name: str, image: str, batch: int, layout: str) -> float:
+    """What one step adds to this process' peak. A step on tiny maps before has loaded all code."""
+    loss = own_losses().get(name) or others_loss(name)
+    assert loss is not None, f"{name} is not installed"
+    step(loss, [torch.rand(1, 16, 16, 16, requires_grad=True)], [torch.rand(1, 16, 16, 16)])
+    students, teachers = make_levels(image, batch, layout)
+    count = accepted(loss, students, teachers)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_kib("VmRSS")
+    total = torch.stack([loss(s, t) for s, t in zip(students[:count], teachers[:count], strict=True)]).sum()
+    total.backward()
+    return (_status_kib("VmHWM") - before) / 1024
+
+
+def _status_kib(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+def peaks(others: dict[str, Loss], image: str, batch: int) -> dict[str, dict[str, float]]:
+    """Peak growth in MiB by layout and contender; Linux only."""
+    if not Path("/proc/self/clear_refs").exists():
+        return {}
+    result: dict[str, dict[str, float]] = {}
+    for layout in LAYOUTS:
+        result[layout] = {}
+        for name in [*own_losses(), *others]:
+            command = [sys.executable, __file__, "--peak", name, image, str(batch), layout]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            result[layout][name] = round(float(done.stdout), 1)
+    return result
+
+
+def machine() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    avx512 = cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
+    return f"{os.cpu_count()}-core {platform.machine()}" + (" with AVX-512" if avx512 else "")
+
+
+def versions(others: dict[str, Loss]) -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in ("torch", *others)}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="write the results as JSON")
+    parser.add_argument("--quick", action="store_true", help="batch 1 and few repeats")
+    parser.add_argument("--peak", nargs=4, metavar=("LOSS", "IMAGE", "BATCH", "LAYOUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    if options.peak:
+        name, image, batch, layout = options.peak
+        print(peak_growth_mib(name, image, int(batch), layout))
+        return
+    others = {name: loss for name in OTHERS if (loss := others_loss(name))}
+    result: dict[str, object] = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "load_at_start": round(os.getloadavg()[0], 1),
+        "versions": versions(others),
+        "accelerator": "none: the portable path is the default" if not torch.accelerator.is_available() else "present",
+    }
+    print(json.dumps(result, indent=1))
+    rows: list[dict[str, object]] = []
+    for batch in (1,) if options.quick else (1, 4):
+        for image in IMAGE_SIZES:
+            for layout in LAYOUTS:
+                row = feature_times(image, batch, layout, others, repeats=5 if options.quick or batch > 1 else 15)
+                print(json.dumps(row), flush=True)
+                rows.append(row)
+    result["features"] = rows
+    result["times_slower_than_ours_as_a_loop"] = loop_times(repeats=3 if options.quick else 5)
+    result["peak_extra_mib"] = peaks(others, "800x1216", 1)
+    print(json.dumps({key: result[key] for key in ("times_slower_than_ours_as_a_loop", "peak_extra_mib")}))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

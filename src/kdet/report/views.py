@@ -1,0 +1,141 @@
+"""RunSummary → the words, tables and charts that a page shows of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from kdet.report import curves
+from kdet.report.charts import Bar, Chart, bar_chart
+from kdet.report.collect import RunSummary
+from kdet.report.curves import number
+
+AP_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+_LONGEST_VALUE = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One metric of a run, beside its teacher's."""
+
+    name: str
+    value: float | None
+    teacher: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """The metrics of one class."""
+
+    name: str
+    values: Mapping[str, float | None]
+    """By the names of AP_NAMES."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """One run as a page shows it."""
+
+    name: str
+    description: str
+    run: RunSummary
+    scores: tuple[Score, ...]
+    """Empty before the first evaluation."""
+    best: str
+    """Which epoch was the best; empty where it is unknown."""
+    classes: tuple[ClassRow, ...]
+    charts: tuple[Chart, ...]
+    environment: tuple[tuple[str, str], ...]
+
+
+def named(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
+    """Runs by folder name, or by their whole path where two folders have the same name."""
+    names = [run.name for run in runs]
+    return {str(run.folder) if names.count(run.name) > 1 else run.name: run for run in runs}
+
+
+def view(name: str, run: RunSummary) -> RunView:
+    """Everything about one run."""
+    metrics, teacher = run.metrics or {}, run.teacher or {}
+    one = {name: run}
+    charts = (
+        curves.loss_parts(run),
+        curves.ap_against_teacher(run),
+        curves.precision_recall(one, "50"),
+        curves.ap_over_iou(one),
+    )
+    return RunView(
+        name=name,
+        description=describe(run),
+        run=run,
+        scores=tuple(
+            Score(name=key, value=number(metrics.get(key)), teacher=number(teacher.get(key)))
+            for key in AP_NAMES
+            if run.metrics is not None
+        ),
+        best=_best(metrics),
+        classes=_classes(metrics),
+        charts=tuple(chart for chart in charts if chart is not None),
+        environment=environment_rows(run),
+    )
+
+
+def overview(runs: Mapping[str, RunSummary]) -> tuple[Chart, ...]:
+    """Charts that lay several runs side by side."""
+    bars = [
+        Bar(name=name, value=value, slot=slot)
+        for slot, (name, run) in enumerate(runs.items())
+        if (value := number((run.metrics or {}).get("AP"))) is not None
+    ]
+    charts = (
+        bar_chart("AP of the last epoch", bars) if bars else None,
+        curves.ap_while_training(runs),
+        curves.task_loss(runs),
+        curves.precision_recall(runs, "50"),
+    )
+    return tuple(chart for chart in charts if chart is not None)
+
+
+def describe(run: RunSummary) -> str:
+    """The student and how it is trained, in one line."""
+    student = _mapping(run.recipe.get("student"))
+    words = [str(student[key]) for key in ("detector", "backbone") if student.get(key)]
+    if student.get("width") not in (None, 1, 1.0):
+        words.append(f"width {student['width']}")
+    terms: Any = run.recipe.get("distill") or []
+    methods = [str(_mapping(term).get("method", "?")) for term in cast(list[Any], terms)]
+    trained = f"distilled with {' + '.join(methods)}" if methods else "trained alone"
+    return f"{' '.join(words)}, {trained}" if words else ""
+
+
+def environment_rows(run: RunSummary) -> tuple[tuple[str, str], ...]:
+    """environment.json as names and values."""
+    return tuple((str(key), _words(value)) for key, value in run.environment.items() if value is not None)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key} {_words(item)}" for key, item in cast(Mapping[str, Any], value).items())
+    elif isinstance(value, list):
+        text = ", ".join(_words(item) for item in cast(list[Any], value))
+    else:
+        text = str(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _best(metrics: Mapping[str, Any]) -> str:
+    best = _mapping(metrics.get("best"))
+    value = number(best.get("AP"))
+    return "" if value is None else f"AP {value:.3f} after epoch {best.get('epoch', '?')}"
+
+
+def _classes(metrics: Mapping[str, Any]) -> tuple[ClassRow, ...]:
+    per_class = _mapping(metrics.get("per_class"))
+    return tuple(
+        ClassRow(name=name, values={key: number(_mapping(values).get(key)) for key in AP_NAMES})
+        for name, values in per_class.items()
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What should be a JSON object, or an empty one."""
+    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}

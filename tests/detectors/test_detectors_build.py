@@ -1,0 +1,141 @@
+"""Detectors from plain arguments: norms, frozen layers, backbone weights, and refusals in one clear line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import mobilenet_v3_small, resnet18
+from torchvision.ops import FrozenBatchNorm2d
+
+from fakes import CLASSES, DETECTOR_NAMES, images_and_targets, same_state, tiny
+from kdet.detectors import build
+from kdet.errors import InputError
+from kdet.types import Need
+
+BODY = "backbone.body."
+
+
+def kinds(model: nn.Module) -> set[type[nn.Module]]:
+    """Classes of the normalisation layers inside a backbone's body."""
+    norms = (nn.BatchNorm2d, nn.GroupNorm, FrozenBatchNorm2d)
+    return {
+        type(module) for name, module in model.named_modules() if name.startswith(BODY) and isinstance(module, norms)
+    }
+
+
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
+def test_every_detector_trains_with_a_torchvision_backbone(name: str, backbone: str) -> None:
+    detector = tiny(name) if name == "ssdlite" else tiny(name, backbone=backbone, width=1.0)
+    images, targets = images_and_targets()
+    batch = detector.batch(images, targets)
+    detector.model.train()
+    losses = detector.observe(batch, frozenset({Need.LOSSES}), batch.targets).losses
+    total = torch.stack(list(losses.values())).sum()
+    assert torch.isfinite(total)
+    total.backward()
+
+
+@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v3_small"])
+def test_group_norm_leaves_no_batch_statistics_in_the_backbone(backbone: str) -> None:
+    assert kinds(tiny(backbone=backbone, norm="group").model) == {nn.GroupNorm}
+    assert kinds(tiny(backbone=backbone).model) == {nn.BatchNorm2d}
+
+
+def test_frozen_norm_is_refused_on_random_weights() -> None:
+    with pytest.raises(InputError, match=r"frozen.*random weights"):
+        tiny(norm="frozen")
+
+
+def test_a_narrow_neck_gets_group_norm_in_retinanets_head_unless_told_otherwise() -> None:
+    assert any(isinstance(m, nn.GroupNorm) for m in tiny().model.head.modules())
+    assert not any(isinstance(m, nn.GroupNorm) for m in tiny(head_norm=False).model.head.modules())
+    assert not any(isinstance(m, nn.GroupNorm) for m in tiny(fpn_channels=256).model.head.modules())
+
+
+@pytest.mark.parametrize(
+    ("layers", "trained"),
+    [
+        (0, set()),
+        (1, {"layer4"}),
+        (3, {"layer4", "layer3", "layer2"}),
+        (5, {"conv1", "bn1", *(f"layer{i}" for i in range(1, 5))}),
+    ],
+)
+def test_trainable_layers_count_from_the_deep_end(layers: int, trained: set[str]) -> None:
+    model = tiny(trainable_layers=layers).model
+    names = [
+        name.removeprefix(BODY) for name, p in model.named_parameters() if name.startswith(BODY) and p.requires_grad
+    ]
+    assert {name.split(".")[0] for name in names} == trained
+    assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith(BODY))
+
+
+def test_mobilenet_and_ssdlite_freeze_whole_or_in_part() -> None:
+    def shares(model: nn.Module, prefix: str) -> float:
+        own = [p.requires_grad for name, p in model.named_parameters() if name.startswith(prefix)]
+        return sum(own) / len(own)
+
+    assert shares(tiny(backbone="mobilenet_v3_small", trainable_layers=0).model, BODY) == 0
+    assert 0 < shares(tiny(backbone="mobilenet_v3_small", trainable_layers=3).model, BODY) < 1
+    assert shares(tiny("ssdlite", trainable_layers=0).model, "backbone.features") == 0
+    with pytest.raises(InputError, match="trainable_layers 0 or 5"):
+        tiny("ssdlite", trainable_layers=3)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_backbone_weights_come_from_a_classifiers_file(tmp_path: Path, suffix: str, norm: str) -> None:
+    state = resnet18(weights=None).state_dict()
+    path = tmp_path / f"resnet18{suffix}"
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    model = tiny(backbone="resnet18", width=1.0, backbone_weights=str(path), norm=norm).model
+    body = {k: v for k, v in model.backbone.body.state_dict().items() if "num_batches" not in k}
+    norms = ("running_mean", "running_var")  # the shared fake moves those of BatchNorm on purpose
+    loaded = {k: v for k, v in body.items() if norm == "frozen" or not k.endswith(norms)}
+    assert same_state(loaded, {k: state[k] for k in loaded})
+    assert kinds(model) == {FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d}
+
+
+def test_backbone_weights_of_mobilenet_lie_under_features(tmp_path: Path) -> None:
+    state = mobilenet_v3_small(weights=None).state_dict()
+    torch.save(state, tmp_path / "m.pth")
+    model = tiny(backbone="mobilenet_v3_small", width=1.0, backbone_weights=str(tmp_path / "m.pth")).model
+    assert torch.equal(model.get_parameter(f"{BODY}0.0.weight"), state["features.0.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"detector": "yolo"}, "unknown detector 'yolo'; known: retinanet, fcos, faster_rcnn, ssdlite"),
+        ({"backbone": "vgg16"}, "unknown backbone 'vgg16'; known: resnet10"),
+        ({"norm": "layer"}, "unknown norm 'layer'; known: batch, frozen, group"),
+        ({"backbone": "resnet50", "width": 0.5}, "expected width 1 for resnet50"),
+        ({"classes": []}, "class list is empty"),
+        ({"classes": ["cat", "dog", "cat"]}, "'cat' stands twice"),
+        ({"detector": "ssdlite", "backbone": "resnet18"}, "backbone mobilenet_v3_large for ssdlite"),
+        ({"weights": "nowhere.pth"}, "nowhere.pth: no such weights file"),
+        ({"weights": "ResNet50_Weights.NOTHING"}, "neither a file nor weights of torchvision"),
+        ({"backbone_weights": "nowhere.safetensors"}, "nowhere.safetensors: no such weights file"),
+        ({"detector": "fcos", "fpn_channels": 40}, "fcos"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        build(**({"detector": "retinanet", "classes": CLASSES, "image_size": 64} | arguments))
+
+
+def test_weights_of_another_backbone_are_refused_by_name(tmp_path: Path) -> None:
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(InputError, match="layer1") as caught:
+        build("retinanet", classes=CLASSES, backbone="resnet34", backbone_weights=str(tmp_path / "resnet18.pth"))
+    assert "\n" not in str(caught.value)
+
+
+def test_backbone_weights_of_another_width_are_refused_with_the_tensor_and_both_shapes(tmp_path: Path) -> None:
+    torch.save(tiny(width=0.25).model.backbone.body.state_dict(), tmp_path / "narrow.pth")
+    with pytest.raises(InputError, match=r"conv1\.weight.*\(32, 3, 7, 7\).*\(16, 3, 7, 7\)") as caught:
+        tiny(width=0.5, backbone_weights=str(tmp_path / "narrow.pth"))
+    assert "\n" not in str(caught.value)
