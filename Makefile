@@ -31,6 +31,9 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+bench: $(STAMP)
+	$(BIN)/python benchmarks/losses.py
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -1,8 +1,9 @@
 """Time and memory of the losses, as ratios measured in one run: `python benchmarks/losses.py [--out FILE] [--quick]`.
 
-Contenders take turns, so that whatever else the machine does hits all of them; each figure is the median of its repeats,
-forward and backward together. Every contender is compared on the levels it accepts. Memory is the growth of the
-process' peak, in a process of its own.
+Contenders take turns, so that whatever else the machine does hits all of them; each figure is the median of its
+repeats, forward and backward together. On a machine that others use as well, `--threads 1` is the fairer run: a second
+thread that is kept waiting costs the most where operations are shortest. Every contender is compared on the levels it
+accepts. Memory is the growth of the process' peak, in a process of its own.
 """
 
 import argparse
@@ -217,10 +218,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--quick", action="store_true", help="batch 1 and few repeats")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peak", nargs=4, metavar=("LOSS", "IMAGE", "BATCH", "LAYOUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
     if options.peak:
         name, image, batch, layout = options.peak
         print(peak_growth_mib(name, image, int(batch), layout))

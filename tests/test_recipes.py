@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from kdet.data import Shapes
 from kdet.train import Recipe, fit, read_recipe
 from kdet.train.build import build_student
 from kdet.train.recipe import RunTeacher
-
-torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"

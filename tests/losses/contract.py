@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from losses import reference
 from torch import Tensor
 
 from kdet.losses import LOSSES
+from losses import reference
 
 Maps = list[Tensor]
 
@@ -157,7 +157,10 @@ CASES: list[Case] = [
         for normalize in ("channel", "sample", None)
     ),
     *(
-        Case("prediction_guided", features_and_logits, reference.prediction_guided, options, no_images(2), permute_images)
+        Case(
+            "prediction_guided", features_and_logits, reference.prediction_guided, options, no_images(2),
+            permute_images,
+        )
         for options in PAIRED
     ),
     *(

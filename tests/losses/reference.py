@@ -107,7 +107,9 @@ def divergence(teacher: list[float], student: list[float]) -> float:
     return sum(t * (math.log(t) - math.log(s)) for t, s in zip(teacher, student, strict=True))
 
 
-def rank_mimicking(student: Tensor, teacher: Tensor, object_index: Tensor, num_objects: float, *, temperature=1.0) -> float:
+def rank_mimicking(
+    student: Tensor, teacher: Tensor, object_index: Tensor, num_objects: float, *, temperature=1.0
+) -> float:
     loss = 0.0
     for number in sorted(set(object_index.tolist())):
         entries = [i for i, other in enumerate(object_index.tolist()) if other == number]
@@ -130,8 +132,12 @@ def prediction_guided(features_s, features_t, logits_s, logits_t, *, reduction="
             cells = []
             for row in range(height):
                 for column in range(width):
-                    p_gap = [float(a - b) ** 2 for a, b in zip(p_t[n, :, row, column], p_s[n, :, row, column], strict=True)]
-                    f_gap = [float(a - b) ** 2 for a, b in zip(f_t[n, :, row, column], f_s[n, :, row, column], strict=True)]
+                    p_gap = [
+                        float(a - b) ** 2 for a, b in zip(p_t[n, :, row, column], p_s[n, :, row, column], strict=True)
+                    ]
+                    f_gap = [
+                        float(a - b) ** 2 for a, b in zip(f_t[n, :, row, column], f_s[n, :, row, column], strict=True)
+                    ]
                     cells.append(sum(p_gap) / len(p_gap) * sum(f_gap) / len(f_gap))
             norm = math.sqrt(sum(cell**2 for cell in cells))
             per_image.append((norm if reduction == "l2" else sum(cells)) / len(cells))

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from losses.contract import CASES, Case
 from torch import Tensor
 
 from kdet.losses import LOSSES
+from losses.contract import CASES, Case
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 one_case_each = pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_nan_is_refused_and_named(case, generator):
 def test_integers_are_refused(case, generator):
     inputs = case.make(generator, torch.float32)
     inputs.student[0][0] = inputs.student[0][0].long()
-    with pytest.raises(ValueError, match="expected a floating-point tensor .* of the student, got torch.int64"):
+    with pytest.raises(ValueError, match=r"expected a floating-point tensor .* of the student, got torch.int64"):
         case(inputs)
 
 

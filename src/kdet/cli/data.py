@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from kdet.cli.options import AsJson, show
+from kdet.cli.options import AsJson, BadBox, show
 
 app = typer.Typer(help="Look at, convert and generate data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 DataPath = Annotated[Path, typer.Argument(metavar="PATH", help="Annotation file, data.yaml or folder.")]
 FormatName = Annotated[str | None, typer.Option("--format", help="coco, voc or yolo; default: recognised.")]
 Split = Annotated[str, typer.Option("--split", help="train or val, where the path holds both.")]
-BadBox = Annotated[str, typer.Option("--on-bad-box", help="fix, error or drop.")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images where it is not the usual one.")]
 
 
@@ -22,7 +21,7 @@ def inspect_data(
     format_name: FormatName = None,
     split: Split = "train",
     images: Images = None,
-    on_bad_box: BadBox = "fix",
+    on_bad_box: BadBox = None,
     as_json: AsJson = False,
 ) -> None:
     """Count images, boxes, classes and sizes, and name what is wrong.
@@ -44,7 +43,7 @@ def convert_data(
     format_name: FormatName = None,
     split: Split = "train",
     images: Images = None,
-    on_bad_box: BadBox = "fix",
+    on_bad_box: BadBox = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a data set in another format; nothing half-written is left behind.

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kdet.cli.data import BadBox, FormatName, Images
-from kdet.cli.options import AsJson, metrics_table, show
+from kdet.cli.data import FormatName, Images
+from kdet.cli.options import AsJson, BadBox, metrics_table, show
 
 Model = Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or its student.safetensors.")]
 
@@ -17,7 +17,7 @@ def evaluate(
     format_name: FormatName = None,
     split: Annotated[str, typer.Option("--split", help="train or val, where the path holds both.")] = "val",
     images: Images = None,
-    on_bad_box: BadBox = "fix",
+    on_bad_box: BadBox = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
     predictions: Annotated[Path | None, typer.Option("--predictions", help="Also write every detection here.")] = None,
     as_json: AsJson = False,

@@ -18,6 +18,9 @@ RunFolder = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same as -o train.seed=N.")]
+BadBox = Annotated[
+    str | None, typer.Option("--on-bad-box", help="fix (default: clip up to 1 px, drop empty boxes), error or drop.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
 

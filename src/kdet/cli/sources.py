@@ -10,16 +10,17 @@ from kdet.errors import InputError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def open_path(path: Path, format_name: str | None, split: str, images: Path | None, on_bad_box: str) -> Source:
+def open_path(path: Path, format_name: str | None, split: str, images: Path | None, on_bad_box: str | None) -> Source:
     """A data set by its path; the format is recognised unless it is named.
 
     Raises:
         InputError: not a data set, or one with errors in it.
     """
-    if on_bad_box not in get_args(OnBadBox):
+    policy = on_bad_box or "fix"
+    if policy not in get_args(OnBadBox):
         raise InputError(f"--on-bad-box {on_bad_box}: expected one of {', '.join(get_args(OnBadBox))}")
     name = format_name or recognise(path)
-    return open_source(name, path, split=split, images=images, on_bad_box=on_bad_box)  # pyright: ignore
+    return open_source(name, path, split=split, images=images, on_bad_box=policy)  # pyright: ignore
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kdet.cli.options import AsJson, Overrides, RecipePath, Resume, RunFolder, Seed, metrics_table, show
+from kdet.cli.options import AsJson, BadBox, Overrides, RecipePath, Resume, RunFolder, Seed, metrics_table, show
 
 
 def train(
@@ -10,14 +10,15 @@ def train(
     override: Overrides = None,
     run: RunFolder = None,
     seed: Seed = None,
+    on_bad_box: BadBox = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the detector of the recipe's `student:` alone: a teacher, or the baseline.
 
-    Example: kdet train recipes/bccd/teacher.yaml --run runs/teacher
+    Example: kdet train recipes/bccd/retinanet_teacher.yaml --run runs/bccd-teacher
     """
-    _fit(recipe, override, run, seed, resume, as_json, alone=True)
+    _fit(recipe, _overrides(override, seed, on_bad_box), run, resume, as_json, alone=True)
 
 
 def distill(
@@ -25,30 +26,27 @@ def distill(
     override: Overrides = None,
     run: RunFolder = None,
     seed: Seed = None,
+    on_bad_box: BadBox = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the student under the recipe's `teacher:` with its `distill:` terms.
 
-    Example: kdet distill recipes/bccd/structural.yaml -o teacher.run=runs/teacher
+    Example: kdet distill recipes/bccd/retinanet_structural.yaml --run runs/bccd-structural
     """
-    _fit(recipe, override, run, seed, resume, as_json, alone=False)
+    _fit(recipe, _overrides(override, seed, on_bad_box), run, resume, as_json, alone=False)
 
 
-def _fit(
-    path: Path,
-    override: list[str] | None,
-    run: Path | None,
-    seed: int | None,
-    resume: bool,
-    as_json: bool,
-    *,
-    alone: bool,
-) -> None:
+def _overrides(given: list[str] | None, seed: int | None, on_bad_box: str | None) -> list[str]:
+    """The options that stand for recipe keys, as such."""
+    named = {"train.seed": seed, "data.on_bad_box": on_bad_box}
+    return [*(given or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+
+
+def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_json: bool, *, alone: bool) -> None:
     from kdet.errors import InputError
     from kdet.train import fit, read_recipe
 
-    overrides = [*(override or []), *([] if seed is None else [f"train.seed={seed}"])]
     recipe = read_recipe(path, overrides)
     if alone:
         recipe = recipe.model_copy(update={"teacher": None, "distill": []})

@@ -76,6 +76,22 @@ def _read_safetensors(path: Path) -> StoredWeights:
     )
 
 
+def is_file(weights: str) -> bool:
+    """Whether a file is meant, and not torchvision's weights by name."""
+    return Path(weights).exists() or weights.endswith((".pth", ".pt", ".safetensors"))
+
+
+def classes_in(weights: str) -> tuple[str, ...] | None:
+    """Class names by column that weights come with; None where they do not say.
+
+    Raises:
+        InputError: no such weights.
+    """
+    if is_file(weights):
+        return read_weights(Path(weights)).class_names
+    return tuple(library_weights(weights).meta["categories"])
+
+
 def library_weights(name: str) -> WeightsEnum:
     """torchvision's weights by name, such as `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
 

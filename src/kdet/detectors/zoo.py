@@ -14,7 +14,7 @@ from kdet.detectors.dense import DenseDetector
 from kdet.detectors.plain import BACKBONES, NORMS, build_any, build_model
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
-from kdet.detectors.weights import StoredWeights, download, library_weights, load, read_weights
+from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
@@ -92,7 +92,7 @@ def build(
         "anchor_scale": anchor_scale,
         "image_size": image_size if isinstance(image_size, int) else tuple(image_size),
     }
-    if weights is not None and not Path(weights).exists() and not weights.endswith((".pth", ".pt", ".safetensors")):
+    if weights is not None and not is_file(weights):
         return _from_library(library_weights(weights), arguments, names, notes)
     model = _build_plain(arguments, backbone_weights)
     if weights is not None:
@@ -171,8 +171,8 @@ def with_background(classes: Sequence[str]) -> tuple[str, ...]:
 def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
     state = None
     if backbone_weights is not None:
-        is_file = Path(backbone_weights).exists() or backbone_weights.endswith((".pth", ".pt", ".safetensors"))
-        state = read_weights(Path(backbone_weights)).state if is_file else download(library_weights(backbone_weights))
+        given = backbone_weights
+        state = read_weights(Path(given)).state if is_file(given) else download(library_weights(given))
     if arguments["norm"] not in NORMS:
         raise InputError(f"unknown norm {arguments['norm']!r}; known: {', '.join(NORMS)}")
     try:

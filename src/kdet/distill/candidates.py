@@ -3,14 +3,16 @@
 Legend: N images, A anchors of all levels, K class columns, M objects of the batch, P positives of the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from kdet.distill.cells import same_anchors, shared_cells
 from kdet.distill.views import Adapt, Sight
+from kdet.errors import InputError
 from kdet.ops.boxes import paired_iou
 from kdet.ops.ranks import mean_over_ranks
 from kdet.types import Need, Observation
@@ -77,14 +79,13 @@ class RankedByClass:
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Scores of the P positives under one assignment, the student's."""
         found = positives(sight)
-        require_same_anchors(sight)
         columns = teacher_columns(sight, found.label)
-        return {
-            "student_scores": class_scores(sight.student, found, found.label, self.score),
-            "teacher_scores": class_scores(sight.teacher, found, columns, self.score),
-            "object_index": found.object_index,
-            "num_objects": found.num_objects,
-        }
+        return ranked(
+            sight,
+            found,
+            lambda image, anchor, row: class_scores(sight.student, image, anchor, found.label[row], self.score),
+            lambda image, anchor, row: class_scores(sight.teacher, image, anchor, columns[row], self.score),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,45 +97,61 @@ class RankedByBox:
 
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """IoU of the P positives under one assignment, the student's."""
-        found = positives(sight)
-        require_same_anchors(sight)
-        assert sight.student.boxes is not None and sight.teacher.boxes is not None
-        return {
-            "student_scores": paired_iou(sight.student.boxes[found.image, found.anchor], found.box),
-            "teacher_scores": paired_iou(sight.teacher.boxes[found.image, found.anchor], found.box),
-            "object_index": found.object_index,
-            "num_objects": found.num_objects,
-        }
+        found, student, teacher = positives(sight), sight.student.boxes, sight.teacher.boxes
+        assert student is not None and teacher is not None
+        return ranked(
+            sight,
+            found,
+            lambda image, anchor, row: paired_iou(student[image, anchor], found.box[row]),
+            lambda image, anchor, row: paired_iou(teacher[image, anchor], found.box[row]),
+        )
 
 
-def class_scores(observation: Observation, found: Positives, columns: Tensor, score: Score) -> Tensor:
-    """Score of each positive for one column: softmax with background, sigmoid, times centreness where there is one."""
+Scorer = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Image, anchor and row among the positives → score; all of one length."""
+
+
+def ranked(sight: Sight, found: Positives, student_score: Scorer, teacher_score: Scorer) -> dict[str, Any]:
+    """The arguments of rank mimicking: anchor by anchor, or cell by cell where the two models lay other anchors."""
+    rows, num_objects = torch.arange(len(found.image), device=found.image.device), found.num_objects
+    if same_anchors(sight):
+        scores = [score(found.image, found.anchor, rows) for score in (student_score, teacher_score)]
+    else:
+        rows, student_anchors, teacher_anchors = shared_cells(sight, found.anchor, found.object_index)
+        image = found.image[rows]
+        num_objects = mean_over_ranks(torch.tensor(len(found.object_index[rows].unique()), device=rows.device))
+        scores = [
+            _best_of_cell(score, image, anchors, rows)
+            for score, anchors in ((student_score, student_anchors), (teacher_score, teacher_anchors))
+        ]
+    return {
+        "student_scores": scores[0],
+        "teacher_scores": scores[1],
+        "object_index": found.object_index[rows],
+        "num_objects": num_objects,
+    }
+
+
+def _best_of_cell(score: Scorer, image: Tensor, anchors_PA: Tensor, rows: Tensor) -> Tensor:
+    """The highest score among the anchors of each cell."""
+    per_cell = anchors_PA.shape[1]
+    flat = [index.repeat_interleave(per_cell) for index in (image, rows)]
+    return score(flat[0], anchors_PA.reshape(-1), flat[1]).reshape(-1, per_cell).amax(dim=1)
+
+
+def class_scores(observation: Observation, image: Tensor, anchor: Tensor, columns: Tensor, score: Score) -> Tensor:
+    """Score of each anchor for one column: softmax with background, or sigmoid, times centreness where there is one."""
     assert observation.class_logits is not None
-    logits = observation.class_logits[found.image, found.anchor].float()
+    logits = observation.class_logits[image, anchor].float()
     if observation.activation == "softmax":
         log_probability = logits.log_softmax(dim=-1).gather(1, columns[:, None])[:, 0]
         return log_probability if score == "logit" else log_probability.exp()
     chosen = logits.gather(1, columns[:, None])[:, 0]
     if observation.quality_logits is None:
         return chosen if score == "logit" else chosen.sigmoid()
-    quality = observation.quality_logits[found.image, found.anchor].float()
+    quality = observation.quality_logits[image, anchor].float()
     probability = (chosen.sigmoid() * quality.sigmoid()).clamp_min(1e-12).sqrt()
     return torch.logit(probability, eps=1e-6) if score == "logit" else probability
-
-
-def require_same_anchors(sight: Sight) -> None:
-    """Rank mimicking compares the same candidates; both models must lay the same anchors.
-
-    Raises:
-        ValueError: other strides, or another number of anchors in a cell.
-    """
-    student, teacher = sight.student, sight.teacher
-    if (student.cells_hw, student.anchors_per_cell) != (teacher.cells_hw, teacher.anchors_per_cell):
-        raise ValueError(
-            "rank mimicking needs the same candidates on both sides: the student has "
-            f"{student.anchors_per_cell} anchors per cell on grids {student.cells_hw}, the teacher "
-            f"{teacher.anchors_per_cell} on {teacher.cells_hw}; use feature terms (structural, lp) for this pair"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +165,13 @@ class SoftLabels:
 
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """P×K logits over the shared classes (softmax heads: with the background)."""
-        require_same_anchors(sight)
         student, teacher = sight.student, sight.teacher
+        if not same_anchors(sight):
+            raise InputError(
+                "soft labels compare anchor by anchor: the student has "
+                f"{student.anchors_per_cell} anchors per cell on grids {student.cells_hw}, the teacher "
+                f"{teacher.anchors_per_cell} on {teacher.cells_hw}; use rank_mimicking or feature terms for this pair"
+            )
         assert student.class_logits is not None and teacher.class_logits is not None
         assert student.assignment is not None
         chosen = student.assignment >= 0 if self.candidates == "positive" else student.assignment > -9
@@ -166,7 +188,16 @@ class RegionSoftLabels:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
-        """P×K logits with the background."""
+        """P×K logits with the background.
+
+        Raises:
+            InputError: the teacher has no box head.
+        """
+        if Need.PROPOSALS not in sight.teacher_detector.detector.gives:
+            raise InputError(
+                f"soft_labels on regions needs a teacher that scores regions, and a {sight.teacher_detector.family} "
+                "does not; use structural or lp for this pair"
+            )
         student = sight.student
         assert student.proposals is not None and student.proposal_labels is not None
         assert student.proposal_logits is not None and sight.teacher.features is not None

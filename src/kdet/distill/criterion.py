@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
-from kdet.distill.pairing import Pairing
+from kdet.distill.pairing import LevelPair, Pairing
 from kdet.distill.terms import Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
@@ -26,7 +26,7 @@ class Criterion(nn.Module):
         self.terms = tuple(terms)
         self.pairing = pairing
         self.adapters = nn.ModuleDict(
-            {term.name: make_adapter(term.adapter, pairing.levels, student, teacher) for term in terms}
+            {term.name: make_adapter(term.adapter, _adapted(term, pairing), student, teacher) for term in terms}
         )
         self.learned_losses = nn.ModuleDict(
             {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
@@ -42,6 +42,11 @@ class Criterion(nn.Module):
         """Weighted scalars by name; `progress` is the fraction of the run, for the schedules."""
         values = self.raw(sight)
         return {term.name: term.weight * term.schedule.factor(progress) * values[term.name] for term in self.terms}
+
+
+def _adapted(term: Term, pairing: Pairing) -> Sequence[LevelPair]:
+    """Levels whose features a term compares; a term on logits alone compares none."""
+    return pairing.levels if Need.FEATURES in term.view.student_needs else ()
 
 
 def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:

@@ -10,6 +10,7 @@ from kdet.distill.pairing import Pairing, pair
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.distill.views import Sight
+from kdet.errors import InputError
 from kdet.types import Batch, Detector, LossReport, Need, Target
 
 
@@ -47,6 +48,8 @@ class Distiller(nn.Module):
         self.pairing: Pairing | None = None
         self.criterion: Criterion | None = None
         if teacher is not None:
+            if teacher.model is student.model:
+                raise InputError("student and teacher are the same module; give the teacher a copy of its own")
             frozen = teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
             self.teacher = frozen
             self.pairing = pair(student.levels, frozen.levels, student.class_names, frozen.class_names, class_map)

@@ -1,5 +1,6 @@
 """Distillation that does nothing is an error before the first epoch, not a surprise after the last."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,9 @@ from kdet.distill.terms import Term
 from kdet.errors import InputError
 from kdet.types import Batch, Need
 
+_ROUNDING = 3e-7
+"""What float32 makes of a similarity of exactly 1: two equal models cost this much, and no real pair so little."""
+
 
 def prove_it_acts(
     distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None
@@ -17,7 +21,7 @@ def prove_it_acts(
     """One real forward and backward per term, schedules set aside; nothing is changed.
 
     Args:
-        distiller: in training mode; its gradients are cleared afterwards.
+        distiller: in training mode; neither weights, buffers nor gradients change.
         batch: with at least one object.
         optimizer: if given, it must hold every adapter.
 
@@ -44,15 +48,16 @@ def prove_it_acts(
     with torch.no_grad():  # batch statistics moved in the forward; the run starts as if nothing had been
         for name, buffer in distiller.named_buffers():
             buffer.copy_(kept[name])
-    return {name: float(value) for name, value in values.items()}
+    return {name: float(value.detach()) for name, value in values.items()}
 
 
 def _require_effect(term: Term, value: Tensor, student: nn.Module, adapter: nn.Module) -> None:
-    if not torch.isfinite(value):
-        raise InputError(f"{term.name}: its value on the first batch is {float(value)}; check the teacher's weights")
-    if float(value) <= 0:
+    shown = float(value.detach())
+    if not math.isfinite(shown):
+        raise InputError(f"{term.name}: its value on the first batch is {shown}; check the teacher's weights")
+    if shown <= _ROUNDING:
         raise InputError(
-            f"{term.name}: its value on the first batch is {float(value)}, so it would teach nothing; "
+            f"{term.name}: its value on the first batch is {shown}, so it would teach nothing; "
             "are teacher and student the same weights?"
         )
     trained = [p for p in student.parameters() if p.requires_grad]

@@ -18,6 +18,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup <= self.stop <= 1:
             raise ValueError(f"expected 0 ≤ warmup ≤ stop ≤ 1, got warmup {self.warmup}, stop {self.stop}")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"expected decay within 0…1, got {self.decay}")
 
     def factor(self, progress: float) -> float:
         """The factor at this fraction of the run."""

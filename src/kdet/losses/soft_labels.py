@@ -53,6 +53,8 @@ def soft_label_loss(
     """
     if temperature <= 0:
         raise ValueError(f"expected a temperature above 0, got {temperature}")
+    if activation not in ("sigmoid", "softmax"):
+        raise ValueError(f'expected activation "sigmoid" or "softmax", got {activation!r}')
     student_PK, teacher_PK = pair_tensors(student_logits, teacher_logits, dims="P×K", where="the logits")
     if student_PK.numel() == 0:
         return attached_zero(student_PK)

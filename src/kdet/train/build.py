@@ -11,7 +11,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from kdet import detectors
 from kdet.data import IndexedSource, Source, open_source
 from kdet.data.resize import ImageSize
-from kdet.detectors import read_weights, rebuild
+from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, Distiller, FrozenTeacher, Schedule, Term
 from kdet.errors import InputError
 from kdet.train.recipe import ModelRecipe, Recipe, RunTeacher, ShapesData, TermRecipe
@@ -71,7 +71,8 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     if isinstance(recipe.teacher, RunTeacher):
         teacher = load_detector(recipe.teacher.run)
     else:
-        names = recipe.teacher.classes or classes
+        theirs = recipe.teacher.weights and classes_in(recipe.teacher.weights)
+        names = recipe.teacher.classes or theirs or classes
         teacher = _build(recipe.teacher, names, image_size(recipe), say)
         if recipe.teacher.weights is None:
             say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")

@@ -4,8 +4,10 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -82,9 +84,9 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         return Counters(**json.loads((folder / _COUNTERS).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}: the saved state does not fit this recipe ({reason})") from None
+    except (RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
 
 
 def _plain(module: nn.Module) -> dict[str, Tensor]:

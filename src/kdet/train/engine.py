@@ -1,7 +1,7 @@
 """The only file that knows Accelerate: devices, processes, mixed precision, accumulation."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -18,7 +18,7 @@ _PRECISIONS = {"fp32": "no", "bf16-mixed": "bf16", "fp16-mixed": "fp16"}
 class Engine:
     """One process of a run: alone, or started by `torchrun` or `accelerate launch`."""
 
-    def __init__(self, precision: str = "fp32", accumulate: int = 1) -> None:
+    def __init__(self, precision: str = "fp32") -> None:
         """Set up this process.
 
         Raises:
@@ -28,7 +28,7 @@ class Engine:
             raise InputError("train.precision: fp16-mixed needs a GPU; use bf16-mixed or fp32 here")
         # Accelerate keeps the first precision of the process; several runs in one process may differ.
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
-        self.accelerator = Accelerator(mixed_precision=_PRECISIONS[precision], gradient_accumulation_steps=accumulate)
+        self.accelerator = Accelerator(mixed_precision=_PRECISIONS[precision])
         self.device: torch.device = self.accelerator.device
         self.rank = int(self.accelerator.process_index)
         self.world = int(self.accelerator.num_processes)
@@ -40,15 +40,11 @@ class Engine:
         return cast(tuple[nn.Module, Optimizer], prepared)
 
     @contextmanager
-    def step(self, module: nn.Module) -> Generator[None]:
-        """Gradient accumulation: inside, `updates` tells whether this batch ends an optimizer step."""
-        with self.accelerator.accumulate(module):
+    def step(self, module: nn.Module, *, updates: bool) -> Generator[None]:
+        """One batch of an optimizer step; only where it `updates` do the processes share gradients and weights move."""
+        self.accelerator.sync_gradients = updates
+        with nullcontext() if updates else self.accelerator.no_sync(module):
             yield
-
-    @property
-    def updates(self) -> bool:
-        """Whether gradients are complete and the optimizer steps now."""
-        return bool(self.accelerator.sync_gradients)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients, scaled where fp16 needs it."""

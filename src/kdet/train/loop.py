@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from kdet.train.run_folder import BEST, LAST, RESUME, begin, save_student, write
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.types import Batch, Detector, LossReport
+
+_MEND = "The state saved last is intact: lower train.lr, set train.clip_norm, or use fp32, and continue with --resume"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +69,20 @@ class _Run:
     since: float = 0.0
 
 
-def fit(recipe: Recipe, folder: Path, *, resume: bool = False, max_seconds: float | None = None) -> Outcome:
+def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     """Train the student of a recipe, alone or distilled.
 
     Args:
         recipe: with `teacher:` and `distill:`, or without either.
         folder: the run folder to make, or with `resume` to continue.
         resume: continue where the saved state stands.
-        max_seconds: end after so much training time, whatever `epochs` says; the learning rate does not know of it.
 
     Raises:
         InputError: wrong input; nothing is left half-written.
         WorkError: the training itself failed.
     """
     torch.manual_seed(recipe.train.seed)
-    engine = Engine(recipe.train.precision, recipe.train.accumulate)
+    engine = Engine(recipe.train.precision)
     notes: list[str] = []
     train_source, val_source = open_data(recipe, notes.append)
     student = build_student(recipe, train_source.index.classes, notes.append)
@@ -96,9 +98,13 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, max_seconds: floa
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
         else:
-            _prove(run)
-            run.scorer.teacher(distiller.teacher)
-        return _train(run, max_seconds)
+            try:
+                _prove(run)
+                run.scorer.teacher(distiller.teacher)
+            except InputError:
+                shutil.rmtree(folder)  # wrong input leaves nothing half-written
+                raise
+        return _train(run)
 
 
 def _prepare(
@@ -148,7 +154,8 @@ def _prove(run: _Run) -> None:
     run.sampler.set_epoch(0)
     for batch in run.loader:
         if any(len(target["boxes"]) for target in batch.targets or []):
-            with run.engine.autocast():
+            # The run's random numbers stay as they are without a teacher, so that arms are paired.
+            with torch.random.fork_rng(), run.engine.autocast():
                 values = prove_it_acts(run.distiller, batch.to(run.engine.device), run.optimizer)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
@@ -156,18 +163,19 @@ def _prove(run: _Run) -> None:
     raise InputError("no training image holds an object, so nothing can be learned; check the annotations")
 
 
-def _train(run: _Run, max_seconds: float | None) -> Outcome:
+def _train(run: _Run) -> Outcome:
     counters, epochs = run.counters, run.recipe.train.epochs
     metrics: dict[str, Any] | None = None
     finished = counters.step >= run.total_steps
     while counters.epoch < epochs and not finished:
-        finished = _epoch(run, max_seconds)
+        finished = _epoch(run)
         counters.epoch += 1
         counters.batch = 0
         every = run.recipe.train.evaluate_every
         finished = finished or counters.epoch == epochs
         metrics = _evaluate(run) if finished or (every and counters.epoch % every == 0) else None
         if run.engine.is_main:
+            _require_finite(run)
             checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, counters)
     if metrics is None:
         metrics = _evaluate(run)
@@ -181,7 +189,7 @@ def _train(run: _Run, max_seconds: float | None) -> Outcome:
     )
 
 
-def _epoch(run: _Run, max_seconds: float | None) -> bool:
+def _epoch(run: _Run) -> bool:
     """One pass over the images; whether the run is to end here."""
     counters, settings = run.counters, run.recipe.train
     run.sampler.set_epoch(counters.epoch, counters.batch)
@@ -194,15 +202,15 @@ def _epoch(run: _Run, max_seconds: float | None) -> bool:
     run.unlogged = 0
     try:
         for batch in run.loader:
+            run.unlogged += size
             report = _step(run, batch.to(run.engine.device))
             counters.batch += 1
-            run.unlogged += size
             now = time.monotonic()
             counters.seconds += now - before
             before = now
             if run.engine.is_main:
                 progress.advance(size, f"loss {float(report.total.detach()):.3f}")
-            if counters.step >= run.total_steps or (max_seconds is not None and counters.seconds >= max_seconds):
+            if counters.step >= run.total_steps:
                 return True
     finally:
         progress.close()
@@ -215,22 +223,36 @@ def _step(run: _Run, batch: Batch) -> LossReport:
     lr = learning_rate(settings, counters.step, run.total_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    with run.engine.step(run.module):
-        report: LossReport = run.module(batch, progress=counters.step / run.total_steps)
+    updates, batches = _place_in_step(run)
+    with run.engine.step(run.module, updates=updates):
+        try:
+            report: LossReport = run.module(batch, progress=counters.step / run.total_steps)
+        except InputError:
+            raise
+        except ValueError as error:  # a loss that refuses NaN in what it reads
+            raise WorkError(f"{error}; images {batch.image_ids}. {_MEND}") from None
         if not bool(torch.isfinite(report.total)):
             raise WorkError(_non_finite(report, batch))
-        run.engine.backward(report.total)
-        if settings.clip_norm is not None and run.engine.updates:
+        run.engine.backward(report.total / batches)
+        if settings.clip_norm is not None and updates:
             run.engine.clip(run.module, settings.clip_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
-    if run.engine.updates:
+    if updates:
         counters.step += 1
         if run.average is not None:
             run.average.update_parameters(run.student.model)
         if counters.step % settings.log_every == 0 or counters.step == 1:
             _log_step(run, report, lr)
     return report
+
+
+def _place_in_step(run: _Run) -> tuple[bool, int]:
+    """Whether this batch ends an optimizer step, and how many batches make it; the last of an epoch may be of fewer."""
+    wanted, done = run.recipe.train.accumulate, run.counters.batch
+    first = done - done % wanted
+    batches = min(wanted, run.sampler.steps - first)
+    return done + 1 == first + batches, batches
 
 
 def _log_step(run: _Run, report: LossReport, lr: float) -> None:
@@ -251,10 +273,14 @@ def _log_step(run: _Run, report: LossReport, lr: float) -> None:
 def _non_finite(report: LossReport, batch: Batch) -> str:
     values = ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in report.parts.items())
     low, high = float(batch.images.min()), float(batch.images.max())
-    return (
-        f"the loss is not finite ({values}) on images {batch.image_ids}, pixels {low:.3g}…{high:.3g}; the state saved "
-        "last is intact. Lower train.lr, set train.clip_norm, or use fp32, and continue with --resume"
-    )
+    return f"the loss is not finite ({values}) on images {batch.image_ids}, pixels {low:.3g}…{high:.3g}. {_MEND}"
+
+
+def _require_finite(run: _Run) -> None:
+    """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
+    for name, parameter in run.distiller.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise WorkError(f"{name} is not finite after step {run.counters.step}. {_MEND}")
 
 
 def _evaluate(run: _Run) -> dict[str, Any]:

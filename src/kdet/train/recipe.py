@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
 from kdet.data.resize import image_size_of
 from kdet.data.shapes import Shapes
@@ -59,6 +59,11 @@ class ShapesData(_GeneratorKeys):  # pyright: ignore[reportUntypedBaseClass]
     augment: Augmentation = Augmentation()
     """What happens to training images at random."""
 
+    @model_validator(mode="after")
+    def _in_range(self) -> "ShapesData":
+        self.shapes()
+        return self
+
     def shapes(self) -> Shapes:
         """The generator's own parameters."""
         return Shapes(**self.model_dump(exclude={"format", "augment"}))
@@ -105,6 +110,18 @@ class BuiltTeacher(ModelRecipe):
     """Its class names; None = what the weights say, else those of the data."""
     class_map: dict[str, str] = {}
     """Teacher's class name → student's, where they differ."""
+
+
+def _kind_of_teacher(value: Any) -> str:
+    """Which of the two is meant, so that a mistake in it is explained by its own keys."""
+    built = "detector" in value if isinstance(value, dict) else isinstance(value, BuiltTeacher)
+    return "BuiltTeacher" if built else "RunTeacher"
+
+
+Teacher = Annotated[
+    Annotated[RunTeacher, Tag("RunTeacher")] | Annotated[BuiltTeacher, Tag("BuiltTeacher")],
+    Discriminator(_kind_of_teacher),
+]
 
 
 class TermRecipe(BaseModel):
@@ -166,7 +183,7 @@ class Recipe(_Strict):
 
     data: Annotated[FileData | ShapesData, Field(discriminator="format")]
     student: ModelRecipe
-    teacher: RunTeacher | BuiltTeacher | None = None
+    teacher: Teacher | None = None
     distill: list[TermRecipe] = []
     train: TrainRecipe = TrainRecipe()
 

@@ -21,6 +21,8 @@ _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "train": (TrainRecipe,),
 }
 
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe loading that refuses a key given twice, where PyYAML keeps the last in silence."""
@@ -66,7 +68,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise InputError(_explain(path, root, error.errors()[0])) from None
+        raise InputError(_explain(path, root, _first(error))) from None
 
 
 def shapes_from(overrides: Sequence[str]) -> Shapes:
@@ -82,7 +84,7 @@ def shapes_from(overrides: Sequence[str]) -> Shapes:
         return ShapesData.model_validate(content).shapes()
     except ValidationError as error:
         raise InputError(
-            _explain(Path("-o"), None, {**error.errors()[0], "loc": ("data", *error.errors()[0]["loc"])})
+            _explain(Path("-o"), None, {**_first(error), "loc": ("data", *_first(error)["loc"])})
         ) from None
 
 
@@ -117,6 +119,12 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise InputError(f"-o {override}: there is no such place in the recipe") from None
 
 
+def _first(error: ValidationError) -> ErrorDetails:
+    """The error to tell: an unknown key before the missing one that it was meant to be."""
+    errors = error.errors()
+    return next((e for e in errors if e["type"] in _UNKNOWN_KEY), errors[0])
+
+
 def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
     """One line: file, line, key, what is wrong."""
     location = [
@@ -125,7 +133,7 @@ def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in location)
     line = _line_of(root, location)
     where = f"{path}:{line}" if line else str(path)
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in _UNKNOWN_KEY:
         return f"{where}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location))}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {key}: {message}" if key else f"{where}: {message}"

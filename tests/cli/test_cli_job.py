@@ -1,0 +1,116 @@
+"""The whole path by the command line: shapes → train → distill → evaluate → predict, each with --json."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_cases import Command, Ended
+from PIL import Image
+
+METRICS = {"AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "per_class"}
+
+
+def test_every_step_of_the_job_ends_well_with_one_json_object(job: dict[str, Ended]) -> None:
+    for name in ("shapes", "train", "distill"):
+        ended = job[name]
+        assert ended.status == 0, ended.err
+        assert isinstance(ended.result, dict) and ended.out.count("\n") == 1
+        assert "Traceback" not in ended.err and "Warning" not in ended.err
+    assert job["shapes"].result == {"folder": "shapes", "format": "coco", "train": 8, "val": 4}
+    assert set(job["distill"].result) >= {"run", "metrics", "best_epoch", "seconds"}
+    assert set(job["distill"].result["metrics"]) >= METRICS
+
+
+def test_progress_and_notes_go_to_standard_error(job: dict[str, Ended]) -> None:
+    assert "distillation acts" in job["distill"].err
+    assert re.search(r"stride +8: student 32 channels ← teacher 64 channels", job["distill"].err)
+
+
+def test_the_run_folder_has_its_default_name_and_the_seed_is_kept(job: dict[str, Path]) -> None:
+    recipe = yaml.safe_load((job["folder"] / "runs" / "small" / "recipe.yaml").read_text())
+    assert recipe["train"]["seed"] == 3
+
+
+def test_evaluate_gives_the_metrics_of_the_run_itself(job: dict[str, Path], kdet: Command) -> None:
+    run = job["folder"] / "runs" / "small"
+    ended = kdet("evaluate", run, "--data", job["folder"] / "shapes", "--json", "--predictions", "found.json")
+    assert ended.status == 0, ended.err
+    assert set(ended.result) >= METRICS
+    best = json.loads((run / "metrics.json").read_text())["best"]["AP"]
+    assert ended.result["AP"] == pytest.approx(best, abs=1e-6)
+    assert isinstance(json.loads((kdet.folder / "found.json").read_text()), list | dict)
+    by_file = kdet("evaluate", run / "student.safetensors", "--data", job["folder"] / "shapes", "--json")
+    assert by_file.result == ended.result
+
+
+def test_evaluate_prints_a_table_for_people(job: dict[str, Path], kdet: Command) -> None:
+    ended = kdet("evaluate", job["folder"] / "runs" / "small", "--data", job["folder"] / "shapes")
+    assert ended.status == 0 and ended.out.startswith("AP 0.")
+    assert [line.split()[0] for line in ended.out.splitlines()[1:]] == ["circle", "square", "triangle"]
+
+
+def test_predict_draws_pictures_and_writes_what_it_prints(job: dict[str, Path], kdet: Command) -> None:
+    images = sorted((job["folder"] / "shapes").rglob("val*.png"))[:2]
+    assert len(images) == 2
+    run = job["folder"] / "runs" / "teacher"
+    ended = kdet("predict", run, *images, "--out", "seen", "--score", "0", "--json")
+    assert ended.status == 0, ended.err
+    assert ended.result["images"] == json.loads((kdet.folder / "seen" / "predictions.json").read_text())
+    for record, image in zip(ended.result["images"], images, strict=True):
+        assert record["image"] == str(image)
+        assert Image.open(kdet.folder / record["picture"]).size == Image.open(image).size
+        for found in record["detections"]:
+            assert found["class"] in ("circle", "square", "triangle") and 0 <= found["score"] <= 1
+            x1, y1, x2, y2 = found["box_xyxy"]
+            assert 0 <= x1 < x2 <= 64 and 0 <= y1 < y2 <= 64
+
+
+def test_predict_takes_a_folder_and_grey_images_of_any_size(job: dict[str, Path], kdet: Command) -> None:
+    photos = kdet.folder / "photos"
+    photos.mkdir()
+    Image.new("L", (50, 33), 120).save(photos / "grey.png")
+    Image.new("RGBA", (20, 90)).save(photos / "rgba.png")
+    ended = kdet("predict", job["folder"] / "runs" / "small", photos, "--json")
+    assert ended.status == 0, ended.err
+    assert [Path(record["image"]).name for record in ended.result["images"]] == ["grey.png", "rgba.png"]
+    assert (kdet.folder / "predictions" / "predictions.json").exists()
+
+
+def test_resume_of_a_finished_run_ends_at_once(job: dict[str, Path], kdet: Command) -> None:
+    kdet.patch.chdir(job["folder"])
+    ended = kdet("distill", "small.yaml", "--seed", "3", "--resume", "--json")
+    assert ended.status == 0, ended.err
+    assert "resumed at step 4 of 4" in ended.err
+
+
+def test_inspect_counts_what_the_generator_wrote(job: dict[str, Path], kdet: Command) -> None:
+    ended = kdet("data", "inspect", job["folder"] / "shapes", "--json")
+    assert ended.status == 0, ended.err
+    assert ended.result["images"] == 8
+    assert kdet("data", "inspect", job["folder"] / "shapes").out.startswith(("images", "format", "classes"))
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_convert_writes_a_set_that_is_recognised_and_holds_the_same(
+    job: dict[str, Path], kdet: Command, to: str
+) -> None:
+    source = job["folder"] / "shapes"
+    assert kdet("data", "convert", source, "other", "--to", to, "--json").status == 0
+    before, after = kdet("data", "inspect", source, "--json").result, kdet("data", "inspect", "other", "--json").result
+    assert (before["images"], before["boxes"]) == (after["images"], after["boxes"])
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("methods", {"structural", "lp", "l2", "rank_mimicking", "prediction_guided", "soft_labels"}),
+        ("detectors", {"retinanet", "fcos", "faster_rcnn", "ssdlite"}),
+        ("formats", {"coco", "voc", "yolo", "shapes"}),
+    ],
+)
+def test_list_shows_every_name(kdet: Command, what: str, names: set[str]) -> None:
+    assert {row["name"] for row in kdet("list", what, "--json").result[what]} == names
+    text = kdet("list", what).out
+    assert all(name in text for name in names)

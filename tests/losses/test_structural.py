@@ -1,0 +1,238 @@
+"""What the structural loss must give, by the values of its specification."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdet.losses import structural_loss
+from kdet.ops.fast_similarity import mean_dissimilarity
+from kdet.ops.scale import rescale
+from kdet.ops.similarity import (
+    Exponents,
+    contrast,
+    contrast_and_structure,
+    luminance,
+    moments,
+    similarity,
+    structure,
+)
+
+
+@pytest.fixture
+def teacher() -> torch.Tensor:
+    return torch.rand(2, 8, 24, 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def independent() -> torch.Tensor:
+    return torch.rand(2, 8, 24, 24, generator=torch.Generator().manual_seed(2))
+
+
+def grad_of(student: torch.Tensor, teacher: torch.Tensor, **options) -> torch.Tensor:
+    student = student.detach().clone().requires_grad_()
+    structural_loss(student, teacher, **options).backward()
+    assert student.grad is not None
+    return student.grad
+
+
+@pytest.mark.parametrize("change", [lambda t: t, lambda t: 3 * t + 2, lambda t: 0.1 * t - 5, lambda t: 1000 * t])
+def test_an_affine_copy_is_as_good_as_the_teacher(teacher, change):
+    loss = structural_loss(change(teacher), teacher)
+    assert 0 <= loss.item() < 1e-6
+
+
+def test_known_values(teacher, independent):
+    assert structural_loss(-teacher, teacher).item() == pytest.approx(0.98, abs=0.01)
+    assert structural_loss(independent, teacher).item() == pytest.approx(0.51, abs=0.02)
+    assert structural_loss(torch.full_like(teacher, 0.3), teacher).item() == pytest.approx(0.50, abs=0.01)
+
+
+def test_one_cell_by_hand():
+    """A 1×1 map has no spread, so only the luminance is left: s = 0.2, t = 0.6."""
+    s, t = torch.full((1, 1, 1, 1), 0.2), torch.full((1, 1, 1, 1), 0.6)
+    expected = (1 - (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)) / 2
+    assert structural_loss(s.double(), t.double(), normalize=None).item() == pytest.approx(expected)
+    # In float32 the difference of two blurs, about 1e-7, is not nothing beside C2.
+    assert structural_loss(s, t, normalize=None).item() == pytest.approx(expected, rel=1e-3)
+    assert structural_loss(s, t).item() == 0
+
+
+def test_a_window_of_one_cell_compares_values_alone(teacher, independent):
+    s, t = independent.double(), teacher.double()
+    expected = (1 - (2 * s * t + 1e-4) / (s.square() + t.square() + 1e-4)).mean() / 2
+    torch.testing.assert_close(structural_loss(s, t, window=1, normalize=None), expected)
+
+
+def test_two_factors_equal_three(teacher, independent):
+    m = moments(independent.double(), teacher.double(), 11, 1.5)
+    three = luminance(m) * contrast(m, eps=0) * structure(m, eps=0)
+    assert (luminance(m) * contrast_and_structure(m) - three).abs().max() <= 1e-15
+
+
+def test_levels_are_summed_and_weights_are_linear(teacher, independent):
+    one = structural_loss(independent, teacher)
+    small = structural_loss(independent[..., :9, :7], teacher[..., :9, :7])
+    both = structural_loss([independent, independent[..., :9, :7]], [teacher, teacher[..., :9, :7]])
+    torch.testing.assert_close(both, one + small)
+    student = independent.clone().requires_grad_()
+    (4.0 * structural_loss(student, teacher)).backward()
+    torch.testing.assert_close(student.grad, 4 * grad_of(independent, teacher))
+
+
+def test_shuffled_channels_cost_much_by_channel_and_little_by_sample():
+    """Why the default is "channel": with one heavy channel the others vanish in the range of the image."""
+    teacher = torch.rand(1, 8, 24, 24, generator=torch.Generator().manual_seed(3))
+    teacher[:, 0] *= 300
+    shuffled = teacher[:, [0, 2, 3, 4, 5, 6, 7, 1]]
+    by_channel = structural_loss(shuffled, teacher, normalize="channel")
+    assert structural_loss(shuffled, teacher, normalize="sample") < 0.1 * by_channel
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (5, 200), (6, 6), (1, 40), (11, 4)])
+@pytest.mark.parametrize("normalize", ["channel", "sample", None])
+def test_any_size_works(size, normalize):
+    student, teacher = torch.rand(2, 3, *size, requires_grad=True), torch.rand(2, 3, *size)
+    loss = structural_loss(student, teacher, normalize=normalize)
+    loss.backward()
+    assert loss.isfinite() and student.grad is not None and student.grad.isfinite().all()
+
+
+def test_dead_and_nearly_dead_channels_do_not_take_over(teacher):
+    """Constant, all-zero and nearly constant channels, more than half of the map, beside ordinary ones."""
+    student = torch.rand(2, 8, 24, 24, generator=torch.Generator().manual_seed(4))
+    student[:, 0], student[:, 1] = 0.7, 0.0
+    student[:, 2] = 0.7 + 1e-6 * student[:, 2]
+    student[:, 3:5] = 0.0
+    for normalize in ("channel", "sample"):
+        grad = grad_of(student, teacher, normalize=normalize)
+        ordinary = grad[:, 5:].norm(dim=(2, 3)).mean()
+        assert grad.isfinite().all()
+        assert grad[:, :5].norm(dim=(2, 3)).max() < 1000 * ordinary
+    assert grad_of(torch.zeros_like(teacher), teacher).isfinite().all()
+    assert grad_of(student, torch.zeros_like(teacher)).isfinite().all()
+
+
+def test_anti_correlated_maps_keep_their_gradient(teacher):
+    """A clamp of s at 0 would leave nothing to learn from where teacher and student run against each other."""
+    grad = grad_of(-teacher, teacher, alpha=0.0, beta=0.0)
+    assert (grad.abs() > 0).float().mean() > 0.99
+
+
+def test_a_fractional_exponent_is_finite_on_anti_correlated_maps(teacher):
+    loss = structural_loss(-teacher, teacher, gamma=0.5)
+    assert loss.isfinite() and grad_of(-teacher, teacher, gamma=0.5).isfinite().all()
+
+
+def test_exponent_zero_leaves_its_factor_out(teacher, independent):
+    s, t = rescale(independent, "channel"), rescale(teacher, "channel")
+    expected = (1 - luminance(moments(s, t, 11, 1.5)).mean()) / 2
+    torch.testing.assert_close(structural_loss(independent, teacher, beta=0.0, gamma=0.0), expected)
+
+
+@pytest.mark.parametrize("normalize", ["channel", "sample", None])
+@pytest.mark.parametrize("size", [(24, 24), (6, 30), (4, 30), (13, 11), (1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fast_path_is_the_formula(normalize, size, layout, monkeypatch):
+    """Value and gradient, with chunks so small that images and channels are split unevenly."""
+    monkeypatch.setattr("kdet.ops.fast_similarity.CHUNK_CELLS", {"cpu": 24 * 24 * 16})
+    student, teacher = torch.rand(2, 3, 20, *size, dtype=torch.float64).unbind()
+    student, teacher = (t.contiguous(memory_format=layout).requires_grad_() for t in (student, teacher))
+    fast = mean_dissimilarity(student, teacher.detach(), normalize, 11, 1.5)
+    values = similarity(rescale(student, normalize), rescale(teacher, normalize).detach(), Exponents(), 11, 1.5)
+    plain = (1 - values.mean()) / 2
+    torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-12)
+    (fast_grad,), (plain_grad,) = (torch.autograd.grad(3 * loss, student) for loss in (fast, plain))
+    torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("normalize", ["channel", "sample", None])
+@pytest.mark.parametrize("size", [(7, 9), (3, 6)])
+def test_the_fast_gradient_is_the_derivative(normalize, size):
+    student, teacher = torch.rand(2, 2, 2, *size, dtype=torch.float64).unbind()
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: mean_dissimilarity(s, teacher, normalize, 11, 1.5), student)
+
+
+def test_ties_share_the_gradient_of_the_range():
+    """Two lowest and three highest cells: the plain formula splits their gradient evenly, and so does the fast one."""
+    student = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    student.view(-1)[[3, 40]], student.view(-1)[[7, 8, 50]] = -1.0, 2.0
+    teacher = torch.rand_like(student)
+    student.requires_grad_()
+    fast = mean_dissimilarity(student, teacher, "channel", 11, 1.5)
+    plain = (1 - similarity(rescale(student, "channel"), rescale(teacher, "channel"), Exponents(), 11, 1.5).mean()) / 2
+    (fast_grad,), (plain_grad,) = (torch.autograd.grad(loss, student) for loss in (fast, plain))
+    torch.testing.assert_close(fast_grad, plain_grad)
+
+
+def test_no_gradient_is_computed_where_none_is_wanted(teacher, independent):
+    assert not structural_loss(independent, teacher).requires_grad
+    with torch.no_grad():
+        assert not structural_loss(independent.requires_grad_(), teacher).requires_grad
+
+
+def test_backward_twice(teacher, independent):
+    student = independent.requires_grad_()
+    loss = structural_loss(student, teacher)
+    (first,) = torch.autograd.grad(loss, student, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, student)
+    assert torch.equal(first, second)
+
+
+maps = st.tuples(*(st.integers(1, most) for most in (3, 5, 14, 14)), st.integers(0, 2**31))
+
+
+@settings(max_examples=60, deadline=None)
+@given(maps, st.sampled_from(["channel", "sample", None]), st.floats(-6, 6), st.booleans())
+def test_bounded_for_any_map(shape_and_seed, normalize, magnitude, rounded):
+    """0 ≤ loss ≤ 1 and a finite gradient, whatever the scale of the features; ties included."""
+    *shape, seed = shape_and_seed
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = torch.rand(2, *shape, generator=generator).unbind()
+    if rounded:
+        student = (4 * student).round()
+    student = student if normalize is None else student * 10**magnitude
+    student = (student if normalize or not rounded else student / 4).requires_grad_()
+    loss = structural_loss(student, teacher, normalize=normalize)
+    loss.backward()
+    assert 0 <= loss.item() <= 1 and math.isfinite(loss.item())
+    assert student.grad is not None and student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 10}, "expected an odd window of at least 1, got 10"),
+        ({"window": -1}, "expected an odd window"),
+        ({"sigma": 0.0}, "expected a sigma above 0, got 0.0"),
+        ({"normalize": "batch"}, 'expected normalize "channel", "sample" or None, got \'batch\''),
+        ({"alpha": -1.0}, "expected exponents of at least 0"),
+        ({"alpha": 0.0, "beta": 0.0, "gamma": 0.0}, "one above it"),
+    ],
+)
+def test_wrong_options_are_refused(teacher, options, message):
+    with pytest.raises(ValueError, match=message):
+        structural_loss(teacher, teacher, **options)
+
+
+@pytest.mark.parametrize(
+    ("teacher_levels", "message"),
+    [
+        ([], "got 1 of the student and 0 of the teacher"),
+        ([torch.rand(1, 2, 4, 4)] * 2, "got 1 of the student and 2 of the teacher"),
+        ([torch.rand(1, 3, 4, 4)], "1×1 convolution"),
+        ([torch.rand(1, 2, 4, 5)], "resize_like"),
+        ([torch.rand(2, 2, 4, 4)], "to be the student's 1×2×4×4, got 2×2×4×4"),
+    ],
+)
+def test_levels_that_do_not_fit_are_refused(teacher_levels, message):
+    with pytest.raises(ValueError, match=message):
+        structural_loss([torch.rand(1, 2, 4, 4)], teacher_levels)
+
+
+def test_a_map_without_batch_is_refused():
+    with pytest.raises(ValueError, match="expected N×C×H×W at level 0, got a student of shape 2×4×4"):
+        structural_loss(torch.rand(2, 4, 4), torch.rand(2, 4, 4))
