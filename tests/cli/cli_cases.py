@@ -1,6 +1,7 @@
 """Run `kdet` as a user does: in a process of its own, or through its entry point where many calls are made."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Ended:
 def in_own_process(*arguments: str | Path, folder: Path) -> Ended:
     """`kdet arguments…` started in a folder."""
     command = [sys.executable, "-m", "kdet.cli", *map(str, arguments)]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that fight for busy cores take minutes
+    found = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=120, check=False)
     return Ended(found.returncode, found.stdout, found.stderr)
 
 

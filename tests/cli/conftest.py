@@ -18,7 +18,8 @@ def kdet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended | Path]:
     """Shapes written as COCO, a teacher trained on them, and a student distilled from it, each by a real process."""
     folder = tmp_path_factory.mktemp("job")
-    shapes = ("data", "shapes", "shapes", "--images", "8", "--val-images", "4", "--image-size", "64", "--json")
+    sizes = [part for key in ("images=8", "val_images=4", "image_size=64") for part in ("-o", key)]
+    shapes = ("data", "shapes", "shapes", *sizes, "--json")
     ended: dict[str, Ended | Path] = {"folder": folder, "shapes": in_own_process(*shapes, folder=folder)}
     data = {"format": "coco", "train": "shapes", "val": "shapes", "image_size": 64}
     write_yaml(folder / "teacher.yaml", {**tiny_recipe(), "data": data})

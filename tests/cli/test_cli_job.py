@@ -60,7 +60,8 @@ def test_predict_draws_pictures_and_writes_what_it_prints(job: dict[str, Path], 
     assert ended.result["images"] == json.loads((kdet.folder / "seen" / "predictions.json").read_text())
     for record, image in zip(ended.result["images"], images, strict=True):
         assert record["image"] == str(image)
-        assert Image.open(kdet.folder / record["picture"]).size == Image.open(image).size
+        with Image.open(kdet.folder / record["picture"]) as picture:
+            assert min(picture.size) >= 64
         for found in record["detections"]:
             assert found["class"] in ("circle", "square", "triangle") and 0 <= found["score"] <= 1
             x1, y1, x2, y2 = found["box_xyxy"]

@@ -21,7 +21,7 @@ class Killed(BaseException):
 
 def killed(recipe: Recipe, folder: Path, patch: pytest.MonkeyPatch, after_steps: int) -> None:
     """A run that dies right after an optimizer step, or right after a save where that step ends an epoch."""
-    original: Callable[..., Any] = loop._step
+    original: Callable[..., Any] = loop.take_step
     taken = 0
 
     def step(*arguments: Any) -> Any:
@@ -32,7 +32,7 @@ def killed(recipe: Recipe, folder: Path, patch: pytest.MonkeyPatch, after_steps:
         return original(*arguments)
 
     with patch.context() as context:
-        context.setattr(loop, "_step", step)
+        context.setattr(loop, "take_step", step)
         with pytest.raises(Killed):
             run(recipe, folder)
 

@@ -1,5 +1,6 @@
 """A trained detector on a user's images: pictures with boxes, and JSON."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdet.data import Pipeline, collate, read_image
+from kdet.errors import InputError
 from kdet.evaluate import ImagePredictions, predict_loader
 from kdet.report import draw_marks, marks_of
 from kdet.train import load_detector
@@ -35,16 +37,24 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
     detector = load_detector(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     detector.model.to(device)
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress("predicting", len(files))
     records: list[dict[str, Any]] = []
-    for number, file in enumerate(files):
-        pixels = read_image(file)
-        batch = _batch_of(pixels, detector, number)
-        found = predict_loader(detector, [batch], detector.class_names, device=device)[0]
-        records.append(_record(file, pixels, found, detector.class_names, out / f"{number:04d}-{file.stem}.png", score))
-        progress.advance(1)
-    progress.close()
+    try:
+        for number, file in enumerate(files):
+            pixels = read_image(file)
+            batch = _batch_of(pixels, detector, number)
+            found = predict_loader(detector, [batch], detector.class_names, device=device)[0]
+            picture = out / f"{number:04d}-{file.stem}.png"
+            records.append(_record(file, pixels, found, detector.class_names, picture, score))
+            progress.advance(1)
+    except InputError:
+        if made:
+            shutil.rmtree(out)  # wrong input leaves nothing half-written
+        raise
+    finally:
+        progress.close()
     write_json(out / "predictions.json", records)
     return records
 

@@ -1,0 +1,69 @@
+"""The demo's whole path on a handful of images, and that its arms are fair."""
+
+import json
+
+import pytest
+
+from kdet.errors import InputError
+from kdet.study import demo
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A demo of a few steps: (result, folder)."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(demo, "DATA", demo.DATA | {"images": 32, "val_images": 8})
+    patch.setattr(demo, "TEACHER_EPOCHS", 1)
+    patch.setattr(demo, "STUDENT_EPOCHS", 1)
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    result = demo.run_demo(folder, seed=3)
+    patch.undo()
+    return result, folder
+
+
+def test_result_has_a_row_for_every_arm(tiny):
+    result, _ = tiny
+    assert set(demo.LABELS) <= set(result)
+    for arm in demo.LABELS:
+        assert {"AP", "AP50", "parameters", "steps", "train_seconds", "gain"} <= set(result[arm])
+
+
+def test_gain_is_ap_over_alone_and_ap_is_that_of_the_run(tiny):
+    result, folder = tiny
+    assert result["distilled"]["gain"] == result["distilled"]["AP"] - result["alone"]["AP"]
+    assert result["alone"]["gain"] is None and result["teacher"]["gain"] is None
+    for arm in demo.LABELS:
+        assert result[arm]["AP"] == json.loads((folder / arm / "metrics.json").read_text())["AP"]
+
+
+def test_page_pictures_and_numbers_are_written(tiny):
+    result, folder = tiny
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert all(label.replace("'", "&#39;") in page for label in demo.LABELS.values())
+    assert len(list((folder / "pictures").glob("*.png"))) == 6
+    assert json.loads((folder / "demo.json").read_text())["distilled"] == result["distilled"]
+
+
+def test_students_share_budget_learning_rate_data_and_model(tmp_path):
+    recipes = [demo.recipe_of(arm, 0, teacher=tmp_path) for arm in ("alone", *demo.DISTILL)]
+    assert len({recipe.train.model_dump_json() for recipe in recipes}) == 1
+    assert len({recipe.student.model_dump_json() for recipe in recipes}) == 1
+    assert len({recipe.data.model_dump_json() for recipe in recipes}) == 1
+
+
+def test_longer_stretches_steps_and_schedule():
+    once, longer = demo.recipe_of("alone", 0), demo.recipe_of("alone", 0, longer=1.5)
+    assert longer.train.max_steps == round(1.5 * once.train.max_steps)
+    assert longer.train.epochs * (demo.DATA["images"] // longer.train.batch_size) >= longer.train.max_steps
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="--out"):
+        demo.run_demo(tmp_path)
+
+
+def test_table_names_every_arm(tiny):
+    result, _ = tiny
+    text = demo.table(result)
+    assert all(label in text for label in demo.LABELS.values()) and "one seed" in text
