@@ -9,7 +9,8 @@ from kdet.errors import InputError, WorkError
 def main() -> None:
     """Run the command line; exit status 0, 1 (the work failed) or 2 (wrong input)."""
     try:
-        app()
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except InputError as error:
         _end(str(error), 2)
     except WorkError as error:
@@ -19,6 +20,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        # The command-line library's own errors; it keeps their class to itself, but not what they say.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        text = str(message())
+        _end(text if "\n" not in text else f"a command is missing\n{text}", 2)
 
 
 def _end(message: str, status: int) -> None:

@@ -54,6 +54,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     """
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision)
+    _require_sound_gradients(recipe, engine)
     notes: list[str] = []
     train_source, val_source = open_data(recipe, notes.append)
     student = build_student(recipe, train_source.index.classes, notes.append)
@@ -77,6 +78,18 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
             if engine.is_main and not any((folder / name).exists() for name in (RESUME, LAST)):
                 shutil.rmtree(folder, ignore_errors=True)  # wrong input leaves nothing half-written
             raise
+
+
+def _require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
+    """Refuse what torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU."""
+    size = image_size(recipe)
+    long_side = size if isinstance(size, int) else size[1]
+    has_p7 = recipe.student.detector in ("retinanet", "fcos")
+    if has_p7 and long_side <= 64 and engine.device.type == "cpu" and recipe.train.precision == "bf16-mixed":
+        raise InputError(
+            f"train.precision: bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size "
+            f"{long_side}); use fp32, or images above 64 px"
+        )
 
 
 def _prepare(
