@@ -103,6 +103,20 @@ def test_convert_writes_a_set_that_is_recognised_and_holds_the_same(
     assert (before["images"], before["boxes"]) == (after["images"], after["boxes"])
 
 
+def test_convert_writes_training_and_validation_into_one_folder(job: dict[str, Path], kdet: Command) -> None:
+    source = job["folder"] / "shapes"
+    assert kdet("data", "convert", source, "both", "--to", "yolo", "--val", source).status == 0
+    for split, images in (("train", 8), ("val", 4)):
+        assert kdet("data", "inspect", "both", "--split", split, "--json").result["images"] == images
+
+
+def test_report_writes_a_page_beside_the_run(job: dict[str, Path], kdet: Command) -> None:
+    run = job["folder"] / "runs" / "small"
+    ended = kdet("report", run, "--json")
+    assert ended.status == 0, ended.err
+    assert "structural" in Path(ended.result["page"]).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("what", "names"),
     [

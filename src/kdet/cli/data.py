@@ -40,6 +40,10 @@ def convert_data(
     path: DataPath,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
     to: Annotated[str, typer.Option("--to", help="coco, voc or yolo.")],
+    val: Annotated[
+        Path | None,
+        typer.Option("--val", metavar="PATH", help="Validation data, into the same folder; PATH is train then."),
+    ] = None,
     format_name: FormatName = None,
     split: Split = "train",
     images: Images = None,
@@ -48,12 +52,14 @@ def convert_data(
 ) -> None:
     """Write a data set in another format; nothing half-written is left behind.
 
-    Example: kdet data convert ../shared/data/bccd/annotations_train.json runs/bccd-yolo --to yolo
+    Example: kdet data convert train.json photos-yolo --to yolo --val val.json
     """
     from kdet.cli.sources import open_path
     from kdet.data import convert
 
-    notes = convert({split: open_path(path, format_name, split, images, on_bad_box)}, to, folder)
+    splits = {split: path} if val is None else {"train": path, "val": val}
+    sources = {name: open_path(file, format_name, name, images, on_bad_box) for name, file in splits.items()}
+    notes = convert(sources, to, folder)
     show({"folder": str(folder), "format": to, "notes": list(notes)}, as_json, lambda: f"{folder}: written as {to}")
 
 
