@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kdet.ops.matrix_blur import MatrixBlur
 from kdet.ops.stacked_blur import StackedBlur
 from kdet.ops.windows import blur, border, gaussian
 from losses.reference import gaussian_taps, local_mean
@@ -10,7 +11,12 @@ from losses.reference import gaussian_taps, local_mean
 SIZES = [(6, 6), (9, 14), (5, 20), (1, 1), (2, 3), (20, 4)]
 
 
-def padded_for(stacked: StackedBlur, maps: torch.Tensor) -> torch.Tensor:
+def blurs(maps, window):
+    """Both fast forms."""
+    return [StackedBlur(maps, maps.shape[1], window, 1.5), MatrixBlur(maps, window, 1.5)]
+
+
+def padded_for(stacked: StackedBlur | MatrixBlur, maps: torch.Tensor) -> torch.Tensor:
     images, channels, height, width = maps.shape
     padded = maps.new_zeros(images, channels, height + 2 * stacked.margin, width + 2 * stacked.margin)
     stacked.interior(padded).copy_(maps)
@@ -46,8 +52,8 @@ def test_equals_the_loop(size):
 @pytest.mark.parametrize("window", [1, 3, 11])
 def test_the_fast_blur_is_the_plain_one(size, window):
     maps = torch.rand(2, 3, *size, dtype=torch.float64)
-    stacked = StackedBlur(maps, 3, window, 1.5)
-    torch.testing.assert_close(stacked(padded_for(stacked, maps)), blur(maps, window, 1.5))
+    for fast in blurs(maps, window):
+        torch.testing.assert_close(fast(padded_for(fast, maps)), blur(maps, window, 1.5))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -56,4 +62,5 @@ def test_the_adjoint_is_the_derivative_of_the_plain_blur(size, window):
     maps = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
     incoming = torch.rand_like(maps)
     (expected,) = torch.autograd.grad(blur(maps, window, 1.5), maps, incoming)
-    torch.testing.assert_close(StackedBlur(maps, 3, window, 1.5).adjoint(incoming), expected)
+    for fast in blurs(maps, window):
+        torch.testing.assert_close(fast.adjoint(incoming), expected)

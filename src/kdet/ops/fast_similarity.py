@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kdet.ops.matrix_blur import MAX_SIDE, MatrixBlur
 from kdet.ops.scale import Normalize, value_range
 from kdet.ops.scratch import Scratch
 from kdet.ops.similarity import C1, C2
@@ -68,7 +69,7 @@ def _loss_and_gradient(
 ) -> tuple[Tensor, Tensor | None]:
     student_range, teacher_range = _range(student, normalize), _range(teacher, normalize)
     gradient = torch.empty_like(student) if wants_grad else None
-    blur = StackedBlur(student, student.shape[1], window, sigma)
+    blur = _blur_for(student, window, sigma)
     scratch, sums = Scratch(student), list[Tensor]()
     for chunk in _chunks(student):
         own, other = student_range and student_range.of(*chunk), teacher_range and teacher_range.of(*chunk)
@@ -83,6 +84,15 @@ def _loss_and_gradient(
     if gradient is not None and student_range is not None and normalize == "sample":
         _through_image_range(gradient, student, student_range)
     return (student.numel() - torch.stack(sums).sum()) / (2 * student.numel()), gradient
+
+
+_Blur = StackedBlur | MatrixBlur
+
+
+def _blur_for(features_NCHW: Tensor, window: int, sigma: float) -> "_Blur":
+    if max(features_NCHW.shape[2:]) <= MAX_SIDE:
+        return MatrixBlur(features_NCHW, window, sigma)
+    return StackedBlur(features_NCHW, features_NCHW.shape[1], window, sigma)
 
 
 def _chunks(features_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -106,7 +116,7 @@ def _range(features_NCHW: Tensor, normalize: Normalize) -> _Range | None:
 
 
 def _stack(
-    student: tuple[Tensor, _Range | None], teacher: tuple[Tensor, _Range | None], blur: StackedBlur, scratch: Scratch
+    student: tuple[Tensor, _Range | None], teacher: tuple[Tensor, _Range | None], blur: _Blur, scratch: Scratch
 ) -> Tensor:
     """What is to be blurred, one behind the other: x, y, x² + y² + C1 + C2, 2xy + C1 + C2, each with its border.
 
@@ -127,7 +137,7 @@ def _stack(
 
 
 def _similarity_and_gradient(
-    stack: Tensor, blur: StackedBlur, scratch: Scratch, wants_grad: bool
+    stack: Tensor, blur: _Blur, scratch: Scratch, wants_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Σ SSIM of a chunk, and half its gradient in x.
 
