@@ -180,9 +180,8 @@ def _epoch(run: Run) -> bool:
     run.sampler.set_epoch(counters.epoch, counters.batch)
     run.module.train()
     size = settings.batch_size * run.engine.world
-    progress = Progress(
-        f"epoch {counters.epoch + 1}/{settings.epochs}", run.sampler.steps * size, done=counters.batch * size
-    )
+    label = f"{run.folder.name}: epoch {counters.epoch + 1}/{settings.epochs}"
+    progress = Progress(label, run.sampler.steps * size, done=counters.batch * size)
     before = run.since = time.monotonic()
     run.unlogged = 0
     try:

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing import parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,8 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done = self.first = done
         self.started = self.shown = time.monotonic()
-        self.terminal = sys.stderr.isatty()
+        # Workers share the terminal; a line that renews itself would overwrite the other's.
+        self.terminal = sys.stderr.isatty() and parent_process() is None
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more are done."""

@@ -31,7 +31,7 @@ class Scorer:
         """Metrics of the student as it stands; its predictions and curves go to the run folder."""
         metrics = self._score(detector, f"evaluating epoch {epoch}", write=True)
         self.log.evaluation(step=step, epoch=epoch, metrics=metrics)
-        self.log.say(f"epoch {epoch}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
+        self.log.say(f"{self.folder.name}: epoch {epoch}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
         return metrics
 
     def teacher(self, teacher: FrozenTeacher | None) -> None:
