@@ -186,3 +186,14 @@ def test_torchvisions_retinanet_loads_by_name(tmp_path: Path, monkeypatch: pytes
     with torch.no_grad():
         ours, theirs = detector.model.backbone(images)["0"], library.backbone(images)["0"]
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_settings_that_library_weights_would_ignore_are_refused():
+    with pytest.raises(InputError, match="fix the architecture; leave out width, anchor_scale"):
+        build(
+            "retinanet",
+            classes=["a"],
+            weights="RetinaNet_ResNet50_FPN_Weights.COCO_V1",
+            width=0.5,
+            anchor_scale=0.5,
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from train_cases import distilled, recipe_of, records, run, teacher_file
 
@@ -125,6 +126,13 @@ def test_the_moving_average_is_what_is_saved_and_scored(tmp_path: Path) -> None:
     assert set(averaged) == set(plain)
     assert all(torch.equal(plain[name], live[f"model.{name}"]) for name in plain)
     assert not all(torch.equal(plain[name], averaged[name]) for name in plain)
+
+
+def test_the_kept_recipe_spells_out_what_the_methods_default_to(finished: Path) -> None:
+    kept = {term["method"]: term for term in yaml.safe_load((finished / "recipe.yaml").read_text())["distill"]}
+    assert kept["structural"]["normalize"] == "channel" and kept["structural"]["window"] == 11
+    assert kept["rank_mimicking"]["weight"] == 4.0
+    assert read_recipe(finished / "recipe.yaml").distill
 
 
 def test_without_a_teacher_nothing_of_one_is_written(tmp_path: Path) -> None:

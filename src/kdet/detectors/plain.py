@@ -256,7 +256,9 @@ def build_any(arguments: Mapping[str, Any]) -> nn.Module:
     size = plain["image_size"]
     short, limit = (size, size) if isinstance(size, int) else size
     sizes = {} if "ssd" in library else {"min_size": short, "max_size": limit}
-    model = get_model(library, weights=None, weights_backbone=None, num_classes=plain["num_classes"], **sizes)
+    model: Any = get_model(library, weights=None, weights_backbone=None, num_classes=plain["num_classes"], **sizes)
+    if "resnet" in library:
+        _freeze_resnet(model.backbone.body, plain["trainable_layers"])
     return _freeze_norms(model, eps=0.0 if library in ZERO_EPS else 1e-5) if plain["norm"] == "frozen" else model
 
 

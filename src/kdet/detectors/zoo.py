@@ -93,6 +93,9 @@ def build(
         "image_size": image_size if isinstance(image_size, int) else tuple(image_size),
     }
     if weights is not None and not is_file(weights):
+        given = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
+        given |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
+        _refuse_ignored(weights, given)
         return _from_library(library_weights(weights), arguments, names, notes)
     model = _build_plain(arguments, backbone_weights)
     if weights is not None:
@@ -179,6 +182,12 @@ def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.
         return build_model(**arguments, body_state=state)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
+
+
+def _refuse_ignored(weights: str, given: dict[str, bool]) -> None:
+    """A setting that would be ignored in silence is an error."""
+    if ignored := [name for name, is_given in given.items() if is_given]:
+        raise InputError(f"weights {weights} fix the architecture; leave out {', '.join(ignored)}")
 
 
 def _from_library(weights: WeightsEnum, arguments: dict[str, Any], names: tuple[str, ...], notes: Notes) -> Detector:

@@ -107,6 +107,17 @@ def make_terms(recipes: Sequence[TermRecipe]) -> list[Term]:
     return [term for recipe in recipes for term in _terms_of(recipe)]
 
 
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with the defaults of its methods spelt out, for the record."""
+    terms: list[TermRecipe] = []
+    for term in recipe.distill:
+        parameters = inspect.signature(METHODS[term.method].terms).parameters
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+        given = term.model_dump(exclude={"weight"} if term.weight is None else None)
+        terms.append(TermRecipe(**{**defaults, **given}))
+    return recipe.model_copy(update={"distill": terms})
+
+
 def _terms_of(recipe: TermRecipe) -> list[Term]:
     if recipe.method not in METHODS:
         raise InputError(f"distill: unknown method {recipe.method!r}; {nearest(recipe.method, list(METHODS))}")

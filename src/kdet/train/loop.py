@@ -15,7 +15,7 @@ from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loa
 from kdet.distill import Distiller, prove_it_acts
 from kdet.errors import InputError
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, image_size, open_data, relabelled
+from kdet.train.build import build_distiller, build_student, image_size, open_data, relabelled, resolved
 from kdet.train.engine import Engine
 from kdet.train.optim import make_optimizer
 from kdet.train.recipe import Recipe
@@ -60,7 +60,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
     if engine.is_main:
-        begin(folder, recipe, resume=resume)
+        begin(folder, resolved(recipe), resume=resume)
     engine.wait()
     with RunLog(folder, active=engine.is_main) as log:
         for note in notes:

@@ -81,7 +81,7 @@ class ModelRecipe(_Strict):
     backbone_weights: str | None = None
     """The same for the backbone alone."""
     norm: Literal["batch", "frozen", "group"] = "batch"
-    """Normalisation of the backbone."""
+    """Normalisation of the backbone; torchvision's own detector weights were made with, and are exact under, frozen."""
     trainable_layers: Annotated[int, Field(ge=0, le=5)] = 5
     """0 (backbone frozen) … 5 (all trained)."""
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
