@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A folder of its own for every demo: results are never overwritten.
+DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 
 .PHONY: setup demo test test-slow check format bench clean
 
@@ -17,7 +19,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/kdet demo --out demo
+	$(BIN)/kdet demo --out $(DEMO)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
