@@ -65,16 +65,17 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty; name another folder with --out")
     runs = {name: out / name for name in LABELS}
+    done = {"teacher": fit(recipe_of("teacher", seed), runs["teacher"])}
     with _two_at_a_time() as pool:
-        waiting = {name: pool.submit(fit, recipe_of(name, seed), runs[name]) for name in ("teacher", "alone")}
-        done = {name: outcome.result() for name, outcome in waiting.items()}
-        waiting = {
-            name: pool.submit(fit, recipe_of(name, seed, teacher=runs["teacher"]), runs[name]) for name in DISTILL
-        }
-        done |= {name: outcome.result() for name, outcome in waiting.items()}
+
+        def together(recipes: Mapping[str, Recipe]) -> None:
+            waiting = {name: pool.submit(fit, recipe, runs[name]) for name, recipe in recipes.items()}
+            done.update({name: outcome.result() for name, outcome in waiting.items()})
+
+        students = {name: recipe_of(name, seed, teacher=runs["teacher"]) for name in ("alone", "distilled", "l2")}
+        together({name: students[name] for name in ("alone", "distilled")})
         longer = done["distilled"].seconds / done["alone"].seconds
-        same_time = recipe_of("alone", seed, longer=longer)
-        done["alone_same_time"] = pool.submit(fit, same_time, runs["alone_same_time"]).result()
+        together({"l2": students["l2"], "alone_same_time": recipe_of("alone", seed, longer=longer)})
     result = summary(done, seed) | {"seconds": round(time.monotonic() - started, 1)}
     shown = {LABELS[name]: runs[name] for name in ("teacher", "alone", "distilled")}
     pictures = gallery(open_data(recipe_of("alone", seed), print)[1], shown, out / "pictures")
@@ -85,9 +86,9 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _two_at_a_time() -> ProcessPoolExecutor:
-    """Two runs beside each other, a thread each: networks this small gain little from a second thread.
+    """Two students beside each other, a thread each: networks this small gain little from a second thread.
 
-    So every run has one core, and their times compare.
+    So every student has one core and a neighbour, and their times compare.
     """
     return ProcessPoolExecutor(2, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
 
