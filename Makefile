@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A folder of its own for every demo: results are never overwritten.
 DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: setup demo test test-slow check format bench clean
+.PHONY: setup demo test test-slow check format docs bench clean
 
 setup: $(STAMP)
 
@@ -32,9 +32,13 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+	$(BIN)/python docs/write_methods.py --check
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py
+
+docs: $(STAMP)
+	$(BIN)/python docs/write_methods.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -9,7 +9,7 @@ A label is an index into the `class_names` of whoever speaks: `class_names[label
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,16 @@ class Need(StrEnum):
     ASSIGNMENT = "assignment"
     LOSSES = "task losses"
     PROPOSALS = "proposals"
+    HEAD_FEATURES = "head features"
+    EDGE_LOGITS = "edge distributions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFeatures:
+    """What stands after one hidden layer of a dense head, before the activation: one N×C×H×W per level and branch."""
+
+    classes: list[Tensor]
+    boxes: list[Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,8 @@ class Observation:
     """N×A, FCOS' centreness: multiplies the class score before NMS. None where the class score stands alone."""
     boxes: Tensor | None = None
     """N×A×4 decoded boxes."""
+    edge_logits: Tensor | None = None
+    """N×A×4×B, of heads that predict a distribution over B distances for each edge of a box, before the softmax."""
     assignment: Tensor | None = None
     """N×A int64: index of the image's object, -1 background, -2 ignored."""
     anchors_per_cell: tuple[int, ...] = ()
@@ -122,6 +134,8 @@ class Observation:
     """Their assigned labels, 0 = background."""
     proposal_logits: Tensor | None = None
     """P×K class logits of the sampled regions."""
+    head_features: tuple[HeadFeatures, ...] = ()
+    """One per hidden layer of the head, the first after its first layer."""
 
     def level_logits(self, class_logits: Tensor) -> list[Tensor]:
         """Class logits N×A×K of this pass as maps: one N×(A·K)×H×W per level, A here the anchors of one cell."""
@@ -179,4 +193,22 @@ class Detector(Protocol):
 
     def native_state(self) -> dict[str, Tensor]:
         """The weights under the library's own key names."""
+        ...
+
+
+@runtime_checkable
+class DividedHead(Protocol):
+    """A detector whose head can be entered half-way; it lists `Need.HEAD_FEATURES` in its `gives`."""
+
+    def finish_head(self, hidden: HeadFeatures, after: int, own: Observation) -> Observation:
+        """What the rest of this head makes of maps that stand after its `after`-th hidden layer.
+
+        Args:
+            hidden: maps with this head's own channels; they are not changed.
+            after: how many hidden layers they have behind them, from 1 on.
+            own: this detector's observation of the same images, with its features.
+
+        Returns:
+            `own` with these class logits, quality logits and boxes.
+        """
         ...

@@ -9,6 +9,8 @@ import yaml
 from cli_cases import Command, Ended
 from PIL import Image
 
+from kdet.distill import METHODS as DISTILLATION
+
 METRICS = {"AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "per_class"}
 
 
@@ -120,7 +122,7 @@ def test_report_writes_a_page_beside_the_run(job: dict[str, Path], kdet: Command
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("methods", {"structural", "lp", "l2", "rank_mimicking", "prediction_guided", "soft_labels"}),
+        ("methods", set(DISTILLATION)),
         ("detectors", {"retinanet", "fcos", "faster_rcnn", "ssdlite"}),
         ("formats", {"coco", "voc", "yolo", "shapes"}),
     ],

@@ -10,8 +10,20 @@ from kdet.types import Batch, Detector
 
 CLASS_COLUMNS = re.compile(r"cls_logits\.|cls_score\.|classification_head\.module_list\.\d+\.1\.")
 """Parameters whose rows are (anchor, class)."""
-DENSE_METHODS = tuple(METHODS)
-"""Each method with its defaults; soft labels on anchors."""
+
+
+def methods_of(name: str = "retinanet") -> tuple[str, ...]:
+    """The methods that this family can serve with their defaults, on both sides."""
+    gives = tiny(name).gives
+    return tuple(key for key, method in METHODS.items() if frozenset.union(*method.needs()) <= gives)
+
+
+DENSE_METHODS = methods_of()
+
+
+def every_term(name: str = "retinanet") -> list[Term]:
+    """All methods that the family can serve, with their defaults, at once."""
+    return [term for method in methods_of(name) for term in METHODS[method].terms()]
 
 
 def student(name: str = "retinanet", **options: Any) -> Detector:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from distill_cases import batch, distiller, student, teacher
+from distill_cases import batch, distiller, every_term, student, teacher
 
 from fakes import DETECTOR_NAMES, images_and_targets, same_state, state_of
 from kdet.distill import METHODS, Distiller, FrozenTeacher
@@ -14,10 +14,7 @@ from kdet.types import Need
 
 def all_terms(name: str) -> list:
     """Every method that the family takes part in."""
-    if name == "faster_rcnn":
-        names = ("structural", "lp", "l2")
-        return [*(t for n in names for t in METHODS[n].terms()), *soft_labels(on="regions")]
-    return [term for method in METHODS.values() for term in method.terms()]
+    return every_term(name) + (soft_labels(on="regions") if name == "faster_rcnn" else [])
 
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
@@ -67,7 +64,8 @@ def test_the_teacher_is_in_nobodys_state() -> None:
     assert not {id(m) for m in pair.teacher.model.modules()} & {id(m) for m in pair.modules()}
     prefixes = {name.split(".")[0] for name in pair.state_dict()}
     assert prefixes == {"model", "criterion"}
-    assert all(name.startswith("criterion.adapters.") for name in pair.state_dict() if not name.startswith("model."))
+    trained_beside = ("criterion.adapters.", "criterion.learned_losses.")
+    assert all(name.startswith(trained_beside) for name in pair.state_dict() if not name.startswith("model."))
     assert set(copy.deepcopy(pair).state_dict()) == set(pair.state_dict())
 
 

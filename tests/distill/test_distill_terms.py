@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from distill_cases import DENSE_METHODS, batch, distiller, student, teacher
+from distill_cases import DENSE_METHODS, batch, distiller, every_term, methods_of, student, teacher
 
 from fakes import images_and_targets
 from kdet.distill import METHODS, Distiller, Schedule, Term
@@ -10,13 +10,12 @@ from kdet.distill.methods import l2, rank_mimicking, soft_labels, structural
 from kdet.errors import InputError
 
 
-@pytest.mark.parametrize("method", DENSE_METHODS)
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite"])
+@pytest.mark.parametrize(("name", "method"), [(n, m) for n in ("retinanet", "fcos", "ssdlite") for m in methods_of(n)])
 def test_every_trainable_gets_a_gradient(method: str, name: str) -> None:
     pair = distiller(METHODS[method].terms(), name)
     if name == "retinanet":
         adapters = [key for key, _ in pair.named_parameters() if "adapters" in key]
-        assert bool(adapters) == ("features" in METHODS[method].needs)
+        assert bool(adapters) == bool(pair.criterion.terms[0].view.adapted_maps)
     pair(batch(name)).total.backward()
     lost = [key for key, p in pair.named_parameters() if p.requires_grad and p.grad is None]
     assert not lost
@@ -38,9 +37,9 @@ def test_a_method_alone_reaches_student_and_adapter(method: str) -> None:
 
 
 def test_the_total_is_the_sum_of_task_losses_and_terms() -> None:
-    pair = distiller([term for method in METHODS.values() for term in method.terms()])
+    pair = distiller(every_term())
     report = pair(batch())
-    assert set(report.parts) == {"task/classification", "task/bbox_regression", *METHODS}
+    assert set(report.parts) == {"task/classification", "task/bbox_regression", *(term.name for term in every_term())}
     torch.testing.assert_close(report.total, torch.stack(list(report.parts.values())).sum())
 
 

@@ -162,7 +162,7 @@ def test_a_recipe_on_files_reads_back_the_same(tmp_path: Path) -> None:
     ("term", "message"),
     [
         ({"method": "structurl"}, r"unknown method 'structurl'; did you mean 'structural'\?"),
-        ({"method": "zzz"}, r"unknown method 'zzz'; known: structural, lp, l2, rank_mimicking"),
+        ({"method": "zzz"}, r"unknown method 'zzz'; known: structural, rank_mimicking, prediction_guided, l2, lp, "),
         ({"method": "structural", "windw": 7}, r"structural has no option 'windw'; did you mean 'window'\?"),
         ({"method": "lp", "p": 3}, r"lp\.p: Input should be 1 or 2"),
         ({"method": "structural", "window": "wide"}, r"structural\.window: "),

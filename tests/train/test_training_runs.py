@@ -202,3 +202,27 @@ def test_bf16_where_p6_is_a_single_cell_is_refused_on_the_cpu(tmp_path: Path) ->
     with pytest.raises(InputError, match="use fp32, or images above 64 px"):
         run(recipe_of(data={"image_size": 64}, train={"precision": "bf16-mixed"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_inherited_start_is_said_and_taken(tmp_path: Path) -> None:
+    """One step at a rate of nearly 0: the head is still the teacher's."""
+    teacher = teacher_file(tmp_path, fpn_channels=32)
+    recipe = distilled(
+        tmp_path / "unused",
+        methods=("structural",),
+        teacher={"run": str(teacher)},
+        student={"inherit": "head"},
+        train={"epochs": 1, "max_steps": 1, "lr": 1e-12},
+    )
+    run(recipe, tmp_path / "run")
+    said = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8")
+    assert "inherited from the teacher: " in said and "of the head" in said
+    theirs, ours = load_file(teacher), load_file(tmp_path / "run" / "student-last.safetensors")
+    for name in theirs:
+        if name.startswith(("head.", "backbone.fpn.layer_blocks.")):
+            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
+
+
+def test_an_inherited_start_without_a_teacher_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ValueError, match=r"inherit needs a teacher; add `teacher: \{run: …\}`"):
+        recipe_of(student={"inherit": "neck"})

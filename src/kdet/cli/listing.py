@@ -1,6 +1,5 @@
 """kdet list."""
 
-import inspect
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -35,14 +34,15 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
 
 def _methods() -> list[dict[str, Any]]:
     from kdet.distill import METHODS
+    from kdet.study.served import served
 
     return [
         {
             "name": name,
-            "weight": inspect.signature(method.terms).parameters["weight"].default,
-            "needs": method.needs,
-            "detectors": method.detectors,
-            "paper": method.paper,
+            "weight": method.weight,
+            "needs": ", ".join(sorted(frozenset.union(*method.needs()) - {"task losses"})),
+            "detectors": served(method),
+            "paper": str(method.paper),
         }
         for name, method in METHODS.items()
     ]

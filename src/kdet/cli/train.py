@@ -1,5 +1,6 @@
 """kdet train, kdet distill."""
 
+import sys
 from pathlib import Path
 
 from kdet.cli.options import AsJson, BadBox, Overrides, RecipePath, Resume, RunFolder, Seed, metrics_table, show
@@ -49,7 +50,9 @@ def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_js
 
     recipe = read_recipe(path, overrides)
     if alone:
-        recipe = recipe.model_copy(update={"teacher": None, "distill": []})
+        if recipe.student.inherit:
+            print("kdet train: no teacher, so `student: inherit` is left out", file=sys.stderr)
+        recipe = recipe.alone()
     elif recipe.teacher is None:
         raise InputError(f"{path}: no `teacher:` to distil from; `kdet train` trains the student alone")
     folder = run or Path("runs") / path.stem

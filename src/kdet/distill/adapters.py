@@ -12,11 +12,13 @@ from kdet.types import Detector
 
 
 class Adapter(nn.Module):
-    """One biased 1×1 convolution per paired level, no norm, no activation; starts as the identity where it can."""
+    """One biased 1×1 convolution per paired level, no norm, no activation."""
 
-    def __init__(self, levels: Sequence[LevelPair]) -> None:
+    def __init__(self, levels: Sequence[LevelPair], *, identity_start: bool = True) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(_convolution(p.student_channels, p.teacher_channels) for p in levels)
+        self.convolutions = nn.ModuleList(
+            _convolution(p.student_channels, p.teacher_channels, identity_start) for p in levels
+        )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """N×C×H×W per level, C the student's → the teacher's."""
@@ -31,9 +33,10 @@ class NoAdapter(nn.Module):
         return features
 
 
-def _convolution(student_channels: int, teacher_channels: int) -> nn.Conv2d:
+def _convolution(student_channels: int, teacher_channels: int, identity_start: bool) -> nn.Conv2d:
+    """The identity at first, where that is wanted and the channels agree; else PyTorch's usual start."""
     convolution = nn.Conv2d(student_channels, teacher_channels, 1)
-    if student_channels == teacher_channels:
+    if identity_start and student_channels == teacher_channels:
         with torch.no_grad():
             nn.init.dirac_(convolution.weight)
             nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
@@ -52,8 +55,11 @@ def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detect
             f"stride {differ[0].stride}: {differ[0].student_channels} student channels against "
             f"{differ[0].teacher_channels} teacher channels need an adapter; set `adapter: auto`"
         )
-    wanted = mode == "always" or (mode == "auto" and (bool(differ) or _kin(student) != _kin(teacher)))
-    return Adapter(levels) if wanted else NoAdapter()
+    if not levels or mode == "never":
+        return NoAdapter()
+    if mode == "auto" and not differ and _kin(student) == _kin(teacher):
+        return NoAdapter()
+    return Adapter(levels, identity_start=mode != "always")
 
 
 def _kin(detector: Detector) -> tuple[str, str]:

@@ -73,6 +73,7 @@ class RankedByClass:
 
     score: Score = "probability"
 
+    adapted_maps: ClassVar[int] = 0
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
@@ -92,6 +93,7 @@ class RankedByClass:
 class RankedByBox:
     """Each candidate's localisation quality: IoU of its decoded box with its object."""
 
+    adapted_maps: ClassVar[int] = 0
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES})
 
@@ -160,6 +162,7 @@ class SoftLabels:
 
     candidates: Literal["positive", "all"] = "positive"
 
+    adapted_maps: ClassVar[int] = 0
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
@@ -184,6 +187,7 @@ class RegionSoftLabels:
 
     candidates: Literal["positive", "all"] = "positive"
 
+    adapted_maps: ClassVar[int] = 0
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.PROPOSALS})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 

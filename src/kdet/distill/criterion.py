@@ -1,12 +1,12 @@
 """All terms of one teacher: two observations in, weighted parts out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
 from kdet.distill.pairing import LevelPair, Pairing
-from kdet.distill.terms import Term
+from kdet.distill.terms import Learned, Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
 from kdet.types import Detector, Need
@@ -28,25 +28,36 @@ class Criterion(nn.Module):
         self.adapters = nn.ModuleDict(
             {term.name: make_adapter(term.adapter, _adapted(term, pairing), student, teacher) for term in terms}
         )
+        channels = [p.teacher_channels for p in pairing.levels]
         self.learned_losses = nn.ModuleDict(
-            {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
+            {term.name: term.loss.make(channels) for term in terms if isinstance(term.loss, Learned)}
         )
         self.student_needs = NO_NEEDS.union(*(term.view.student_needs for term in terms))
         self.teacher_needs = NO_NEEDS.union(*(term.view.teacher_needs for term in terms))
 
     def raw(self, sight: Sight) -> dict[str, Tensor]:
         """The terms' values before weight and schedule."""
-        return {term.name: term.loss(**term.view(sight, self.adapters[term.name])) for term in self.terms}
+        return {term.name: self._loss(term)(**term.view(sight, self.adapters[term.name])) for term in self.terms}
 
     def forward(self, sight: Sight, progress: float) -> dict[str, Tensor]:
         """Weighted scalars by name; `progress` is the fraction of the run, for the schedules."""
         values = self.raw(sight)
         return {term.name: term.weight * term.schedule.factor(progress) * values[term.name] for term in self.terms}
 
+    def trained_parts(self, term: Term) -> list[nn.Parameter]:
+        """What is trained for this term beside the student."""
+        modules = [self.adapters[term.name]]
+        if term.name in self.learned_losses:
+            modules.append(self.learned_losses[term.name])
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    def _loss(self, term: Term) -> Callable[..., Tensor]:
+        return self.learned_losses[term.name] if isinstance(term.loss, Learned) else term.loss
+
 
 def _adapted(term: Term, pairing: Pairing) -> Sequence[LevelPair]:
-    """Levels whose features a term compares; a term on logits alone compares none."""
-    return pairing.levels if Need.FEATURES in term.view.student_needs else ()
+    """The maps that a term compares channel by channel, by the level they belong to."""
+    return pairing.levels * term.view.adapted_maps
 
 
 def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:

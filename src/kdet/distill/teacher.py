@@ -6,7 +6,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
-from kdet.types import Batch, Detector, Need, Observation
+from kdet.types import Batch, Detector, DividedHead, HeadFeatures, Need, Observation
 
 
 def _stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -40,3 +40,8 @@ class FrozenTeacher:
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits of the teacher's head on given features or regions."""
         return self.detector.head_from(features, proposals)
+
+    def finish_head(self, hidden: HeadFeatures, after: int, own: Observation) -> Observation:
+        """The rest of the teacher's head on given maps; their gradients pass through it, its weights keep none."""
+        assert isinstance(self.detector, DividedHead)
+        return self.detector.finish_head(hidden, after, own)

@@ -1,15 +1,24 @@
 """One term of a distillation loss, described."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdet.distill.schedule import Schedule
 from kdet.distill.views import View
 
-AdapterMode = Literal["auto", "always", "never"]
+AdapterMode = Literal["auto", "always", "never", "identity-start"]
+"""Where φ stands: auto = where channels, detector or backbone family differ; always and identity-start = everywhere.
+It starts as the identity where the channels agree, except under always, which starts as any convolution does."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A loss with weights of its own: a module for these channels, one entry per paired level."""
+
+    make: Callable[[Sequence[int]], nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +26,12 @@ class Term:
     """A published loss with what it reads and how much it counts."""
 
     name: str
-    loss: Callable[..., Tensor]
+    loss: Callable[..., Tensor] | Learned
     """Takes what `view` returns as keyword arguments; gives a scalar."""
     view: View
     weight: float
     adapter: AdapterMode = "never"
-    """1×1 convolutions on the student's features: `auto` = where channels, family or backbone differ."""
+    """1×1 convolutions on the student's features."""
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""

@@ -36,6 +36,9 @@ Adapt = Callable[[list[Tensor]], list[Tensor]]
 class View(Protocol):
     """What a term needs of either side, and how to pick it."""
 
+    adapted_maps: ClassVar[int]
+    """How many maps of each level it hands to φ, where channels must agree with the teacher's; mostly 1 or 0."""
+
     student_needs: ClassVar[frozenset[Need]]
     teacher_needs: ClassVar[frozenset[Need]]
 
@@ -56,6 +59,7 @@ def paired_features(sight: Sight, adapt: Adapt) -> tuple[list[Tensor], list[Tens
 class Features:
     """Neck outputs of the paired levels."""
 
+    adapted_maps: ClassVar[int] = 1
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
@@ -69,6 +73,7 @@ class Features:
 class GuidedFeatures:
     """Neck outputs with the class maps of the same cells."""
 
+    adapted_maps: ClassVar[int] = 1
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
 

@@ -76,6 +76,9 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
         teacher = _build(recipe.teacher, names, image_size(recipe), say)
         if recipe.teacher.weights is None:
             say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
+    if recipe.student.inherit:
+        for line in detectors.inherit(student, teacher, recipe.student.inherit).describe():
+            say(line)
     distiller = Distiller(student, FrozenTeacher(teacher), terms, class_map=recipe.teacher.class_map)
     assert distiller.pairing is not None
     for line in distiller.pairing.describe():

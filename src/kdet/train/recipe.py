@@ -10,6 +10,7 @@ from kdet.data.resize import image_size_of
 from kdet.data.shapes import Shapes
 from kdet.data.transforms import Augmentation
 from kdet.data.validate import OnBadBox
+from kdet.detectors import Inherit
 from kdet.errors import InputError
 
 
@@ -92,6 +93,13 @@ class ModelRecipe(_Strict):
     """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
     anchor_scale: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the anchor sizes, 1 = 32…512 px."""
+
+
+class StudentRecipe(ModelRecipe):
+    """The detector to train."""
+
+    inherit: Inherit | None = None
+    """Start from the teacher's weights where names and shapes agree: neck; head = neck and head; all."""
 
 
 class RunTeacher(_Strict):
@@ -182,7 +190,7 @@ class Recipe(_Strict):
     """One run."""
 
     data: Annotated[FileData | ShapesData, Field(discriminator="format")]
-    student: ModelRecipe
+    student: StudentRecipe
     teacher: Teacher | None = None
     distill: list[TermRecipe] = []
     train: TrainRecipe = TrainRecipe()
@@ -191,4 +199,11 @@ class Recipe(_Strict):
     def _terms_need_a_teacher(self) -> "Recipe":
         if self.distill and self.teacher is None:
             raise InputError("distill: needs a teacher; add `teacher: {run: …}`")
+        if self.student.inherit and self.teacher is None:
+            raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
+
+    def alone(self) -> "Recipe":
+        """The same student without anything of a teacher."""
+        student = self.student.model_copy(update={"inherit": None})
+        return self.model_copy(update={"student": student, "teacher": None, "distill": []})

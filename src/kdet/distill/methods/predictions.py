@@ -1,0 +1,101 @@
+"""Methods that compare predictions; each returns Terms, with the paper's constants as defaults."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
+from kdet.distill.cross_head import CrossHead
+from kdet.distill.edge_distributions import EdgeDistributions
+from kdet.distill.terms import AdapterMode, Term
+from kdet.distill.views import GuidedFeatures
+from kdet.losses import (
+    crosskd_loss,
+    dist_loss,
+    ld_loss,
+    prediction_guided_loss,
+    rank_mimicking_loss,
+    soft_label_loss,
+)
+
+
+def rank_mimicking(
+    weight: float = 4.0,
+    *,
+    score: Score = "probability",
+    temperature: float = 1.0,
+    rank_by: Literal["class", "localization", "both"] = "class",
+) -> list[Term]:
+    """KL between the two rankings of each object's candidates; α = 4 for probabilities."""
+    loss = partial(rank_mimicking_loss, temperature=temperature)
+    by_class = Term(name="rank_mimicking", loss=loss, view=RankedByClass(score=score), weight=weight)
+    by_box = Term(name="rank_mimicking_box", loss=loss, view=RankedByBox(), weight=weight)
+    if rank_by == "both":  # the mean of the two
+        return [replace(by_class, weight=weight / 2), replace(by_box, weight=weight / 2)]
+    return [by_class if rank_by == "class" else by_box]
+
+
+def prediction_guided(
+    weight: float = 1.5,
+    *,
+    reduction: Literal["l2", "mean"] = "l2",
+    prediction: Literal["logit", "probability"] = "logit",
+    detach_weight: bool = False,
+    adapter: AdapterMode = "auto",
+) -> list[Term]:
+    """Feature differences weighted by prediction differences; β = 1.5."""
+    options = {"reduction": reduction, "prediction": prediction, "detach_weight": detach_weight}
+    loss = partial(prediction_guided_loss, **options)
+    return [Term(name="prediction_guided", loss=loss, view=GuidedFeatures(), weight=weight, adapter=adapter)]
+
+
+def soft_labels(
+    weight: float = 1.0,
+    *,
+    temperature: float = 1.0,
+    candidates: Literal["positive", "all"] = "positive",
+    on: Literal["anchors", "regions"] = "anchors",
+) -> list[Term]:
+    """Temperature soft labels, the classic baseline; `on: regions` for Faster R-CNN."""
+    loss = partial(soft_label_loss, temperature=temperature)
+    return [Term(name="soft_labels", loss=loss, view=_class_logits(candidates, on), weight=weight)]
+
+
+def dist(
+    weight: float = 1.0,
+    *,
+    temperature: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    candidates: Literal["positive", "all"] = "all",
+    on: Literal["anchors", "regions"] = "anchors",
+) -> list[Term]:
+    """Correlation of the two models' class scores, over classes and over candidates; `on: regions` for Faster R-CNN."""
+    loss = partial(dist_loss, temperature=temperature, beta=beta, gamma=gamma)
+    return [Term(name="dist", loss=loss, view=_class_logits(candidates, on), weight=weight)]
+
+
+def crosskd(
+    weight: float = 1.0,
+    *,
+    power: float = 1.0,
+    box_weight: float = 1.0,
+    after: int = 3,
+    align: bool = True,
+    adapter: AdapterMode = "auto",
+) -> list[Term]:
+    """The student's head features, finished by the teacher's head, predict what the teacher predicts."""
+    loss = partial(crosskd_loss, power=power, box_weight=box_weight)
+    return [Term(name="crosskd", loss=loss, view=CrossHead(after=after, align=align), weight=weight, adapter=adapter)]
+
+
+def ld(weight: float = 1.0, *, temperature: float = 10.0) -> list[Term]:
+    """KL between the two models' distributions of each box edge, at the student's positives."""
+    loss = partial(ld_loss, temperature=temperature)
+    return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=weight)]
+
+
+def _class_logits(
+    candidates: Literal["positive", "all"], on: Literal["anchors", "regions"]
+) -> SoftLabels | RegionSoftLabels:
+    return SoftLabels(candidates=candidates) if on == "anchors" else RegionSoftLabels(candidates=candidates)

@@ -1,0 +1,134 @@
+"""Views on neck features with a weight in each cell: where the objects are, or where the teacher sees some.
+
+Legend: N images, A anchors of all levels or of one cell, C channels, H W size, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from kdet.distill.views import Adapt, Sight, paired_features
+from kdet.ops.align import resize_like
+from kdet.ops.classes import real_classes
+from kdet.ops.ranks import mean_over_ranks
+from kdet.ops.regions import background_mask, box_mask, cell_mask, foreground_by_area
+from kdet.types import Need, Observation
+
+
+@dataclass(frozen=True)
+class UnadaptedFeatures:
+    """Neck outputs for a loss that looks past the channels, so that their numbers may differ."""
+
+    adapted_maps: ClassVar[int] = 0
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """`student` and `teacher`, lists over levels."""
+        student, teacher = paired_features(sight, adapt)
+        return {"student": student, "teacher": teacher}
+
+
+@dataclass(frozen=True)
+class FeaturesInBoxes:
+    """Neck outputs with the cells that an object's box touches."""
+
+    adapted_maps: ClassVar[int] = 1
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """Features of both and `weight`, N×1×H×W a level, with the sum 1 over the whole batch."""
+        student, teacher = paired_features(sight, adapt)
+        boxes, input_size_hw = [target["boxes"] for target in sight.targets], sight.student.input_size_hw
+        masks = [box_mask(boxes, _size_hw(level), input_size_hw) for level in student]
+        return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
+
+
+@dataclass(frozen=True)
+class FeaturesAtPositives:
+    """Neck outputs with the cells that hold a positive anchor of the student."""
+
+    adapted_maps: ClassVar[int] = 1
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.ASSIGNMENT})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """Features of both and `weight`, N×1×H×W a level, with the sum 1 over the whole batch."""
+        student, teacher = paired_features(sight, adapt)
+        assert sight.student.assignment is not None
+        levels = _by_level(sight.student, sight.student.assignment >= 0)
+        masks = [cell_mask(levels[pair.student], sight.student.cells_hw[pair.student]) for pair in sight.pairing.levels]
+        return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
+
+
+@dataclass(frozen=True)
+class FeaturesByRegion:
+    """Neck outputs with FGD's two maps: objects, each weighing by its area, and background."""
+
+    adapted_maps: ClassVar[int] = 1
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """Features of both, `foreground` and `background`, N×1×H×W a level."""
+        student, teacher = paired_features(sight, adapt)
+        boxes, input_size_hw = [target["boxes"] for target in sight.targets], sight.student.input_size_hw
+        sizes = [_size_hw(level) for level in student]
+        return {
+            "student": student,
+            "teacher": teacher,
+            "foreground": [foreground_by_area(boxes, size, input_size_hw) for size in sizes],
+            "background": [background_mask(boxes, size, input_size_hw) for size in sizes],
+        }
+
+
+@dataclass(frozen=True)
+class FeaturesByScore:
+    """Neck outputs with the teacher's highest class score in each cell."""
+
+    adapted_maps: ClassVar[int] = 1
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """Features of both and `teacher_scores`, N×1×H×W a level, in 0…1."""
+        student, teacher = paired_features(sight, adapt)
+        columns = list(real_classes(sight.teacher_detector.class_names).values())
+        scores = _by_level(sight.teacher, highest_scores(sight.teacher, columns))
+        maps = [
+            scores[pair.teacher].amax(-1).reshape(-1, 1, *sight.teacher.cells_hw[pair.teacher])
+            for pair in sight.pairing.levels
+        ]
+        scores_at_size = [resize_like(m, s) for m, s in zip(maps, student, strict=True)]
+        return {"student": student, "teacher": teacher, "teacher_scores": scores_at_size}
+
+
+def highest_scores(observation: Observation, columns: Sequence[int]) -> Tensor:
+    """The highest score of each anchor, N×A, over these columns: the score that NMS sorts by."""
+    assert observation.class_logits is not None
+    logits = observation.class_logits.float()
+    if observation.activation == "softmax":
+        return logits.softmax(-1)[..., list(columns)].amax(-1)
+    scores = logits[..., list(columns)].amax(-1).sigmoid()
+    if observation.quality_logits is None:
+        return scores
+    return (scores * observation.quality_logits.float().sigmoid()).sqrt()
+
+
+def _by_level(observation: Observation, values_NA: Tensor) -> list[Tensor]:
+    """Values of all anchors, split into one N×(H·W)×A per level."""
+    counts = [h * w * a for (h, w), a in zip(observation.cells_hw, observation.anchors_per_cell, strict=True)]
+    parts = values_NA.split(counts, dim=1)
+    return [p.reshape(len(p), -1, a) for p, a in zip(parts, observation.anchors_per_cell, strict=True)]
+
+
+def _to_one(mask: Tensor) -> Tensor:
+    """A mask of 0 and 1 as weights with the sum 1 over the batches of all processes; all zero where it is empty."""
+    return mask / mean_over_ranks(mask.sum()).clamp_min(1.0)
+
+
+def _size_hw(level_NCHW: Tensor) -> tuple[int, int]:
+    return int(level_NCHW.shape[2]), int(level_NCHW.shape[3])

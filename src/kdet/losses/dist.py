@@ -1,0 +1,92 @@
+"""DIST: the student's class probabilities need only correlate with the teacher's, along classes and candidates.
+
+Legend: P candidates, K classes.
+"""
+
+import torch
+from torch import Tensor
+
+from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
+from kdet.ops.precision import full_precision
+from kdet.types import Activation
+
+FLOOR = 1e-4
+"""The least norm of centred probabilities that is believed; its square is the official code's epsilon."""
+
+
+def dist_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    activation: Activation = "softmax",
+    normaliser: float | Tensor | None = None,
+) -> Tensor:
+    """One minus the correlation of class probabilities, along classes and along candidates; one number.
+
+    Paper: Huang, You, Wang, Qian, Xu, "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022,
+    https://arxiv.org/abs/2205.10536.
+
+        L       = β · L_inter + γ · L_intra                                  of S = p(s/τ) and T = p(t/τ), P×K
+        L_inter = τ²/B Σ_i (1 − ρ(S_i,:, T_i,:))     L_intra = τ²/K Σ_k (1 − ρ(S_:,k, T_:,k))
+        ρ(u, v) = (u − ū)·(v − v̄) / (‖u − ū‖ ‖v − v̄‖)
+
+    | symbol | argument                           | paper                                                         |
+    |--------|------------------------------------|---------------------------------------------------------------|
+    | s, t   | `student_logits`, `teacher_logits` | P×K logits; softmax heads: all classes and background         |
+    | p      | `activation`                       | softmax; sigmoid for RetinaNet                                |
+    | τ      | `temperature`                      | 1 in detection                                                |
+    | B      | `normaliser`                       | P, the number of candidates                                   |
+    | β, γ   | `beta`, `gamma`                    | 1, 1 in detection                                             |
+    | —      | the caller's weight                | 1, on all anchors (RetinaNet) or all regions (Faster R-CNN)   |
+
+    Args:
+        student_logits: The student's class logits.
+        teacher_logits: The same candidates seen by the teacher; no gradient goes there.
+        temperature: Divides both logits; the factor τ² keeps the size of the gradient.
+        beta: How much the order of the classes within a candidate counts.
+        gamma: How much the order of the candidates within a class counts. In a group of processes each relates its
+            own candidates.
+        activation: "sigmoid" for one binary question per class, "softmax" for one choice among all classes.
+        normaliser: What L_inter's sum over candidates is divided by; None is their number, at least 1. In a group of
+            processes the count over all of them divided by their number.
+
+    Raises:
+        ValueError: shapes differ, integer tensors, a temperature not above 0, an unknown activation, NaN (on the CPU;
+            elsewhere the loss is NaN).
+
+    Deviations: where the teacher's probabilities are constant there is nothing to correlate with, and the row or
+    column counts 0 (1 without a gradient in the official code); so one candidate alone has no L_intra and one class
+    alone no L_inter. Norms below 1e-4 count as 1e-4, which bounds the gradient of a student's constant row; the
+    official code adds 1e-8 to the product of the norms. The published detection code has no τ.
+    """
+    if temperature <= 0:
+        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    if activation not in ("sigmoid", "softmax"):
+        raise ValueError(f'expected activation "sigmoid" or "softmax", got {activation!r}')
+    student_PK, teacher_PK = pair_tensors(student_logits, teacher_logits, dims="P×K", where="the logits")
+    if student_PK.numel() == 0:
+        return attached_zero(student_PK)
+    with full_precision(student_PK):
+        student_PK, teacher_PK = student_PK / temperature, teacher_PK / temperature
+        if activation == "sigmoid":
+            student_PK, teacher_PK = student_PK.sigmoid(), teacher_PK.sigmoid()
+        else:
+            student_PK, teacher_PK = student_PK.softmax(1), teacher_PK.softmax(1)
+        inter_P, intra_K = (_uncorrelated(student_PK, teacher_PK, along) for along in (1, 0))
+        count = len(student_PK) if normaliser is None else normaliser
+        loss = (beta * inter_P.sum() / count + gamma * intra_K.mean()) * temperature**2
+    return refuse_nan(loss, student_logits=student_logits, teacher_logits=teacher_logits)
+
+
+def _uncorrelated(student_PK: Tensor, teacher_PK: Tensor, along: int) -> Tensor:
+    """1 − ρ of each row or column: written t̂·(t̂ − ŝ) with the teacher's unit vector t̂, equal ones give exactly 0."""
+    student_PK = student_PK - student_PK.mean(along, keepdim=True)
+    teacher_PK = teacher_PK - teacher_PK.mean(along, keepdim=True)
+    student_PK = student_PK / torch.linalg.vector_norm(student_PK, dim=along, keepdim=True).clamp_min(FLOOR)
+    norm = torch.linalg.vector_norm(teacher_PK, dim=along, keepdim=True)
+    # A NaN in the norm must stay: masked away it would pass for a constant row.
+    teacher_PK = torch.where(norm <= FLOOR, 0.0, teacher_PK / norm.clamp_min(FLOOR))
+    return (teacher_PK * (teacher_PK - student_PK)).sum(along)
