@@ -3,7 +3,8 @@
 Contenders take turns, so that whatever else the machine does hits all of them; each figure is the median of its
 repeats, forward and backward together. On a machine that others use as well, `--threads 1` is the fairer run: a second
 thread that is kept waiting costs the most where operations are shortest. Every contender is compared on the levels it
-accepts. Memory is the growth of the process' peak, in a process of its own.
+accepts; one that is not installed is left out. Memory is the growth of the process' peak, in a process of its own. The
+run ends with the bars that the losses are to clear, met or missed.
 """
 
 import argparse
@@ -15,10 +16,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,13 +33,17 @@ LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 IMAGE_SIZES = {"800x1216": (800, 1216), "512x512": (512, 512)}
 CHANNELS = 256
 OTHERS = ("kornia", "pytorch-msssim", "torchmetrics", "piq")
+PLAIN, SCALED = "structural, normalize=None", "structural, normalize=channel"
+RANK_LOOP = "rank mimicking, each object selected by a mask"
+RANK_LOOP_BY_IMAGES = f"{RANK_LOOP} over the candidates of its image"
+GUIDED_LOOP = "prediction guided, image by image"
 
 
 def own_losses() -> dict[str, Loss]:
     return {
         "l2": F.mse_loss,
-        "structural, normalize=None": lambda s, t: structural_loss(s, t, normalize=None),
-        "structural, normalize=channel": structural_loss,
+        PLAIN: lambda s, t: structural_loss(s, t, normalize=None),
+        SCALED: structural_loss,
         "structural, normalize=sample": lambda s, t: structural_loss(s, t, normalize="sample"),
     }
 
@@ -106,16 +112,16 @@ def medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def feature_times(image: str, batch: int, layout: str, others: dict[str, Loss], repeats: int) -> dict[str, object]:
+def feature_times(image: str, batch: int, layout: str, others: dict[str, Loss], repeats: int) -> dict[str, Any]:
     students, teachers = make_levels(image, batch, layout)
     own = own_losses()
     jobs = {name: lambda loss=loss: step(loss, students, teachers) for name, loss in own.items()}
     seconds = medians(jobs, repeats)
-    against: dict[str, object] = {}
+    against: dict[str, dict[str, float]] = {}
     for name, loss in others.items():
         count = accepted(loss, students, teachers)
         pair = {
-            "ours": lambda count=count: step(own["structural, normalize=None"], students[:count], teachers[:count]),
+            "ours": lambda count=count: step(own[PLAIN], students[:count], teachers[:count]),
             "theirs": lambda loss=loss, count=count: step(loss, students[:count], teachers[:count]),
         }
         both = medians(pair, max(2, repeats // 3))
@@ -138,6 +144,14 @@ def rank_mimicking_by_masks(student: Tensor, teacher: Tensor, index: Tensor, num
     return loss / num_objects
 
 
+def rank_mimicking_by_images_and_masks(student: Tensor, teacher: Tensor, index_NP: Tensor, num_objects: int) -> Tensor:
+    """The same for objects numbered inside their image."""
+    parts = (scores.split(index_NP.shape[1]) for scores in (student, teacher))
+    return torch.stack(
+        [rank_mimicking_by_masks(s, t, index, num_objects) for s, t, index in zip(*parts, index_NP, strict=True)]
+    ).mean()
+
+
 def prediction_guided_by_images(features: list[tuple[Tensor, Tensor]], logits: list[tuple[Tensor, Tensor]]) -> Tensor:
     losses: list[Tensor] = []
     for (f_s, f_t), (p_s, p_t) in zip(features, logits, strict=True):
@@ -150,25 +164,23 @@ def prediction_guided_by_images(features: list[tuple[Tensor, Tensor]], logits: l
 def loop_times(repeats: int) -> dict[str, float]:
     """How many times slower the straightforward loops are."""
     num_images, num_objects, positives = 16, 60, 9000
-    index = torch.randint(num_objects, (num_images, positives)) + num_objects * torch.arange(num_images)[:, None]
-    scores = torch.rand(index.numel()).requires_grad_()
-    arguments = (scores, torch.rand(index.numel()), index.flatten(), num_images * num_objects)
+    index_NP = torch.randint(num_objects, (num_images, positives))
+    index = (index_NP + num_objects * torch.arange(num_images)[:, None]).flatten()
+    scores = torch.rand(index.numel()).requires_grad_(), torch.rand(index.numel())
     f_s, f_t = make_levels("512x512", 4, "channels_last")
     p_s, p_t = [level[:, :80].detach().requires_grad_() for level in f_t], [level[:, 80:160].detach() for level in f_s]
-    seconds = medians(
-        {
-            "rank mimicking": lambda: rank_mimicking_loss(*arguments).backward(),
-            "rank mimicking, loop": lambda: rank_mimicking_by_masks(*arguments).backward(),
-            "prediction guided": lambda: prediction_guided_loss(f_s, f_t, p_s, p_t).backward(),
-            "prediction guided, loop": lambda: prediction_guided_by_images(
-                list(zip(f_s, f_t, strict=True)), list(zip(p_s, p_t, strict=True))
-            ).backward(),
-        },
-        repeats,
-    )
-    return {
-        name: round(seconds[f"{name}, loop"] / seconds[name], 2) for name in ("rank mimicking", "prediction guided")
+    pairs = list(zip(f_s, f_t, strict=True)), list(zip(p_s, p_t, strict=True))
+    num = num_images * num_objects
+    jobs = {
+        "rank": lambda: rank_mimicking_loss(*scores, index, num).backward(),
+        RANK_LOOP: lambda: rank_mimicking_by_masks(*scores, index, num).backward(),
+        RANK_LOOP_BY_IMAGES: lambda: rank_mimicking_by_images_and_masks(*scores, index_NP, num_objects).backward(),
+        "guided": lambda: prediction_guided_loss(f_s, f_t, p_s, p_t).backward(),
+        GUIDED_LOOP: lambda: prediction_guided_by_images(*pairs).backward(),
     }
+    seconds = medians(jobs, repeats)
+    compared = ((RANK_LOOP, "rank"), (RANK_LOOP_BY_IMAGES, "rank"), (GUIDED_LOOP, "guided"))
+    return {loop: round(seconds[loop] / seconds[ours], 2) for loop, ours in compared}
 
 
 def peak_growth_mib(name: str, image: str, batch: int, layout: str) -> float:
@@ -204,6 +216,30 @@ def peaks(others: dict[str, Loss], image: str, batch: int) -> dict[str, dict[str
     return result
 
 
+def bars(result: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
+    """What is measured, its value, and the limit that it must not pass."""
+    for row in result["features"]:
+        where = f"{row['image']}, batch {row['batch']}, {row['layout']}"
+        ratios = row["ratio_to_l2"]
+        yield f"{where}: {PLAIN} / L2", ratios[PLAIN], "<=", 3 if row["layout"] == "channels_last" else 5
+        yield f"{where}: {SCALED} / L2", ratios[SCALED], "<=", 5
+        for name, other in row["others"].items():
+            least = 5 if name == "kornia" else 1
+            yield f"{where}: {name} / {PLAIN}", other["times_slower_than_ours"], ">=", least
+    for layout, growth in result["peak_extra_mib"].items():
+        if "kornia" in growth:
+            yield f"peak memory, {layout}: {PLAIN} / kornia", growth[PLAIN] / growth["kornia"], "<=", 0.25
+    loops = result["times_slower_than_ours_as_a_loop"]
+    yield f"{RANK_LOOP} / ours", loops[RANK_LOOP], ">=", 50
+    yield f"{GUIDED_LOOP} / ours", loops[GUIDED_LOOP], ">=", 1
+
+
+def verdict(what: str, value: float, relation: str, limit: float) -> str:
+    met = value <= limit if relation == "<=" else value >= limit
+    missed_by = max(value / limit, limit / value) - 1
+    return f"{'met' if met else f'missed by {missed_by:.0%}':16} {what} = {value:.2f}, {relation} {limit}"
+
+
 def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     avx512 = cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
@@ -229,7 +265,7 @@ def main() -> None:
         print(peak_growth_mib(name, image, int(batch), layout))
         return
     others = {name: loss for name in OTHERS if (loss := others_loss(name))}
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
         "threads": torch.get_num_threads(),
@@ -238,7 +274,7 @@ def main() -> None:
         "accelerator": "none: the portable path is the default" if not torch.accelerator.is_available() else "present",
     }
     print(json.dumps(result, indent=1))
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for batch in (1,) if options.quick else (1, 4):
         for image in IMAGE_SIZES:
             for layout in LAYOUTS:
@@ -249,6 +285,8 @@ def main() -> None:
     result["times_slower_than_ours_as_a_loop"] = loop_times(repeats=3 if options.quick else 5)
     result["peak_extra_mib"] = peaks(others, "800x1216", 1)
     print(json.dumps({key: result[key] for key in ("times_slower_than_ours_as_a_loop", "peak_extra_mib")}))
+    result["bars"] = [verdict(*bar) for bar in bars(result)]
+    print("\n".join(result["bars"]))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from kdet.losses import LOSSES
@@ -34,6 +36,20 @@ def test_equals_the_loop(case, generator):
     assert loss.shape == () and loss.dtype == torch.float64
     # A square root under the formula carries an epsilon of 1e-8.
     assert loss.item() == pytest.approx(case.expected(inputs), rel=1e-5 if case.has_roots else 1e-10)
+
+
+@one_case_each
+@given(seed=st.integers(0, 2**32), share=st.floats(0, 1), magnitude=st.floats(-4, 0.5))
+@settings(max_examples=20, deadline=None)
+def test_equals_the_loop_at_any_size_of_batch_and_values(case, seed, share, magnitude):
+    """Other shapes of maps are each loss's own affair, in its own tests."""
+    whole = case.make(torch.Generator().manual_seed(seed), torch.float64)
+    most = len(whole.leaves()[0])
+    part = case.permute(whole, torch.arange(max(1, round(share * most)))).map(lambda t: t * 10**magnitude)
+    rounding = 1e-5 if case.has_roots else 1e-7
+    assert case(part).item() == pytest.approx(case.expected(part), rel=rounding, abs=1e-12)
+    _, grads = gradients(case, part.map(lambda t: t.float()))
+    assert all(grad.isfinite().all() for grad in grads)
 
 
 @every_case

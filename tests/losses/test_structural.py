@@ -133,11 +133,12 @@ def test_exponent_zero_leaves_its_factor_out(teacher, independent):
 
 
 @pytest.mark.parametrize("normalize", ["channel", "sample", None])
-@pytest.mark.parametrize("size", [(24, 24), (6, 30), (4, 30), (13, 11), (1, 1)])
+@pytest.mark.parametrize("size", [(24, 24), (6, 30), (4, 30), (31, 7), (32, 32), (13, 11), (1, 1)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_fast_path_is_the_formula(normalize, size, layout, monkeypatch):
-    """Value and gradient, with chunks so small that images and channels are split unevenly."""
-    monkeypatch.setattr("kdet.ops.fast_similarity.CHUNK_CELLS", {"cpu": 24 * 24 * 16})
+@pytest.mark.parametrize("chunk_cells", [1, 2**13])
+def test_the_fast_path_is_the_formula(normalize, size, layout, chunk_cells, monkeypatch):
+    """Value and gradient, with chunks so small that channels, or else images, are split unevenly."""
+    monkeypatch.setattr("kdet.ops.fast_similarity.CHUNK_CELLS_PER_THREAD", chunk_cells)
     student, teacher = torch.rand(2, 3, 20, *size, dtype=torch.float64).unbind()
     student, teacher = (t.contiguous(memory_format=layout).requires_grad_() for t in (student, teacher))
     fast = mean_dissimilarity(student, teacher.detach(), normalize, 11, 1.5)
@@ -148,8 +149,22 @@ def test_the_fast_path_is_the_formula(normalize, size, layout, monkeypatch):
     torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(30, 40), (12, 12)])
+def test_the_fast_path_is_exact_in_float32_whatever_the_precision_of_products(size):
+    student, teacher = torch.rand(2, 1, 16, *size).unbind()
+    exact = grad_of(student.double(), teacher.double())
+    before = torch.get_float32_matmul_precision()
+    try:
+        for speed in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(speed)
+            gap = (grad_of(student, teacher) - exact).norm() / exact.norm()
+            assert gap < 1e-4
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @pytest.mark.parametrize("normalize", ["channel", "sample", None])
-@pytest.mark.parametrize("size", [(7, 9), (3, 6)])
+@pytest.mark.parametrize("size", [(7, 9), (3, 6), (6, 25)])
 def test_the_fast_gradient_is_the_derivative(normalize, size):
     student, teacher = torch.rand(2, 2, 2, *size, dtype=torch.float64).unbind()
     student.requires_grad_()
@@ -178,8 +193,12 @@ def test_backward_twice(teacher, independent):
     student = independent.requires_grad_()
     loss = structural_loss(student, teacher)
     (first,) = torch.autograd.grad(loss, student, retain_graph=True)
+    kept = first.clone()
+    first.zero_()  # it belongs to the caller
     (second,) = torch.autograd.grad(loss, student)
-    assert torch.equal(first, second)
+    assert torch.equal(kept, second)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
 
 
 maps = st.tuples(*(st.integers(1, most) for most in (3, 5, 14, 14)), st.integers(0, 2**31))

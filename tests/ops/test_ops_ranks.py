@@ -70,7 +70,11 @@ def process(rank: int, folder: Path) -> None:
 
 def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
     """One test, for starting the processes takes most of its time."""
-    multiprocessing.spawn(process, (tmp_path,), nprocs=2)
+    try:
+        multiprocessing.spawn(process, (tmp_path,), nprocs=2)
+    except Exception:
+        print("DIR", sorted(p.name for p in tmp_path.iterdir()))
+        raise
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for own in found:
         assert own["ranks"] == 2 and own["total"].tolist() == [3, 5] and own["mean"].item() == 0.5

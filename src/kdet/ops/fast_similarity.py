@@ -15,31 +15,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kdet.ops.matrix_blur import MAX_SIDE, MatrixBlur
-from kdet.ops.scale import Normalize, value_range
+from kdet.ops.min_max import Range, range_of, through_channel_range, through_image_range
+from kdet.ops.padded import Padded
+from kdet.ops.scale import Normalize
 from kdet.ops.scratch import Scratch
 from kdet.ops.similarity import C1, C2
 from kdet.ops.stacked_blur import StackedBlur
+from kdet.ops.windows import border
 
-CHUNK_CELLS = {"cpu": 2**18}
-"""Most entries of one map in a chunk: a dozen such maps fit the caches. Accelerators take larger bites."""
-CHUNK_CELLS_ELSEWHERE = 2**26
+CHUNK_CELLS_PER_THREAD = 2**17
+"""Most entries of one map in a chunk on the CPU: a dozen such maps fit the caches, of which each core has its own."""
+_MOST_THREADS = 4
+"""What more threads add to a chunk would be mere memory."""
+_CHUNK_CELLS_ELSEWHERE = 2**26
+"""Accelerators take larger bites."""
 _LANES = 16
 """Channels per chunk are a multiple of this, so that vector registers stay full."""
-
-
-class _Range(NamedTuple):
-    """The min-max rescale x = (X − lo) · factor of one map; N×C×1×1 each, or N×1×1×1 for the range of an image."""
-
-    lo: Tensor
-    factor: Tensor
-    top: Tensor
-    """Where the highest entry arrives: 1, or less where the floor sets the factor."""
-    believed: Tensor
-    """1 where the range sets the factor, 0 where the floor does."""
-
-    def of(self, images: slice, channels: slice) -> "_Range":
-        """The part that belongs to a chunk."""
-        return _Range(*(t[images] if t.shape[1] == 1 else t[images, channels] for t in self))
 
 
 class _Dissimilarity(torch.autograd.Function):
@@ -47,15 +38,21 @@ class _Dissimilarity(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, normalize: Normalize, window: int, sigma: float, wants_grad: bool
     ) -> Tensor:
-        loss, gradient = _loss_and_gradient(student, teacher, normalize, window, sigma, wants_grad)
-        ctx.save_for_backward(gradient)
+        ctx.options = (normalize, window, sigma, wants_grad)
+        ctx.save_for_backward(student, teacher)
+        loss, ctx.gradient = _loss_and_gradient(student, teacher, *ctx.options)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0], None, None, None, None, None
+        # The gradient is scaled where it lies and given away: a second map of this size would cost more in page
+        # faults than the multiplication. Only a second pass through a retained graph has to compute it again.
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            _, gradient = _loss_and_gradient(*ctx.saved_tensors, *ctx.options)
+        assert gradient is not None, "backward runs only where a gradient was wanted"
+        return gradient.mul_(grad_outputs[0] * (-1 / gradient.numel())), None, None, None, None, None
 
 
 def mean_dissimilarity(student: Tensor, teacher: Tensor, normalize: Normalize, window: int, sigma: float) -> Tensor:
@@ -67,22 +64,30 @@ def mean_dissimilarity(student: Tensor, teacher: Tensor, normalize: Normalize, w
 def _loss_and_gradient(
     student: Tensor, teacher: Tensor, normalize: Normalize, window: int, sigma: float, wants_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
-    student_range, teacher_range = _range(student, normalize), _range(teacher, normalize)
+    """The loss, and the gradient of half the sum of the similarities."""
+    student_range, teacher_range = range_of(student, normalize), range_of(teacher, normalize)
     gradient = torch.empty_like(student) if wants_grad else None
-    blur = _blur_for(student, window, sigma)
-    scratch, sums = Scratch(student), list[Tensor]()
+    blur, scratch = _blur_for(student, window, sigma), Scratch(student)
+    workspaces: dict[torch.Size, _Workspace] = {}
+    sums: list[Tensor] = []
     for chunk in _chunks(student):
+        size = student[chunk].shape
+        if size not in workspaces:
+            workspaces[size] = _Workspace(scratch, blur, size)
+        work = workspaces[size]
         own, other = student_range and student_range.of(*chunk), teacher_range and teacher_range.of(*chunk)
-        stack = _stack((student[chunk], own), (teacher[chunk], other), blur, scratch)
-        total, part = _similarity_and_gradient(stack, blur, scratch, wants_grad)
+        work.load((student[chunk], own), (teacher[chunk], other))
+        total, moments = work.similarity()
         sums.append(total)
-        if gradient is not None and part is not None:
-            part.mul_(-1 / student.numel() if own is None else own.factor * (-1 / student.numel()))
-            if own is not None and normalize == "channel":
-                _through_range(part, blur.interior(stack[: len(part)]), own, (2, 3))
+        if gradient is not None:
+            part = work.gradient(moments)
+            if own is not None:
+                part.mul_(own.factor)
+                if normalize == "channel":
+                    through_channel_range(part, work.student, own)
             gradient[chunk].copy_(part)
     if gradient is not None and student_range is not None and normalize == "sample":
-        _through_image_range(gradient, student, student_range)
+        through_image_range(gradient, student, student_range)
     return (student.numel() - torch.stack(sums).sum()) / (2 * student.numel()), gradient
 
 
@@ -90,7 +95,8 @@ _Blur = StackedBlur | MatrixBlur
 
 
 def _blur_for(features_NCHW: Tensor, window: int, sigma: float) -> "_Blur":
-    if max(features_NCHW.shape[2:]) <= MAX_SIDE:
+    height, width = features_NCHW.shape[2:]
+    if max(height, width) <= MAX_SIDE or border((height, width), window) == "replicate":
         return MatrixBlur(features_NCHW, window, sigma)
     return StackedBlur(features_NCHW, features_NCHW.shape[1], window, sigma)
 
@@ -98,7 +104,8 @@ def _blur_for(features_NCHW: Tensor, window: int, sigma: float) -> "_Blur":
 def _chunks(features_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
     """Images × channels, a few at a time."""
     num_images, num_channels, height, width = features_NCHW.shape
-    budget = CHUNK_CELLS.get(features_NCHW.device.type, CHUNK_CELLS_ELSEWHERE) // (height * width)
+    cells = CHUNK_CELLS_PER_THREAD * min(torch.get_num_threads(), _MOST_THREADS)
+    budget = (cells if features_NCHW.is_cpu else _CHUNK_CELLS_ELSEWHERE) // (height * width)
     channels = min(num_channels, max(_LANES, budget // _LANES * _LANES))
     images = max(1, budget // channels)
     for first_image in range(0, num_images, images):
@@ -106,99 +113,81 @@ def _chunks(features_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(first_image, first_image + images), slice(first_channel, first_channel + channels)
 
 
-def _range(features_NCHW: Tensor, normalize: Normalize) -> _Range | None:
-    if normalize is None:
-        return None
-    lo, hi, floor = value_range(features_NCHW, normalize)
-    extent = hi - lo
-    factor = extent.maximum(floor).reciprocal()
-    return _Range(lo, factor, extent * factor, (extent > floor).to(extent))
+class _Moments(NamedTuple):
+    """What the gradient still needs of a chunk's blurred maps; each is overwritten there."""
+
+    mean_x: Tensor
+    mean_y: Tensor
+    a2: Tensor
+    b2: Tensor
 
 
-def _stack(
-    student: tuple[Tensor, _Range | None], teacher: tuple[Tensor, _Range | None], blur: _Blur, scratch: Scratch
-) -> Tensor:
-    """What is to be blurred, one behind the other: x, y, x² + y² + C1 + C2, 2xy + C1 + C2, each with its border.
-
-    A blur leaves constants as they are, so adding them here saves two passes over every map later.
-    """
-    images, channels, height, width = student[0].shape
-    stack = scratch("stack", 4 * images, channels, height + 2 * blur.margin, width + 2 * blur.margin)
-    x, y, squares, product = stack.chunk(4)
-    for padded, (features, own) in ((x, student), (y, teacher)):
-        inside = blur.interior(padded).copy_(features)
-        if own is not None:
-            inside.sub_(own.lo).mul_(own.factor)
-    blur.fill_border(stack[: 2 * images])
-    constants = stack.new_tensor(C1 + C2)
-    torch.addcmul(constants, x, x, out=squares).addcmul_(y, y)
-    torch.addcmul(constants, x, y, value=2, out=product)
-    return stack
-
-
-def _similarity_and_gradient(
-    stack: Tensor, blur: _Blur, scratch: Scratch, wants_grad: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Σ SSIM of a chunk, and half its gradient in x.
+class _Workspace:
+    """Memory for a chunk, with its views. Chunks of one size take turns in it, so that it stays in the caches.
 
     With μ the blur of x, ν that of y, SSIM = a1/b1 · a2/b2 of
         a1 = 2μν + C1     b1 = μ² + ν² + C1     a2 = blur(2xy) − 2μν + C2     b2 = blur(x² + y²) − μ² − ν² + C2
     """
-    mean_x, mean_y, b2, a2 = blur(stack).chunk(4)
-    c1 = stack.new_tensor(C1)
-    a1, b1 = scratch("a1", *a2.shape), scratch("b1", *a2.shape)
-    torch.addcmul(c1, mean_x, mean_y, value=2, out=a1)
-    torch.addcmul(c1, mean_x, mean_x, out=b1).addcmul_(mean_y, mean_y)
-    a2.sub_(a1)
-    b2.sub_(b1)
-    luminance, structure = a1.div_(b1), a2.div_(b2)
-    images, *size_chw = a1.shape
-    gradients = scratch("gradients", 3 * images, *size_chw)
-    total = torch.mul(luminance, structure, out=gradients[:images]).sum()
-    if not wants_grad:
-        return total, None
-    _moment_gradients(gradients, (mean_x, mean_y), (luminance, b1), (structure, b2))
-    to_mean, to_squares, to_product = blur.adjoint(gradients).chunk(3)
-    x, y, _, _ = (blur.interior(part) for part in stack.chunk(4))
-    return total, to_mean.addcmul_(x, to_squares, value=-1).addcmul_(y, to_product)
+
+    def __init__(self, scratch: Scratch, blur: _Blur, size_NCHW: torch.Size) -> None:
+        images, channels, height, width = size_NCHW
+        padded_hw = height + 2 * blur.margin, width + 2 * blur.margin
+        self._blur = blur
+        self._stack = scratch("stack", 4 * images, channels, *padded_hw)
+        self._inputs = Padded(self._stack[: 2 * images], blur.margin)
+        self.student, self._teacher = self._inputs.inside.chunk(2)
+        self._gradients = Padded(scratch("gradients", 3 * images, channels, *padded_hw), blur.margin)
+        self._a1, self._b1 = scratch("luminance", 2 * images, channels, height, width).chunk(2)
+        self._c1, self._c1_and_c2 = self._stack.new_tensor(C1), self._stack.new_tensor(C1 + C2)
+
+    def load(self, student: tuple[Tensor, Range | None], teacher: tuple[Tensor, Range | None]) -> None:
+        """Write what is to be blurred, one behind the other: x, y, x² + y² + C1 + C2, 2xy + C1 + C2, with borders.
+
+        A blur leaves constants as they are, so adding them here saves two passes over every map later.
+        """
+        for inside, (features, own) in ((self.student, student), (self._teacher, teacher)):
+            _copy(inside, features)
+            if own is not None:
+                inside.sub_(own.lo).mul_(own.factor)
+        self._inputs.mirror()
+        x, y, squares, product = self._stack.chunk(4)
+        torch.addcmul(self._c1_and_c2, x, x, out=squares).addcmul_(y, y)
+        torch.addcmul(self._c1_and_c2, x, y, value=2, out=product)
+
+    def similarity(self) -> tuple[Tensor, _Moments]:
+        """Σ SSIM. Leaves b1·b2, SSIM and a1/(b1·b2) where the gradients will be."""
+        mean_x, mean_y, b2, a2 = self._blur(self._stack).chunk(4)
+        torch.addcmul(self._c1, mean_x, mean_y, value=2, out=self._a1)
+        torch.addcmul(self._c1, mean_x, mean_x, out=self._b1).addcmul_(mean_y, mean_y)
+        a2.sub_(self._a1)
+        b2.sub_(self._b1)
+        denominator, similarity, f = self._gradients.inside.chunk(3)
+        torch.mul(self._b1, b2, out=denominator)
+        torch.div(self._a1, denominator, out=f)
+        return torch.mul(f, a2, out=similarity).sum(), _Moments(mean_x, mean_y, a2, b2)
+
+    def gradient(self, moments: _Moments) -> Tensor:
+        """Half the gradient of Σ SSIM in x, by way of the blurred maps. The derivative of SSIM
+
+        in μ, half of it     ν·(e − f) − μ·(SSIM/b1 − SSIM/b2)     e = a2/(b1·b2), f = a1/(b1·b2)
+        in blur(x² + y²)     −SSIM/b2, here without its sign       its derivative in x is 2x
+        in blur(2xy)         f                                     its derivative in x is 2y
+        """
+        mean_x, mean_y, a2, b2 = moments
+        denominator, similarity, f = self._gradients.inside.chunk(3)
+        e = a2.div_(denominator)
+        pull = torch.div(similarity, self._b1, out=self._a1)
+        to_squares = similarity.div_(b2)
+        pull.sub_(to_squares)
+        torch.mul(mean_y, e.sub_(f), out=denominator).addcmul_(mean_x, pull, value=-1)
+        to_mean, to_squares, to_product = self._blur.adjoint(self._gradients).chunk(3)
+        part = torch.addcmul(to_mean, self.student, to_squares, value=-1, out=self._a1)
+        return part.addcmul_(self._teacher, to_product)
 
 
-def _moment_gradients(
-    gradients: Tensor, means: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
-) -> None:
-    """Write the derivatives of SSIM = r1·r2 in the blurred maps, one behind the other.
-
-    r1 = a1/b1 and r2 = a2/b2 come as `first` = (r1, b1) and `second` = (r2, b2), and are overwritten.
-
-    in μ, half of it     ν·(e − f) − μ·(r1·e − r2·f)          e = r2/b1, f = r1/b2
-    in blur(x² + y²)     −r2·f, here without its sign         its derivative in x is 2x
-    in blur(2xy)         f                                    its derivative in x is 2y
-    """
-    (mean_x, mean_y), (r1, b1), (r2, b2) = means, first, second
-    to_mean, to_squares, f = gradients.chunk(3)
-    e = torch.div(r2, b1, out=b1)
-    torch.div(r1, b2, out=f)
-    torch.mul(r2, f, out=to_squares)
-    pull = r1.mul_(e).sub_(to_squares)
-    torch.mul(mean_y, e.sub_(f), out=to_mean).addcmul_(mean_x, pull, value=-1)
-
-
-def _through_image_range(gradient: Tensor, features: Tensor, own: _Range) -> None:
-    """`_through_range` for the range of whole images, an image at a time to spare memory."""
-    for image in range(len(features)):
-        one = slice(image, image + 1)
-        part = own.of(one, slice(None))
-        _through_range(gradient[one], (features[one] - part.lo).mul_(part.factor), part, (1, 2, 3))
-
-
-def _through_range(gradient: Tensor, rescaled: Tensor, own: _Range, axes: tuple[int, ...]) -> None:
-    """Add in place what reaches the lowest and the highest entries because they set the range; ties share equally.
-
-    x = (X − lo)·factor. Every x falls as lo rises and, where the range sets the factor, shrinks towards 0 as hi rises.
-    """
-    work = gradient * rescaled
-    stretch = work.sum(axes, keepdim=True) * own.believed
-    shift = gradient.sum(axes, keepdim=True)
-    for end, share in ((torch.zeros_like(own.top), stretch - shift), (own.top, -stretch)):
-        at_end = torch.eq(rescaled, end, out=work)
-        gradient.addcmul_(at_end, share / at_end.sum(axes, keepdim=True))
+def _copy(inside: Tensor, features: Tensor) -> None:
+    """Channels that lie a multiple of 4 KiB apart evict each other from the first cache: eight at a time fit."""
+    crowded = features.is_cpu and features.stride(1) * features.element_size() % 4096 == 0
+    step = 8 if crowded else features.shape[1]
+    for to, source in zip(inside.split(step, 1), features.split(step, 1), strict=True):
+        to.copy_(source)

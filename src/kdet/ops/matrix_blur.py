@@ -9,6 +9,7 @@ Legend: B maps stacked along the batch, C channels, H W size of a map.
 import torch
 from torch import Tensor
 
+from kdet.ops.padded import Padded
 from kdet.ops.windows import Border, border, gaussian
 
 MAX_SIDE = 24
@@ -23,23 +24,28 @@ class MatrixBlur:
     def __init__(self, like_NCHW: Tensor, window: int, sigma: float) -> None:
         height, width = like_NCHW.shape[2:]
         kind = border((height, width), window)
-        weights = gaussian(window, sigma, like_NCHW)
+        exact = like_NCHW if _products_are_exact(like_NCHW) else like_NCHW.new_empty(0, dtype=torch.float64)
+        weights = gaussian(window, sigma, exact)
         self._down, self._right = (_matrix(side, weights, kind) for side in (height, width))
-
-    def interior(self, maps_BCHW: Tensor) -> Tensor:
-        """The map itself."""
-        return maps_BCHW
-
-    def fill_border(self, maps_BCHW: Tensor) -> None:
-        """There is none."""
 
     def __call__(self, maps_BCHW: Tensor) -> Tensor:
         """Mean under the window around each cell."""
         return _apply(maps_BCHW, self._down, self._right)
 
-    def adjoint(self, gradient_BCHW: Tensor) -> Tensor:
+    def adjoint(self, gradient: Padded) -> Tensor:
         """The gradient of the maps from the gradient of their blur."""
-        return _apply(gradient_BCHW, self._down.T, self._right.T)
+        return _apply(gradient.whole, self._down.T, self._right.T)
+
+
+def _products_are_exact(like: Tensor) -> bool:
+    """Whether a float32 product is one: `torch.set_float32_matmul_precision` lets it round to TF32 or bfloat16.
+
+    A local variance, the difference of two blurs, does not survive that. Float64 is out of the setting's reach.
+    """
+    if like.device.type == "mps":  # has neither float64 nor the shortened products
+        return True
+    settings = torch.backends.cuda.matmul if like.is_cuda else torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+    return settings.fp32_precision in ("none", "ieee")
 
 
 def _matrix(side: int, weights: Tensor, kind: Border) -> Tensor:
@@ -57,6 +63,7 @@ def _matrix(side: int, weights: Tensor, kind: Border) -> Tensor:
 
 def _apply(maps_BCHW: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Channels stay innermost, as channels-last maps have them: nothing is copied."""
-    rows_BHWC = torch.matmul(right, maps_BCHW.permute(0, 2, 3, 1))
+    rows_BHWC = torch.matmul(right, maps_BCHW.to(right.dtype).permute(0, 2, 3, 1))
     b, h, w, c = rows_BHWC.shape
-    return torch.matmul(down, rows_BHWC.reshape(b, h, w * c)).view(b, h, w, c).permute(0, 3, 1, 2)
+    columns = torch.matmul(down, rows_BHWC.reshape(b, h, w * c)).view(b, h, w, c).permute(0, 3, 1, 2)
+    return columns.to(maps_BCHW.dtype)

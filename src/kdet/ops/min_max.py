@@ -1,0 +1,62 @@
+"""The min-max rescale of `kdet.ops.scale.rescale` by hand: its numbers, and the gradient through them.
+
+Legend: N images, C channels, H W height and width. "Chunk": some images × some channels of a level.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdet.ops.scale import Normalize, value_range
+
+
+class Range(NamedTuple):
+    """The rescale x = (X − lo) · factor of one map; N×C×1×1 each, or N×1×1×1 for the range of an image."""
+
+    lo: Tensor
+    factor: Tensor
+    top: Tensor
+    """Where the highest entry arrives: 1, or less where the floor sets the factor."""
+    believed: Tensor
+    """1 where the range sets the factor, 0 where the floor does."""
+
+    def of(self, images: slice, channels: slice) -> "Range":
+        """The part that belongs to a chunk."""
+        return Range(*(t[images] if t.shape[1] == 1 else t[images, channels] for t in self))
+
+
+def range_of(features_NCHW: Tensor, normalize: Normalize) -> Range | None:
+    """The range of a map; None where there is no rescale."""
+    if normalize is None:
+        return None
+    lo, hi, floor = value_range(features_NCHW, normalize)
+    extent = hi - lo
+    factor = extent.maximum(floor).reciprocal()
+    return Range(lo, factor, extent * factor, (extent > floor).to(extent))
+
+
+def through_channel_range(gradient: Tensor, rescaled: Tensor, own: Range) -> None:
+    """Add in place what reaches the lowest and the highest entries of each channel because they set its range."""
+    _through_range(gradient, rescaled, own, (2, 3))
+
+
+def through_image_range(gradient: Tensor, features: Tensor, own: Range) -> None:
+    """The same for the range of whole images, an image at a time to spare memory."""
+    for image in range(len(features)):
+        one = slice(image, image + 1)
+        part = own.of(one, slice(None))
+        _through_range(gradient[one], (features[one] - part.lo).mul_(part.factor), part, (1, 2, 3))
+
+
+def _through_range(gradient: Tensor, rescaled: Tensor, own: Range, axes: tuple[int, ...]) -> None:
+    """Ties share equally.
+
+    x = (X − lo)·factor. Every x falls as lo rises and, where the range sets the factor, shrinks towards 0 as hi rises.
+    """
+    work = gradient * rescaled
+    stretch = work.sum(axes, keepdim=True) * own.believed
+    shift = gradient.sum(axes, keepdim=True)
+    for end, share in ((torch.zeros_like(own.top), stretch - shift), (own.top, -stretch)):
+        at_end = torch.eq(rescaled, end, out=work)
+        gradient.addcmul_(at_end, share / at_end.sum(axes, keepdim=True))
