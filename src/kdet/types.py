@@ -148,6 +148,16 @@ class Observation:
         return maps
 
 
+@dataclass(frozen=True)
+class Pull:
+    """A weighted term's gradient at the student's neck outputs, against that of the task losses."""
+
+    share: float
+    """Norm of the term's / norm of the task's."""
+    cosine: float
+    """Between the two; negative where distillation pulls against the task."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossReport:
     """The loss of one step."""
@@ -156,6 +166,8 @@ class LossReport:
     """Always the sum of `parts`."""
     parts: dict[str, Tensor]
     """Weighted scalars by name: the task's own (`task/…`) and one per term."""
+    pulls: dict[str, Pull] = field(default_factory=dict[str, Pull])
+    """By term, of a step that was measured."""
 
 
 class Detector(Protocol):

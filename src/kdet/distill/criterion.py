@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
+from kdet.distill.balance import Balance, gradient_at, pull
 from kdet.distill.pairing import LevelPair, Pairing
 from kdet.distill.terms import Learned, Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
-from kdet.types import Detector, Need
+from kdet.types import Detector, Need, Pull
 
 
 class Criterion(nn.Module):
@@ -32,17 +33,37 @@ class Criterion(nn.Module):
         self.learned_losses = nn.ModuleDict(
             {term.name: term.loss.make(channels) for term in terms if isinstance(term.loss, Learned)}
         )
-        self.student_needs = NO_NEEDS.union(*(term.view.student_needs for term in terms))
+        self.balance = Balance(terms)
+        self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in terms))
         self.teacher_needs = NO_NEEDS.union(*(term.view.teacher_needs for term in terms))
 
     def raw(self, sight: Sight) -> dict[str, Tensor]:
         """The terms' values before weight and schedule."""
         return {term.name: self._loss(term)(**term.view(sight, self.adapters[term.name])) for term in self.terms}
 
-    def forward(self, sight: Sight, progress: float) -> dict[str, Tensor]:
-        """Weighted scalars by name; `progress` is the fraction of the run, for the schedules."""
-        values = self.raw(sight)
-        return {term.name: term.weight * term.schedule.factor(progress) * values[term.name] for term in self.terms}
+    def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, Pull]:
+        """How hard each term pulls at the student's neck, at full weight; calibrates what is due.
+
+        Args:
+            features: the student's neck outputs, with their graph.
+            task: the sum of the task losses.
+            values: what `raw` returned.
+        """
+        at_neck = gradient_at(features, task)
+        unweighted = {name: gradient_at(features, value) for name, value in values.items()}
+        if self.balance.due():
+            self.balance.calibrate(at_neck, unweighted)
+        weights = self.weights()
+        return {name: pull(at_neck, weights[name] * gradient) for name, gradient in unweighted.items()}
+
+    def weights(self) -> dict[str, float]:
+        """What each term is multiplied by, schedules set aside."""
+        return {t.name: t.weight for t in self.terms if t.weight != "auto"} | self.balance.weights()
+
+    def forward(self, values: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """Weighted scalars by name, of what `raw` returned; `progress` is the fraction of the run, for schedules."""
+        weights = self.weights()
+        return {t.name: weights[t.name] * t.schedule.factor(progress) * values[t.name] for t in self.terms}
 
     def trained_parts(self, term: Term) -> list[nn.Parameter]:
         """What is trained for this term beside the student."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from kdet.distill.criterion import Criterion
@@ -11,7 +12,7 @@ from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.errors import InputError
-from kdet.types import Batch, Detector, LossReport, Need, Target
+from kdet.types import Batch, Detector, LossReport, Need, Pull, Target
 
 
 class Distiller(nn.Module):
@@ -61,6 +62,7 @@ class Distiller(nn.Module):
         targets: Sequence[Target] | None = None,
         *,
         progress: float = 1.0,
+        measure: bool = False,
     ) -> LossReport:
         """Loss of one batch.
 
@@ -68,6 +70,7 @@ class Distiller(nn.Module):
             images: a Batch, or torchvision's convention: a list of 3×H×W tensors in 0…1.
             targets: with a list of images, a list of {"boxes": M×4 x1 y1 x2 y2, "labels": M}.
             progress: fraction of the run done, 0…1; schedules read it. 1 = full weight unless a term has stopped.
+            measure: fill the report's `pulls`; costs a backward pass from each term to the neck.
         """
         batch = images if isinstance(images, Batch) else self.student.batch(images, targets)
         assert batch.targets is not None, "training needs targets"
@@ -76,9 +79,15 @@ class Distiller(nn.Module):
             needs |= self.criterion.student_needs
         seen = self.student.observe(batch, needs, batch.targets)
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
+        pulls: dict[str, Pull] = {}
         if self.criterion is not None:
-            parts |= self.criterion(self.sight(batch, seen), progress)
-        return LossReport(total=sum_of(parts), parts=parts)
+            values = self.criterion.raw(self.sight(batch, seen))
+            if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
+                assert seen.features is not None
+                pulls = self.criterion.measured(seen.features, sum_of(parts), values)
+            parts |= self.criterion(values, progress)
+            self.criterion.balance.count()
+        return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
 
     def sight(self, batch: Batch, seen: Any) -> Sight:
         """What the terms may read of one batch; runs the teacher."""

@@ -14,6 +14,10 @@ AdapterMode = Literal["auto", "always", "never", "identity-start"]
 It starts as the identity where the channels agree, except under always, which starts as any convolution does."""
 
 
+Weight = float | Literal["auto"]
+"""A number, or what `kdet.distill.balance` measures: `share` of the task's pull, divided among the auto terms."""
+
+
 @dataclass(frozen=True)
 class Learned:
     """A loss with weights of its own: a module for these channels, one entry per paired level."""
@@ -29,7 +33,9 @@ class Term:
     loss: Callable[..., Tensor] | Learned
     """Takes what `view` returns as keyword arguments; gives a scalar."""
     view: View
-    weight: float
+    weight: Weight
+    share: float = 0.5
+    """Of `weight: auto`: how hard the auto terms together pull at the student's neck, 1 = as hard as the task."""
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""
     schedule: Schedule = field(default_factory=Schedule)

@@ -17,7 +17,8 @@ from kdet.errors import InputError
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, relabelled, resolved
 from kdet.train.engine import Engine
-from kdet.train.optim import make_optimizer
+from kdet.train.maps import write_maps
+from kdet.train.optim import make_optimizer, warmup_steps
 from kdet.train.recipe import Recipe
 from kdet.train.run_folder import BEST, LAST, RESUME, begin, save_student, write_json
 from kdet.train.run_log import Progress, RunLog
@@ -114,6 +115,9 @@ def _prepare(
     if settings.ema is not None:
         average = AveragedModel(student.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
     steps = math.ceil(sampler.steps / settings.accumulate) * settings.epochs
+    total_steps = min(steps, settings.max_steps or steps)
+    if distiller.criterion is not None:
+        distiller.criterion.balance.warmup = warmup_steps(settings, total_steps) * settings.accumulate
     return Run(
         recipe=recipe,
         folder=folder,
@@ -127,7 +131,7 @@ def _prepare(
         sampler=sampler,
         loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
         scorer=Scorer(recipe, folder, engine, log, val_source),
-        total_steps=min(steps, settings.max_steps or steps),
+        total_steps=total_steps,
     )
 
 
@@ -164,6 +168,8 @@ def _train(run: Run) -> Outcome:
             checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, counters)
     if metrics is None:
         metrics = _evaluate(run)
+    if run.engine.is_main:
+        write_maps(run.folder, run.scorer.data, _scored(run), run.distiller, run.engine.device)
     return Outcome(
         folder=run.folder,
         metrics=metrics,
@@ -204,10 +210,7 @@ def _epoch(run: Run) -> bool:
 def _evaluate(run: Run) -> dict[str, Any]:
     """A look at AP; keeps the last weights and the best ones."""
     counters = run.counters
-    detector = run.student
-    if run.average is not None:
-        detector = copy.copy(run.student)
-        detector.model = run.average.module
+    detector = _scored(run)
     metrics = run.scorer.student(detector, step=counters.step, epoch=counters.epoch)
     if run.engine.is_main:
         state = detector.native_state()
@@ -219,3 +222,12 @@ def _evaluate(run: Run) -> dict[str, Any]:
         write_json(run.folder / "metrics.json", metrics | best | {"epoch": counters.epoch})
     run.engine.wait()
     return metrics
+
+
+def _scored(run: Run) -> Detector:
+    """The student whose AP counts: as it stands, or its moving average."""
+    if run.average is None:
+        return run.student
+    detector = copy.copy(run.student)
+    detector.model = run.average.module
+    return detector

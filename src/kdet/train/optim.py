@@ -17,9 +17,14 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainRecipe) ->
     return torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
+def warmup_steps(settings: TrainRecipe, total_steps: int) -> int:
+    """Steps of the linear rise."""
+    return min(settings.warmup_steps, total_steps // 10)
+
+
 def learning_rate(settings: TrainRecipe, step: int, total_steps: int) -> float:
     """Learning rate of a step; without state, so that resume needs none."""
-    warmup = min(settings.warmup_steps, total_steps // 10)
+    warmup = warmup_steps(settings, total_steps)
     if step < warmup:
         return settings.lr * (step + 1) / (warmup + 1)
     progress = step / max(1, total_steps)

@@ -141,8 +141,10 @@ class TermRecipe(BaseModel):
     """A name of `kdet list methods`."""
     name: str | None = None
     """What the log calls it; None = the method's name."""
-    weight: float | None = None
-    """None = the method's default."""
+    weight: float | Literal["auto"] | None = None
+    """None = the method's default; auto = measured against the task's gradient."""
+    share: Annotated[float, Field(gt=0)] = 0.5
+    """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False

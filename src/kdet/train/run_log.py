@@ -66,11 +66,25 @@ class RunLog:
             self._file.close()
             self._board.close()
 
-    def step(self, *, step: int, epoch: int, lr: float, total: float, parts: Mapping[str, float], rate: float) -> None:
-        """One record of training."""
+    def step(
+        self,
+        *,
+        step: int,
+        epoch: int,
+        lr: float,
+        total: float,
+        parts: Mapping[str, float],
+        rate: float,
+        pulls: Mapping[str, Mapping[str, float]],
+        weights: Mapping[str, float],
+    ) -> None:
+        """One record of training; `pulls` where they were measured, `weights` of the terms with `weight: auto`."""
         record = {"kind": "step", "step": step, "epoch": epoch, "lr": lr, "total": total, "parts": dict(parts)}
-        self._write(record | {"images_per_second": round(rate, 2)})
-        self._scalars(step, {"loss/total": total, "lr": lr} | {f"loss/{name}": value for name, value in parts.items()})
+        extra = {"pulls": dict(pulls), "weights": dict(weights)}
+        self._write(record | {"images_per_second": round(rate, 2)} | {k: v for k, v in extra.items() if v})
+        scalars = {f"loss/{name}": value for name, value in parts.items()}
+        scalars |= {f"{kind}/{name}": value for name, pull in pulls.items() for kind, value in pull.items()}
+        self._scalars(step, {"loss/total": total, "lr": lr} | scalars)
 
     def evaluation(self, *, step: int, epoch: int, metrics: Mapping[str, Any]) -> None:
         """One look at AP."""

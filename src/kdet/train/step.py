@@ -1,7 +1,7 @@
 """One optimizer step of a run, and everything that a run holds while it goes."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,6 +22,9 @@ from kdet.train.scoring import Scorer
 from kdet.types import Batch, Detector, LossReport
 
 _MEND = "The state saved last is intact: lower train.lr, set train.clip_norm, or use fp32, and continue with --resume"
+
+_RECORDS_PER_MEASUREMENT = 5
+"""Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
 
 
 @dataclass(kw_only=True)
@@ -55,9 +58,11 @@ def take_step(run: Run, batch: Batch) -> LossReport:
     for group in run.optimizer.param_groups:
         group["lr"] = lr
     updates, batches = _place_in_step(run)
+    logged = updates and ((counters.step + 1) % settings.log_every == 0 or counters.step == 0)
+    measured = logged and (counters.step // settings.log_every) % _RECORDS_PER_MEASUREMENT == 0
     with run.engine.step(run.module, updates=updates):
         try:
-            report: LossReport = run.module(batch, progress=counters.step / run.total_steps)
+            report: LossReport = run.module(batch, progress=counters.step / run.total_steps, measure=measured)
         except InputError:
             raise
         except ValueError as error:  # a loss that refuses NaN in what it reads
@@ -73,7 +78,7 @@ def take_step(run: Run, batch: Batch) -> LossReport:
         counters.step += 1
         if run.average is not None:
             run.average.update_parameters(run.student.model)
-        if counters.step % settings.log_every == 0 or counters.step == 1:
+        if logged:
             _log_step(run, report, lr)
     return report
 
@@ -97,6 +102,8 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
         lr=lr,
         total=float(report.total.detach()),
         parts=parts,
+        pulls={name: asdict(pull) for name, pull in report.pulls.items()},
+        weights=run.distiller.criterion.balance.weights() if run.distiller.criterion else {},
         rate=rate,
     )
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Literal
 
-from kdet.distill.terms import AdapterMode, Learned, Term
+from kdet.distill.terms import AdapterMode, Learned, Term, Weight
 from kdet.distill.views import Features
 from kdet.distill.weighted_features import (
     FeaturesAtPositives,
@@ -28,7 +28,7 @@ Normalize = Literal["channel", "sample"] | None
 
 
 def structural(
-    weight: float = 4.0,
+    weight: Weight = 4.0,
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
@@ -45,55 +45,55 @@ def structural(
 
 
 def lp(
-    weight: float = 4.0, *, p: Literal[1, 2] = 2, normalize: Normalize = "channel", adapter: AdapterMode = "auto"
+    weight: Weight = 4.0, *, p: Literal[1, 2] = 2, normalize: Normalize = "channel", adapter: AdapterMode = "auto"
 ) -> list[Term]:
     """The structural paper's ℓp baselines: same φ, ν and reduction, |S−T|^p instead of SSIM."""
     loss = partial(lp_loss, p=p, normalize=normalize)
     return [Term(name="lp", loss=loss, view=Features(), weight=weight, adapter=adapter)]
 
 
-def l2(weight: float = 1.0, *, adapter: AdapterMode = "auto") -> list[Term]:
+def l2(weight: Weight = 1.0, *, adapter: AdapterMode = "auto") -> list[Term]:
     """Plain squared error on the raw features, the baseline that every method has to beat."""
     loss = partial(lp_loss, p=2, normalize=None)
     return [Term(name="l2", loss=loss, view=Features(), weight=weight, adapter=adapter)]
 
 
 def hint(
-    weight: float = 1.0, *, where: Literal["whole", "boxes", "positives"] = "whole", adapter: AdapterMode = "auto"
+    weight: Weight = 1.0, *, where: Literal["whole", "boxes", "positives"] = "whole", adapter: AdapterMode = "auto"
 ) -> list[Term]:
     """FitNets' hints: half the squared error, on the whole map, in the objects' boxes or where anchors are positive."""
     view = {"whole": Features(), "boxes": FeaturesInBoxes(), "positives": FeaturesAtPositives()}[where]
     return [Term(name="hint", loss=hint_loss, view=view, weight=weight, adapter=adapter)]
 
 
-def attention_transfer(weight: float = 1000.0, *, power: float = 2.0) -> list[Term]:
+def attention_transfer(weight: Weight = 1000.0, *, power: float = 2.0) -> list[Term]:
     """Squared error between the maps of where each model has large activations; no adapter."""
     loss = partial(attention_transfer_loss, power=power)
     return [Term(name="attention_transfer", loss=loss, view=UnadaptedFeatures(), weight=weight)]
 
 
-def cwd(weight: float = 10.0, *, temperature: float = 1.0, adapter: AdapterMode = "auto") -> list[Term]:
+def cwd(weight: Weight = 10.0, *, temperature: float = 1.0, adapter: AdapterMode = "auto") -> list[Term]:
     """KL between the two softmax distributions of each channel over its cells."""
     loss = partial(cwd_loss, temperature=temperature)
     return [Term(name="cwd", loss=loss, view=Features(), weight=weight, adapter=adapter)]
 
 
 def pkd(
-    weight: float = 6.0, *, statistics: Literal["batch", "image"] = "batch", adapter: AdapterMode = "auto"
+    weight: Weight = 6.0, *, statistics: Literal["batch", "image"] = "batch", adapter: AdapterMode = "auto"
 ) -> list[Term]:
     """Squared error of standardised features, that is one minus their Pearson correlation."""
     loss = partial(pkd_loss, statistics=statistics)
     return [Term(name="pkd", loss=loss, view=Features(), weight=weight, adapter=adapter)]
 
 
-def mgd(weight: float = 2e-5, *, mask_ratio: float = 0.65, adapter: AdapterMode = "auto") -> list[Term]:
+def mgd(weight: Weight = 2e-5, *, mask_ratio: float = 0.65, adapter: AdapterMode = "auto") -> list[Term]:
     """A small trained network makes the teacher's features from the student's with cells left out at random."""
     loss = Learned(partial(MGDLoss, mask_ratio=mask_ratio))
     return [Term(name="mgd", loss=loss, view=Features(), weight=weight, adapter=adapter)]
 
 
 def fgd(
-    weight: float = 1.0,
+    weight: Weight = 1.0,
     *,
     alpha: float = 1e-3,
     beta: float = 5e-4,
@@ -108,7 +108,7 @@ def fgd(
     return [Term(name="fgd", loss=loss, view=FeaturesByRegion(), weight=weight, adapter=adapter)]
 
 
-def score_weighted(weight: float = 6.0, *, adapter: AdapterMode = "auto") -> list[Term]:
+def score_weighted(weight: Weight = 6.0, *, adapter: AdapterMode = "auto") -> list[Term]:
     """Squared error weighted by the teacher's highest class score in each cell."""
     return [
         Term(name="score_weighted", loss=score_weighted_loss, view=FeaturesByScore(), weight=weight, adapter=adapter)

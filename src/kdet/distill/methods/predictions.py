@@ -7,7 +7,7 @@ from typing import Literal
 from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
 from kdet.distill.cross_head import CrossHead
 from kdet.distill.edge_distributions import EdgeDistributions
-from kdet.distill.terms import AdapterMode, Term
+from kdet.distill.terms import AdapterMode, Term, Weight
 from kdet.distill.views import GuidedFeatures
 from kdet.losses import (
     crosskd_loss,
@@ -20,7 +20,7 @@ from kdet.losses import (
 
 
 def rank_mimicking(
-    weight: float = 4.0,
+    weight: Weight = 4.0,
     *,
     score: Score = "probability",
     temperature: float = 1.0,
@@ -31,12 +31,13 @@ def rank_mimicking(
     by_class = Term(name="rank_mimicking", loss=loss, view=RankedByClass(score=score), weight=weight)
     by_box = Term(name="rank_mimicking_box", loss=loss, view=RankedByBox(), weight=weight)
     if rank_by == "both":  # the mean of the two
-        return [replace(by_class, weight=weight / 2), replace(by_box, weight=weight / 2)]
+        half = weight if weight == "auto" else weight / 2
+        return [replace(by_class, weight=half), replace(by_box, weight=half)]
     return [by_class if rank_by == "class" else by_box]
 
 
 def prediction_guided(
-    weight: float = 1.5,
+    weight: Weight = 1.5,
     *,
     reduction: Literal["l2", "mean"] = "l2",
     prediction: Literal["logit", "probability"] = "logit",
@@ -50,7 +51,7 @@ def prediction_guided(
 
 
 def soft_labels(
-    weight: float = 1.0,
+    weight: Weight = 1.0,
     *,
     temperature: float = 1.0,
     candidates: Literal["positive", "all"] = "positive",
@@ -62,7 +63,7 @@ def soft_labels(
 
 
 def dist(
-    weight: float = 1.0,
+    weight: Weight = 1.0,
     *,
     temperature: float = 1.0,
     beta: float = 1.0,
@@ -76,7 +77,7 @@ def dist(
 
 
 def crosskd(
-    weight: float = 1.0,
+    weight: Weight = 1.0,
     *,
     power: float = 1.0,
     box_weight: float = 1.0,
@@ -89,7 +90,7 @@ def crosskd(
     return [Term(name="crosskd", loss=loss, view=CrossHead(after=after, align=align), weight=weight, adapter=adapter)]
 
 
-def ld(weight: float = 1.0, *, temperature: float = 10.0) -> list[Term]:
+def ld(weight: Weight = 1.0, *, temperature: float = 10.0) -> list[Term]:
     """KL between the two models' distributions of each box edge, at the student's positives."""
     loss = partial(ld_loss, temperature=temperature)
     return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=weight)]

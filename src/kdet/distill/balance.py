@@ -1,0 +1,104 @@
+"""Weights without magic: how hard each term pulls at the student's neck, against the task.
+
+Values of losses say nothing about their pull: a method's weight on another neck, head or image size may be off by
+powers of ten. What can be compared are gradients at the one place that all of them pass, the student's neck outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdet.distill.terms import Term
+from kdet.ops.ranks import mean_over_ranks
+from kdet.types import Pull
+
+WINDOW = 20
+"""Batches over which a weight is calibrated."""
+RECHECK = 500
+"""Batches from one calibration to the next."""
+_KEPT = 5
+"""Measurements for which the old weight counts in a new calibration."""
+
+
+class Balance(nn.Module):
+    """The weights of the terms with `weight: auto`, and how they came about; all of it is saved with the run.
+
+        λ_i = share_i / n_auto · ‖∂L_task/∂F‖ / ‖∂L_i/∂F‖         F all neck outputs of the student
+
+    The ratio is a geometric mean over the first batches after the learning rate's warm-up, and again over some batches
+    at regular distances. During the warm-up, when gradients still change fast, it follows every batch of a window too.
+    """
+
+    log_ratios: Tensor
+    """Sum of log(‖∂L_task‖ / ‖∂L_i‖) over the measurements, one entry an auto term."""
+    counts: Tensor
+    """Measurements in it."""
+    batches: Tensor
+    """Training batches seen."""
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        super().__init__()
+        self.shares = {term.name: term.share for term in terms if term.weight == "auto"}
+        self.warmup = 0
+        """Batches of the learning rate's warm-up; set by who knows it."""
+        self.register_buffer("log_ratios", torch.zeros(len(self.shares), dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(len(self.shares), dtype=torch.float64))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def due(self) -> bool:
+        """Whether this batch belongs to a calibration."""
+        return bool(self.shares) and self._place() < WINDOW
+
+    def weights(self) -> dict[str, float]:
+        """λ of each auto term; 0 until its first measurement, that is until a batch that it sees something in."""
+        found: dict[str, float] = {}
+        for (name, share), total, count in zip(
+            self.shares.items(), self.log_ratios.tolist(), self.counts.tolist(), strict=True
+        ):
+            ratio = float(torch.tensor(total / count).exp()) if count else 0.0
+            found[name] = share / len(self.shares) * ratio
+        return found
+
+    def calibrate(self, task: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Take in one batch.
+
+        Args:
+            task: the task losses' gradient at the neck, flat.
+            terms: the same of the unweighted terms, by name.
+        """
+        if self._place() == 0 and int(self.batches) > 0:
+            keep = (_KEPT / self.counts.clamp_min(1)).clamp_max(1)
+            self.log_ratios *= keep
+            self.counts *= keep
+        norm = mean_over_ranks(task.norm())
+        for index, name in enumerate(self.shares):
+            ratio = norm / mean_over_ranks(terms[name].norm())
+            if bool(torch.isfinite(ratio)) and bool(ratio > 0):  # a batch without objects measures nothing
+                self.log_ratios[index] += ratio.double().log()
+                self.counts[index] += 1
+
+    def count(self) -> None:
+        """One more training batch."""
+        self.batches += 1
+
+    def _place(self) -> int:
+        """How far this batch is from the last start of a calibration: at 0, after the warm-up, and every so often."""
+        done = int(self.batches)
+        return done % RECHECK if done < self.warmup else (done - self.warmup) % RECHECK
+
+
+def gradient_at(features: Sequence[Tensor], value: Tensor) -> Tensor:
+    """The gradient of a scalar at all neck outputs, flat float32; zeros where it does not depend on one."""
+    if not value.requires_grad:
+        return torch.zeros(sum(f.numel() for f in features), device=value.device)
+    parts = torch.autograd.grad(value, list(features), retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.cat([part.float().flatten() for part in parts])
+
+
+def pull(task: Tensor, term: Tensor) -> Pull:
+    """Share and cosine of a weighted term's gradient."""
+    norms = float(task.norm()), float(term.norm())
+    if not all(norms):
+        return Pull(share=0.0, cosine=0.0)
+    return Pull(share=norms[1] / norms[0], cosine=float(task @ term) / (norms[0] * norms[1]))
