@@ -3,8 +3,8 @@
     python benchmarks/method_grid.py defaults --out benchmarks/results/defaults-cpu.json
     python benchmarks/method_grid.py methods --out benchmarks/results/methods-cpu.json
 
-`defaults` settles what the papers leave open: the axes of ν, probabilities or logits, the reduction. `methods` gives
-every method its default weight and its neighbours. A cell of the grid is one method at one weight on one seed; the
+`defaults` settles what the papers leave open: the axes of ν, probabilities or logits, the reduction; `shares` how hard
+`weight: auto` pulls. `methods` gives every method its default weight and its neighbours. A cell of the grid is one method at one weight on one seed; the
 seeds are not those that the demo is judged on. Runs are kept under --runs, and those that are there are not repeated.
 """
 
@@ -23,7 +23,7 @@ from kdet.train.run_folder import environment
 SEEDS = (10, 11)
 
 
-def arm(method: str, *weights: float, **options: Any) -> list[dict[str, Any]]:
+def arm(method: str, *weights: float | str, **options: Any) -> list[dict[str, Any]]:
     """One method with these options, at each weight."""
     return [{"method": method, "weight": weight, **options} for weight in weights]
 
@@ -39,6 +39,11 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         *arm("prediction_guided", 1.5e-4, 0.015, 1.5, reduction="mean"),
         *arm("prediction_guided", 1.5, 15.0, prediction="probability"),
         *arm("prediction_guided", 1.5, 15.0, prediction="probability", reduction="mean"),
+    ],
+    "shares": [
+        *(cell for share in (0.25, 0.5, 1.0, 2.0) for cell in arm("structural", "auto", share=share)),
+        *(cell for share in (0.25, 0.5, 1.0, 2.0) for cell in arm("l2", "auto", share=share)),
+        *(cell for share in (0.25, 0.5, 1.0, 2.0) for cell in arm("pkd", "auto", share=share)),
     ],
     "methods": [
         *arm("l2", 1e-5),
