@@ -12,7 +12,7 @@ from train_cases import distilled, recipe_of, records, run, teacher_file
 
 from fakes import CLASSES, tiny
 from kdet.errors import InputError, WorkError
-from kdet.train import build, load_detector, read_recipe
+from kdet.train import build, load_detector, open_data, read_recipe
 from kdet.train.optim import learning_rate
 from kdet.train.recipe import TrainRecipe
 
@@ -226,3 +226,14 @@ def test_an_inherited_start_is_said_and_taken(tmp_path: Path) -> None:
 def test_an_inherited_start_without_a_teacher_is_refused_with_the_way_out() -> None:
     with pytest.raises(ValueError, match=r"inherit needs a teacher; add `teacher: \{run: …\}`"):
         recipe_of(student={"inherit": "neck"})
+
+
+def test_a_part_of_the_labels_and_a_held_out_part_are_used_and_said() -> None:
+    said: list[str] = []
+    train, val = open_data(recipe_of(data={"labels": 0.5, "hold_out": 0.25}), said.append)
+    assert (len(train.index), len(val.index)) == (3, 2)  # of 8
+    assert not set(train.index.image_ids) & set(val.index.image_ids)
+    assert said == [
+        "validation on 2 training images that are held out; `val` is not looked at",
+        "training on 3 of 6 images (labels: 0.5)",
+    ]

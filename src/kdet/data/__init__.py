@@ -10,6 +10,7 @@ from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loa
 from kdet.data.resize import ImageSize, image_size_of, resize, resized_hw
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
+from kdet.data.subset import share_of, split_off
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
 from kdet.data.validate import OnBadBox
 
@@ -42,4 +43,6 @@ __all__ = [
     "recognise",
     "resize",
     "resized_hw",
+    "share_of",
+    "split_off",
 ]

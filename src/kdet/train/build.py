@@ -4,17 +4,17 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from kdet import detectors
-from kdet.data import IndexedSource, Source, open_source
+from kdet.data import IndexedSource, Source, open_source, share_of, split_off
 from kdet.data.resize import ImageSize
 from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, Distiller, FrozenTeacher, Schedule, Term
 from kdet.errors import InputError
-from kdet.train.recipe import ModelRecipe, Recipe, RunTeacher, ShapesData, TermRecipe
+from kdet.train.recipe import FileData, ModelRecipe, Recipe, RunTeacher, ShapesData, TermRecipe
 from kdet.train.recipe_file import nearest
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector
@@ -23,21 +23,34 @@ Say = Callable[[str], None]
 
 
 def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
-    """Training and validation source; what the readers mended is said.
+    """Training and validation source; what the readers mended, and what is left aside, is said.
 
     Raises:
         InputError: missing, empty or malformed data.
     """
     data = recipe.data
+    train = _open(data, "train", say)
+    if data.hold_out is None:
+        val = _open(data, "val", say)
+    else:
+        if len(train.index) < 2:
+            raise InputError("data.hold_out: one training image cannot be divided; leave `hold_out` out")
+        train, val = split_off(train, data.hold_out)
+        say(f"validation on {len(val.index)} training images that are held out; `val` is not looked at")
+    labelled = share_of(train, data.labels)
+    if labelled is not train:
+        say(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
+    return labelled, val
+
+
+def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
     if isinstance(data, ShapesData):
-        return tuple(open_source("shapes", split=s, shapes=data.shapes()) for s in ("train", "val"))  # pyright: ignore
-    sources: list[Source] = []
-    for split, path in (("train", data.train), ("val", data.val)):
-        source = open_source(data.format, path, split=split, images=data.images, on_bad_box=data.on_bad_box)
-        for note in source.index.notes:
-            say(note)
-        sources.append(source)
-    return sources[0], sources[1]
+        return open_source("shapes", split=split, shapes=data.shapes())
+    path = data.train if split == "train" else data.val
+    source = open_source(data.format, path, split=split, images=data.images, on_bad_box=data.on_bad_box)
+    for note in source.index.notes:
+        say(note)
+    return source
 
 
 def relabelled(source: Source, class_names: Sequence[str]) -> Source:

@@ -30,7 +30,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
 
-class FileData(_Strict):
+class _AnyData(_Strict):
+    """Which of the images are used."""
+
+    labels: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training images that is used, always the same ones; a quarter is part of the half."""
+    hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
+
+
+class FileData(_AnyData):
     """Images on the disk."""
 
     format: Literal["coco", "voc", "yolo"]
@@ -49,7 +58,7 @@ class FileData(_Strict):
 
 
 _GENERATOR_FIELDS: Any = {f.name: (f.type, f.default) for f in fields(Shapes)}
-_GeneratorKeys: Any = create_model("_GeneratorKeys", __base__=_Strict, **_GENERATOR_FIELDS)
+_GeneratorKeys: Any = create_model("_GeneratorKeys", __base__=_AnyData, **_GENERATOR_FIELDS)
 """The generator's parameters as recipe keys; they are written down once, in kdet.data.shapes."""
 
 
@@ -67,7 +76,7 @@ class ShapesData(_GeneratorKeys):  # pyright: ignore[reportUntypedBaseClass]
 
     def shapes(self) -> Shapes:
         """The generator's own parameters."""
-        return Shapes(**self.model_dump(exclude={"format", "augment"}))
+        return Shapes(**self.model_dump(include=set(_GENERATOR_FIELDS)))
 
 
 class ModelRecipe(_Strict):
@@ -188,6 +197,10 @@ class TrainRecipe(_Strict):
     """Weights, order and augmentation."""
 
 
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""Names a folder of runs."""
+
+
 class Recipe(_Strict):
     """One run."""
 
@@ -195,12 +208,18 @@ class Recipe(_Strict):
     student: StudentRecipe
     teacher: Teacher | None = None
     distill: list[TermRecipe] = []
+    arms: dict[ArmName, Annotated[list[TermRecipe], Field(min_length=1)]] = {}
+    """For `kdet compare` alone: other `distill:` lists by name."""
     train: TrainRecipe = TrainRecipe()
 
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> "Recipe":
         if self.distill and self.teacher is None:
             raise InputError("distill: needs a teacher; add `teacher: {run: …}`")
+        if self.arms and self.teacher is None:
+            raise InputError("arms: need a teacher; add `teacher: {run: …}`")
+        if "none" in self.arms:
+            raise InputError("arms: `none` is the student without a teacher; give this arm another name")
         if self.student.inherit and self.teacher is None:
             raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
@@ -208,4 +227,4 @@ class Recipe(_Strict):
     def alone(self) -> "Recipe":
         """The same student without anything of a teacher."""
         student = self.student.model_copy(update={"inherit": None})
-        return self.model_copy(update={"student": student, "teacher": None, "distill": []})
+        return self.model_copy(update={"student": student, "teacher": None, "distill": [], "arms": {}})
