@@ -1,5 +1,7 @@
 """Every method acts on every trainable; totals, weights and schedules add up."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from distill_cases import DENSE_METHODS, batch, distiller, every_term, methods_of, student, teacher
@@ -127,3 +129,24 @@ def test_both_ways_of_ranking_are_the_mean_of_each() -> None:
     parts, alone = both(batch()).parts, by_class(batch()).parts
     torch.testing.assert_close(parts["rank_mimicking"] * 2, alone["rank_mimicking"])
     assert parts["rank_mimicking_box"].detach() > 0
+
+
+@pytest.mark.parametrize("method", ["structural", "mgd", "hint", "prediction_guided", "attention_transfer"])
+def test_strides_leave_out_levels(method: str) -> None:
+    torch.manual_seed(4)
+    some = distiller([replace(term, strides=(8, 32)) for term in METHODS[method].terms()])
+    assert some.criterion is not None
+    assert [level.stride for level in some.criterion.pairings[method].levels] == [8, 32]
+    value = some(batch()).parts[method]
+    value.backward()
+    lost = [key for key, p in some.criterion.named_parameters() if p.grad is None]
+    assert value.detach() > 0 and not lost
+    convolutions = [key for key, p in some.criterion.adapters.named_parameters() if p.ndim == 4]
+    assert len(convolutions) == (0 if method == "attention_transfer" else 2)
+
+
+def test_strides_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match=r"expected some of the paired strides \[8, 16, 32, 64, 128\], got \[4\]"):
+        distiller([replace(structural()[0], strides=(4,))])
+    with pytest.raises(InputError, match=r"rank_mimicking compares no neck features"):
+        distiller([replace(rank_mimicking()[0], strides=(8,))])

@@ -1,12 +1,13 @@
 """All terms of one teacher: two observations in, weighted parts out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
 from kdet.distill.balance import Balance, gradient_at, pull
-from kdet.distill.pairing import LevelPair, Pairing
+from kdet.distill.pairing import Pairing
 from kdet.distill.terms import Learned, Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
@@ -25,21 +26,26 @@ class Criterion(nn.Module):
             _require(term, term.view.student_needs, student, "student")
             _require(term, term.view.teacher_needs, teacher, "teacher")
         self.terms = tuple(terms)
-        self.pairing = pairing
-        self.adapters = nn.ModuleDict(
-            {term.name: make_adapter(term.adapter, _adapted(term, pairing), student, teacher) for term in terms}
-        )
-        channels = [p.teacher_channels for p in pairing.levels]
-        self.learned_losses = nn.ModuleDict(
-            {term.name: term.loss.make(channels) for term in terms if isinstance(term.loss, Learned)}
-        )
+        self.pairings = {term.name: _pairing_of(term, pairing) for term in terms}
+        self.adapters = nn.ModuleDict()
+        self.learned_losses = nn.ModuleDict()
+        for term in terms:
+            levels = self.pairings[term.name].levels
+            adapted = levels * term.view.adapted_maps
+            self.adapters[term.name] = make_adapter(term.adapter, adapted, student, teacher)
+            if isinstance(term.loss, Learned):
+                self.learned_losses[term.name] = term.loss.make([p.teacher_channels for p in levels])
         self.balance = Balance(terms)
         self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in terms))
         self.teacher_needs = NO_NEEDS.union(*(term.view.teacher_needs for term in terms))
 
     def raw(self, sight: Sight) -> dict[str, Tensor]:
         """The terms' values before weight and schedule."""
-        return {term.name: self._loss(term)(**term.view(sight, self.adapters[term.name])) for term in self.terms}
+        values: dict[str, Tensor] = {}
+        for term in self.terms:
+            own = replace(sight, pairing=self.pairings[term.name])
+            values[term.name] = self._loss(term)(**term.view(own, self.adapters[term.name]))
+        return values
 
     def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, Pull]:
         """How hard each term pulls at the student's neck, at full weight; calibrates what is due.
@@ -76,9 +82,11 @@ class Criterion(nn.Module):
         return self.learned_losses[term.name] if isinstance(term.loss, Learned) else term.loss
 
 
-def _adapted(term: Term, pairing: Pairing) -> Sequence[LevelPair]:
-    """The maps that a term compares channel by channel, by the level they belong to."""
-    return pairing.levels * term.view.adapted_maps
+def _pairing_of(term: Term, pairing: Pairing) -> Pairing:
+    """The levels that a term compares."""
+    if term.strides is not None and Need.FEATURES not in term.view.student_needs:
+        raise InputError(f"{term.name} compares no neck features, so `strides` has no meaning for it; leave it out")
+    return pairing.only(term.strides)
 
 
 def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:

@@ -1,7 +1,7 @@
 """Which level of the student belongs to which level of the teacher, and which class to which."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdet.errors import InputError
 from kdet.ops.classes import ClassPairs, match_classes
@@ -27,6 +27,19 @@ class Pairing:
     classes: ClassPairs
     left_out: tuple[str, ...]
     """Levels without a partner, for the log."""
+
+    def only(self, strides: Sequence[int] | None) -> "Pairing":
+        """The same with the levels of these strides alone; None = all.
+
+        Raises:
+            InputError: a stride that is not paired.
+        """
+        if strides is None:
+            return self
+        paired = [level.stride for level in self.levels]
+        if not strides or not set(strides) <= set(paired):
+            raise InputError(f"strides: expected some of the paired strides {paired}, got {list(strides)}")
+        return replace(self, levels=tuple(level for level in self.levels if level.stride in strides))
 
     def describe(self) -> list[str]:
         """The pairing as lines for the log."""

@@ -38,6 +38,8 @@ class Term:
     """Of `weight: auto`: how hard the auto terms together pull at the student's neck, 1 = as hard as the task."""
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""
+    strides: tuple[int, ...] | None = None
+    """Only the levels of these strides; None = all that are paired. For terms that read features."""
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""

@@ -154,7 +154,14 @@ def _terms_of(recipe: TermRecipe) -> list[Term]:
         raise InputError(f"distill: {recipe.method}: {error}") from None
     names = [term.name.replace(recipe.method, recipe.name or recipe.method, 1) for term in terms]
     return [
-        replace(term, name=name, schedule=schedule, placebo=recipe.placebo, share=recipe.share)
+        replace(
+            term,
+            name=name,
+            schedule=schedule,
+            placebo=recipe.placebo,
+            share=recipe.share,
+            strides=None if recipe.strides is None else tuple(recipe.strides),
+        )
         for term, name in zip(terms, names, strict=True)
     ]
 

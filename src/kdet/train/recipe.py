@@ -154,6 +154,8 @@ class TermRecipe(BaseModel):
     """None = the method's default; auto = measured against the task's gradient."""
     share: Annotated[float, Field(gt=0)] = 0.5
     """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
+    strides: list[int] | None = None
+    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all that are paired."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False
