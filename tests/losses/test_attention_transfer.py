@@ -55,17 +55,14 @@ def test_scale_sign_and_number_of_channels_change_nothing(images, channels, size
         torch.testing.assert_close(attention_transfer_loss(scaled, teacher, power=power), loss)
 
 
-@pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
-@pytest.mark.parametrize("noise", [0.0, 1e-6])
-def test_a_dead_level_has_a_bounded_gradient(power, noise):
+@pytest.mark.parametrize(("power", "most"), [(1.0, 1e7), (2.0, 1.0)])
+def test_a_dead_level_has_a_bounded_gradient(power, most):
+    """A gradient grows as the activations shrink, to 10⁹ times its size under noise of 1e-9, unless a floor ends it."""
     teacher = torch.randn(2, 3, 5, 5)
     live = grad_of(torch.randn(2, 3, 5, 5), teacher, power=power)
-    dead = grad_of(noise * torch.randn(2, 3, 5, 5), teacher, power=power)
-    assert dead.isfinite().all()
-    # At p = 1 the map of noise 1e-6 has a norm just above the floor, and no scale to be small by.
-    assert dead.abs().max() <= (1e7 if power == 1 else 1e4) * live.abs().max()
-    if noise == 0:
-        assert not dead.any()
+    dying = grad_of(1e-9 * torch.randn(2, 3, 5, 5), teacher, power=power)
+    assert dying.isfinite().all() and dying.abs().max() <= most * live.abs().max()
+    assert not grad_of(torch.zeros(2, 3, 5, 5), teacher, power=power).any()
 
 
 def test_a_single_cell_gives_nothing():

@@ -37,9 +37,10 @@ def hint_loss(student: Levels, teacher: Levels, *, weight: Levels | None = None)
     Raises:
         ValueError: levels or shapes differ, integer tensors, NaN (on the CPU; elsewhere the loss is NaN).
 
-    Deviations: FitNets and CVPR 2019 sum over the channels; with their mean a weight means the same for any width.
-    Which cells are chosen is the caller's affair. In the papers a hint stands on one layer, and FitNets is done with it
-    before it trains the task; here it is a term beside the task's losses, on any number of levels. NIPS 2017 lacks 1/2.
+    Deviations: FitNets sums over channels and cells, CVPR 2019 over channels; with means a weight stands for the same
+    at any width and size. NIPS 2017 has no 1/2. Which cells are chosen is the caller's affair. In the papers a hint
+    stands on one layer, and FitNets is done with it before it trains the task; here it is a term beside the task's
+    losses, on any number of levels.
     """
     levels = pair_levels(student, teacher)
     given = {} if weight is None else {"weight": weight}
