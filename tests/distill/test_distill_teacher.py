@@ -64,8 +64,8 @@ def test_the_teacher_is_in_nobodys_state() -> None:
     assert not {id(m) for m in pair.teacher.model.modules()} & {id(m) for m in pair.modules()}
     prefixes = {name.split(".")[0] for name in pair.state_dict()}
     assert prefixes == {"model", "criterion"}
-    trained_beside = ("criterion.adapters.", "criterion.learned_losses.")
-    assert all(name.startswith(trained_beside) for name in pair.state_dict() if not name.startswith("model."))
+    beside = ("criterion.adapters.", "criterion.learned_losses.", "criterion.balance.")
+    assert all(name.startswith(beside) for name in pair.state_dict() if not name.startswith("model."))
     assert set(copy.deepcopy(pair).state_dict()) == set(pair.state_dict())
 
 

@@ -17,7 +17,6 @@ from kdet.errors import InputError
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, relabelled, resolved
 from kdet.train.engine import Engine
-from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
 from kdet.train.recipe import Recipe
 from kdet.train.run_folder import BEST, LAST, RESUME, begin, save_student, write_json
@@ -168,8 +167,6 @@ def _train(run: Run) -> Outcome:
             checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, counters)
     if metrics is None:
         metrics = _evaluate(run)
-    if run.engine.is_main:
-        write_maps(run.folder, run.scorer.data, _scored(run), run.distiller, run.engine.device)
     return Outcome(
         folder=run.folder,
         metrics=metrics,
@@ -210,7 +207,10 @@ def _epoch(run: Run) -> bool:
 def _evaluate(run: Run) -> dict[str, Any]:
     """A look at AP; keeps the last weights and the best ones."""
     counters = run.counters
-    detector = _scored(run)
+    detector = run.student
+    if run.average is not None:
+        detector = copy.copy(run.student)
+        detector.model = run.average.module
     metrics = run.scorer.student(detector, step=counters.step, epoch=counters.epoch)
     if run.engine.is_main:
         state = detector.native_state()
@@ -222,12 +222,3 @@ def _evaluate(run: Run) -> dict[str, Any]:
         write_json(run.folder / "metrics.json", metrics | best | {"epoch": counters.epoch})
     run.engine.wait()
     return metrics
-
-
-def _scored(run: Run) -> Detector:
-    """The student whose AP counts: as it stands, or its moving average."""
-    if run.average is None:
-        return run.student
-    detector = copy.copy(run.student)
-    detector.model = run.average.module
-    return detector
