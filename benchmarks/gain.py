@@ -1,0 +1,163 @@
+"""What does each method gain on real images, when plain L2 is no straw man?
+
+    python benchmarks/gain.py bccd --budget 2h           # one folder: teacher, choice of weights, paired runs, result
+    python benchmarks/gain.py --table                    # the recorded results as a table for docs/results.md
+
+Every method gets its weight from one small grid, as a share of the task's gradient (`weight: auto`), so that the grid
+is the same for all. The share is chosen on a fifth of the training images that is held out for it (the teacher has seen
+them); the validation images are looked at once, by `kdet compare`, with several seeds. Runs are kept under --runs, and
+those that are there are not repeated: the same command goes on where an earlier one ended. What was not run is marked,
+never filled in.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdet.study.compare import compare
+from kdet.study.rounds import require_same_recipe, train_one
+from kdet.train import Recipe, read_recipe
+from kdet.train.recipe import TermRecipe
+from kdet.train.run_folder import environment
+
+RECIPES = {
+    "shapes": ("shapes/teacher.yaml", "shapes/structural.yaml"),
+    "bccd": ("bccd/retinanet_teacher.yaml", "bccd/retinanet_structural.yaml"),
+    "aquarium": ("aquarium/retinanet_teacher.yaml", "aquarium/retinanet_structural.yaml"),
+}
+"""Teacher and student; the `distill:` of the second is replaced."""
+ARMS = ("l2", "structural", "rank_mimicking+prediction_guided", "pkd")
+"""What is run unless --arms says otherwise."""
+FURTHER = (
+    "structural+rank_mimicking+prediction_guided",
+    "cwd",
+    "fgd",
+    "mgd",
+    "hint",
+    "attention_transfer",
+    "soft_labels",
+)
+"""Rows of the table that are marked until somebody runs them."""
+SHARES = (0.1, 0.5, 2.0)
+TUNING_SEED = 1000
+HOLD_OUT = 0.2
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Run one folder, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", choices=RECIPES)
+    parser.add_argument("--arms", default=",".join(ARMS), help="methods; + joins those of one arm")
+    parser.add_argument("--labels", type=float, default=1.0, help="share of the training images that is used")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="of the students; default: the recipe's")
+    parser.add_argument("--budget", help="for the paired runs, such as 2h")
+    parser.add_argument("--runs", type=Path, default=Path("runs/gain"))
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table())
+        return
+    if arguments.data is None:
+        parser.error("name a folder of data, or --table")
+    torch.set_num_threads(1)  # networks this small gain little from a second thread
+    folder = arguments.runs / f"{arguments.data}-labels-{arguments.labels:g}"
+    recipe = student_recipe(arguments.data, folder, arguments.labels, arguments.epochs)
+    arms = {name: best_terms(recipe, name, folder / "choice") for name in arguments.arms.split(",")}
+    recipe = recipe.model_copy(update={"arms": {safe(name): found["terms"] for name, found in arms.items()}})
+    names = ["none", *map(safe, arms)]
+    result = compare(recipe, names, num_seeds=arguments.seeds, out=folder / "compare", budget=arguments.budget)
+    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
+    content = {
+        "data": arguments.data,
+        "labels": arguments.labels,
+        "epochs": recipe.train.epochs,
+        "seeds": arguments.seeds,
+        "choices": {name: found["tried"] for name, found in arms.items()},
+        "compare": {key: result[key] for key in ("arms", "teacher", "left_out")},
+        "environment": about,
+    }
+    path = RESULTS / f"gain-{arguments.data}-labels-{arguments.labels:g}.json"
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def student_recipe(data: str, folder: Path, labels: float, epochs: int | None) -> Recipe:
+    """The student's recipe with this teacher, which is trained if it is not there: on the same share of the labels."""
+    own = [f"data.labels={labels:g}"]
+    teacher, student = (Path("recipes") / name for name in RECIPES[data])
+    train(read_recipe(teacher, own), folder / "teacher")
+    return read_recipe(
+        student, [*own, f"teacher.run={folder / 'teacher'}", *([f"train.epochs={epochs}"] if epochs else [])]
+    )
+
+
+def best_terms(recipe: Recipe, arm: str, runs: Path) -> dict[str, Any]:
+    """The terms at the share that is best on held-out training images, and what was tried."""
+    data = recipe.data.model_copy(update={"hold_out": HOLD_OUT})
+    settings = recipe.train.model_copy(update={"seed": TUNING_SEED})
+    tried: dict[float, float] = {}
+    for share in SHARES:
+        own = recipe.model_copy(update={"data": data, "train": settings, "distill": terms(arm, share), "arms": {}})
+        folder = runs / f"{safe(arm)}-{share:g}"
+        train(own, folder)
+        tried[share] = float(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["AP"])
+        print(f"{arm}, share {share:g}: AP {tried[share]:.4f} held out", flush=True)
+    best = max(tried, key=lambda share: tried[share])
+    return {"terms": terms(arm, best), "tried": {f"{share:g}": round(ap, 4) for share, ap in tried.items()}}
+
+
+def terms(arm: str, share: float) -> list[TermRecipe]:
+    """One term a method, all of them auto."""
+    return [TermRecipe(method=method, weight="auto", share=share) for method in arm.split("+")]
+
+
+def train(recipe: Recipe, folder: Path) -> None:
+    """One run, if it is not there yet."""
+    require_same_recipe(recipe, folder)
+    if not (folder / "cost.json").exists():
+        train_one(recipe, folder)
+
+
+def safe(arm: str) -> str:
+    """A name under `arms:`."""
+    return arm.replace("+", "-and-")
+
+
+def table() -> str:
+    """All recorded results; what was not run says so."""
+    lines = ["| data, labels | arm | share | AP of each seed | gain | interval over seeds | over images | verdict |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for data in RECIPES:
+        for labels in (1.0, 0.5, 0.25):
+            path = RESULTS / f"gain-{data}-labels-{labels:g}.json"
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            lines += rows(f"{data}, {labels:g}", known)
+    return "\n".join(lines)
+
+
+def rows(label: str, known: dict[str, Any] | None) -> list[str]:
+    """Of one folder and share of the labels."""
+    arms = {row["name"]: row for row in known["compare"]["arms"]} if known else {}
+    lines: list[str] = []
+    for name in ("none", *ARMS, *FURTHER):
+        row = arms.get(safe(name))
+        if row is None or known is None:
+            lines.append(f"| {label} | {name} | not run | | | | | |")
+            continue
+        tried = known["choices"].get(name, {})
+        share = max(tried, key=lambda key: tried[key]) if tried else ""
+        aps = ", ".join(f"{ap:.3f}" for ap in row["AP"])
+        gain = "" if row["gain"] is None else f"{row['gain']:+.3f}"
+        intervals = [f"{i[0]:+.3f} … {i[1]:+.3f}" if i else "" for i in (row["interval"], row["image_interval"])]
+        lines.append(
+            f"| {label} | {name} | {share} | {aps} | {gain} | {' | '.join(intervals)} | {row['verdict'] or ''} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
