@@ -109,6 +109,16 @@ def test_iou_of_0_6_passes_three_of_ten_thresholds() -> None:
     assert metrics.overall["AP"] == pytest.approx(0.3)
     assert (metrics.overall["AP50"], metrics.overall["AP75"]) == (1, 0)
     assert metrics.curves.ap_per_iou == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert metrics.curves.per_class["cat"]["all"] == pytest.approx([0.3] * 101)
+
+
+def test_each_class_with_objects_has_curves_of_its_own() -> None:
+    index = index_of({1: [((0, 0, 50, 50), 0), ((100, 100, 150, 150), 2)]}, classes=("cat", "dog", "eel"))
+    curves = coco_metrics(index, [found(1, ((0, 0, 50, 50), 0, 0.9))]).curves
+    assert list(curves.per_class) == ["cat", "eel"]  # there is no dog to find
+    assert set(curves.per_class["cat"]["75"]) == {1.0} and set(curves.per_class["eel"]["75"]) == {0.0}
+    assert curves.precision["all"] == pytest.approx([0.5] * 101)
+    assert curves.as_json()["per_class"]["cat"].keys() == {"50", "75", "all"}
 
 
 def test_false_alarm_before_the_hit_halves_precision() -> None:
@@ -145,7 +155,8 @@ def test_no_prediction_at_all_gives_zero() -> None:
 def test_no_object_at_all_gives_none() -> None:
     metrics = coco_metrics(index_of({1: []}), [found(1, ((0, 0, 9, 9), 0, 0.5))])
     assert set(metrics.overall.values()) == {None}
-    assert metrics.curves.precision == {"50": None, "75": None}
+    assert metrics.curves.precision == {"50": None, "75": None, "all": None}
+    assert metrics.curves.per_class == {}
     assert json.loads(json.dumps(metrics.as_json()))["AP"] is None
 
 

@@ -15,11 +15,11 @@ def test_a_value_by_hand():
     f_s, f_t = torch.tensor([0.0, 0.0]).view(1, 1, 1, 2), torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)
     p_s, p_t = torch.tensor([0.0, 0.0]).view(1, 1, 1, 2), torch.tensor([-2.0, 1.0]).view(1, 1, 1, 2)
     norm = (4**2 + 9**2) ** 0.5
-    assert prediction_guided_loss(f_s, f_t, p_s, p_t).item() == pytest.approx(norm / 2)
-    assert prediction_guided_loss(f_s, f_t, p_s, p_t, reduction="mean").item() == pytest.approx(13 / 2)
+    assert prediction_guided_loss(f_s, f_t, p_s, p_t, reduction="l2").item() == pytest.approx(norm / 2)
+    assert prediction_guided_loss(f_s, f_t, p_s, p_t).item() == pytest.approx(13 / 2)
     # A level of zeros halves the mean over levels.
     zero = torch.zeros(1, 1, 2, 2)
-    both = prediction_guided_loss([f_s, zero], [f_t, zero], [p_s, zero], [p_t, zero])
+    both = prediction_guided_loss([f_s, zero], [f_t, zero], [p_s, zero], [p_t, zero], reduction="l2")
     assert both.item() == pytest.approx(norm / 4)
 
 
@@ -39,7 +39,7 @@ def test_equal_features_give_zero_and_a_finite_gradient():
     """The norm has no derivative at 0; ours is 0 there."""
     (features, _), (p_s, p_t) = maps(4, 5, 5), maps(3, 5, 5)
     student = features.clone().requires_grad_()
-    loss = prediction_guided_loss(student, features, p_s, p_t)
+    loss = prediction_guided_loss(student, features, p_s, p_t, reduction="l2")
     loss.backward()
     assert loss.item() == 0 and student.grad is not None and not student.grad.any()
 

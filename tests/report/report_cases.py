@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 HOSTILE = '<script>alert("1")</script></style>\'"&amp;{{ 7 * 7 }}$\x07'
 
 LABELS = {
@@ -57,6 +60,7 @@ def run_folder(
         "precision": {"50": [max(0.0, ap + 0.6 - r / 120) for r in range(101)], "75": None},
         "iou": [t / 100 for t in range(50, 100, 5)],
         "AP_per_iou": [max(0.0, ap * (1.4 - t / 8)) for t in range(10)],
+        "per_class": {name: {"all": [max(0.0, ap - r / 200) for r in range(101)]} for name in classes},
     }
     environment = {"date": "2026-01-02", "commit": "abc1234", "cores": 2, "packages": {"torch": "2.15", "kdet": "0.1"}}
     files: dict[str, Any] = {"environment": environment, "metrics": metrics_of(ap, classes), "curves": curves}
@@ -66,6 +70,39 @@ def run_folder(
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
+
+
+def add_maps(folder: Path, names: Sequence[str] = ("a.jpg", "b.jpg", "c.jpg"), *, teacher: bool = True) -> Path:
+    """Give a run of `run_folder` what the end of a distilled run adds; images of 120×80, kept at half that size."""
+    classes = json.loads((folder / "predictions.json").read_text())["classes"]
+    (folder / "maps").mkdir()
+    pictures = [_kept(folder / "maps", i, name, classes, inside=teacher and i < 3) for i, name in enumerate(names, 1)]
+    about = {"compared_with": "teacher" if teacher else "truth", "pictures": pictures}
+    (folder / "maps" / "maps.json").write_text(json.dumps(about))
+    ids = list(range(1, len(names) + 1))
+    found = [{"image_id": i, "category_id": 1, "bbox": [10, 20, 40, 30], "score": 0.9 - i / 10} for i in ids]
+    faint = {"image_id": 1, "category_id": 2, "bbox": [0, 0, 9, 9], "score": 0.29}
+    for name in ("predictions", "teacher-predictions")[: 1 + teacher]:
+        results = [*found, faint] if name == "predictions" else found[:1]
+        content = {"classes": classes, "image_ids": ids, "results": results}
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    if teacher:
+        (folder / "teacher-curves.json").write_text((folder / "curves.json").read_text())
+    return folder
+
+
+def _kept(out: Path, image_id: int, name: str, classes: Sequence[str], *, inside: bool) -> dict[str, Any]:
+    """One picture with its maps: a ramp from dark to light."""
+    Image.new("RGB", (60, 40), "white").save(out / f"{image_id}.jpg")
+    about: dict[str, Any] = {"image_id": image_id, "name": name, "file": f"{image_id}.jpg", "width": 120, "height": 80}
+    about["truth"] = [{"class": classes[0], "box_xyxy": [10.0, 20.0, 50.0, 50.0]}]
+    about |= {"difference": 1.5 / image_id, "levels": []}
+    Image.fromarray(np.linspace(0, 255, 96).reshape(8, 12).astype(np.uint8)).save(out / f"{image_id}-map.png")
+    ends = {"file": f"{image_id}-map.png", "low": 0.125, "high": 2.5}
+    for stride in (8, 16) if inside else ():
+        alike = {"file": f"{image_id}-map.png", "low": 0.0, "high": 1.0, "mean": 0.625} if stride == 8 else None
+        about["levels"].append({"stride": stride, "teacher": ends, "student": ends, "similarity": alike})
+    return about
 
 
 def demo_result(**aps: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_cases import HOSTILE, LABELS, demo_result, run_folder
+from report_cases import HOSTILE, LABELS, add_maps, demo_result, run_folder, step
 
 from kdet.errors import InputError
 from kdet.report import demo_page, run_page, write_page
@@ -88,7 +88,21 @@ def test_run_page_is_whole(tmp_path: Path) -> None:
     page = Page(html)
     assert "distilled with structural + rank_mimicking" in page.text
     assert "backbone: resnet10" in page.text and "abc1234" in page.text and "teacher 0.500" in page.text
-    assert len(list(page.all("figure"))) == 4
+    titles = ("Training loss by part", "AP while training", "recall, IoU 0.50", "recall by class", "AP over the IoU")
+    assert len(list(page.all("figure"))) == 5 and all(title in page.text for title in titles)
+
+
+def test_run_page_shows_how_terms_act_what_was_found_and_what_is_inside(tmp_path: Path) -> None:
+    pulls = {"structural": {"share": 0.5, "cosine": 0.1}}
+    folder = run_folder(tmp_path / "one", records=[step(n, pulls=pulls) for n in (1, 2)], distil=["structural"])
+    html = run_page([add_maps(folder)])
+    assert_self_contained(html)
+    assert_accessible(html)
+    page = Page(html)
+    for words in ("Pull of each term", "Direction of each term", "its teacher", "teacher: 1 box", "a.jpg", "0.12…2.5"):
+        assert words in page.text, words
+    assert "student, stride 8: mean activation 0.12…2.5" in [image["alt"] for image in page.all("img")]
+    assert "other channels, no adapter" in page.text  # of stride 16, in report_cases
 
 
 def test_several_runs_side_by_side(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from report_cases import HOSTILE
 
 from kdet.errors import InputError
 from kdet.report import Mark, draw_marks, marks_of, png_bytes, side_by_side
-from kdet.report.pictures import PALETTE, data_uri
+from kdet.report.embed import data_uri
+from kdet.report.pictures import PALETTE
 
 Box = tuple[float, float, float, float]
 
@@ -58,6 +59,15 @@ def test_any_name_can_be_drawn(name: str) -> None:
     for box in [(0, 0, 96, 96), (90, 90, 96, 96), (-5, -5, 200, 200), (50, 50, 50, 50)]:
         assert draw_marks(image, [mark(box, name=name), mark(box, name=name, score=None)]).size == (384, 384)
     assert side_by_side([(name, image)]).width > 96
+
+
+def test_labels_make_room_for_each_other() -> None:
+    marks = [mark((100, 200, 300, 380), name=f"n{i}", colour=i, score=0.9 - i / 10) for i in range(4)]
+    drawn = draw_marks(Image.new("RGB", (400, 400), "white"), marks)
+    # Each label has a field of its colour; on top of each other they would hide all but one.
+    for i in range(4):
+        wide = sum(drawn.getpixel((x, y)) == PALETTE[i] for x in range(0, 400, 3) for y in range(0, 400, 3))
+        assert wide > 40, i
 
 
 def test_marks_of_selects_by_score() -> None:

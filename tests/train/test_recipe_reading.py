@@ -192,3 +192,15 @@ def test_terms_take_name_weight_schedule_and_options_from_the_recipe() -> None:
     ]
     assert terms[0].schedule.warmup == 0.1
     assert terms[0].loss.keywords["window"] == 7  # type: ignore[attr-defined]
+
+
+def test_on_is_a_word_and_no_truth_value(tmp_path: Path) -> None:
+    """YAML 1.1 would read the key as true."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        TEXT.replace("- method: lp", "- {method: soft_labels, on: regions}\n  - method: lp"), encoding="utf-8"
+    )
+    recipe = read_recipe(path, ["distill.0.on=no", "distill.0.placebo=true"])
+    found = next(term for term in recipe.distill if term.method == "soft_labels")
+    assert found.model_extra == {"on": "regions"}
+    assert recipe.distill[0].model_extra["on"] == "no" and recipe.distill[0].placebo is True

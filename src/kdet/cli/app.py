@@ -2,7 +2,7 @@
 
 import typer
 
-from kdet.cli import data, demo, evaluate, listing, predict, report, train
+from kdet.cli import check, compare, data, demo, evaluate, listing, predict, report, search, train
 
 app = typer.Typer(
     name="kdet",
@@ -15,6 +15,9 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("distill")(train.distill)
+app.command("check")(check.check)
+app.command("compare")(compare.compare)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)

@@ -1,18 +1,37 @@
 """Distillation that does nothing is an error before the first epoch, not a surprise after the last."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kdet.distill.criterion import Criterion
 from kdet.distill.distiller import Distiller
-from kdet.distill.terms import Term
+from kdet.distill.watched import Watched, other_pixels, silent_parts, watch
 from kdet.errors import InputError
-from kdet.types import Batch, Need
+from kdet.types import Batch
 
 _ROUNDING = 3e-7
 """What float32 makes of a similarity of exactly 1: two equal models cost this much, and no real pair so little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What one real step has shown."""
+
+    values: dict[str, float]
+    """The terms' values before weight and schedule; empty where they could not be computed."""
+    faults: dict[str, list[str]]
+    """What was looked at, in words → what is wrong there and how to mend it; an empty list where all is well."""
+
+    @property
+    def all_faults(self) -> list[str]:
+        """In the order in which they were looked for."""
+        return [fault for found in self.faults.values() for fault in found]
 
 
 def prove_it_acts(
@@ -23,64 +42,146 @@ def prove_it_acts(
     Args:
         distiller: in training mode; neither weights, buffers nor gradients change.
         batch: with at least one object.
-        optimizer: if given, it must hold every adapter.
+        optimizer: if given, it must hold all that is trained for the terms, and nothing of the teacher.
 
     Returns:
         The terms' raw values by name.
 
     Raises:
-        InputError: both models have the same weights; or a term has weight 0, value 0, or gives the student or its
-            adapter no gradient.
+        InputError: the first fault that `examine` finds, and how many there are.
     """
-    criterion = distiller.criterion
-    if criterion is None:
+    if distiller.criterion is None:
         return {}
+    evidence = examine(distiller, batch, optimizer)
+    if faults := evidence.all_faults:
+        more = f" (and {len(faults) - 1} more; `kdet check` names them all)" if len(faults) > 1 else ""
+        raise InputError(faults[0] + more)
+    return evidence.values
+
+
+def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
+    """All that can keep distillation from acting, looked for in one real step; arguments as of `prove_it_acts`."""
+    criterion, teacher = distiller.criterion, distiller.teacher
+    assert criterion is not None and teacher is not None
+    before = state_hash(teacher.model)
+    faults = {
+        "terms have weights": list(_weightless(criterion)),
+        "teacher and student have different weights": list(_same_weights(distiller)),
+        "the optimizer holds all that is trained": list(_outside(distiller, optimizer)),
+        "the teacher is frozen and in evaluation mode": list(_awake(teacher.model)),
+    }
+    with _buffers_kept(distiller):  # batch statistics move; the run starts as if nothing had been
+        watched = watch(distiller, batch)
+        silent = list(silent_parts(distiller, watched))
+        values, broken = ({}, []) if silent else _values(criterion, watched)
+        faults |= {
+            "both models gave what the terms read": [*silent, *broken],
+            "teacher and student saw the same pixels": list(other_pixels(watched)),
+            "terms are more than 0": list(_worthless(criterion, values)),
+            "the gradient of each term reaches the student": list(_without_effect(distiller, values)),
+        }
+    same = state_hash(teacher.model) == before
+    faults["the step left the teacher unchanged"] = [] if same else [_CHANGED]
+    return Evidence(values={name: float(value.detach()) for name, value in values.items()}, faults=faults)
+
+
+def state_hash(module: nn.Module) -> str:
+    """Of all parameters and buffers, bit for bit."""
+    found = hashlib.blake2b()
+    for name, tensor in module.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+_CHANGED = (
+    "the teacher's weights or statistics changed in one step of the student; keep it out of the optimizer and in "
+    "evaluation mode (kdet.Distiller freezes it; nothing may wake it afterwards)"
+)
+
+
+def _weightless(criterion: Criterion) -> Iterator[str]:
     for term in criterion.terms:
         if term.weight == 0 and not term.placebo:
-            raise InputError(f"{term.name}: weight 0 distils nothing; give it a weight, or leave the term out")
-    if not all(term.placebo for term in criterion.terms):
-        _require_other_weights(distiller)
-    if optimizer is not None:
-        _require_in_optimizer(criterion, optimizer)
-    kept = {name: buffer.clone() for name, buffer in distiller.named_buffers()}
-    seen = distiller.student.observe(batch, criterion.student_needs | {Need.LOSSES}, batch.targets)
-    values = criterion.raw(distiller.sight(batch, seen))
-    for term in criterion.terms:
-        if not term.placebo:
-            _require_effect(term, values[term.name], distiller.model, criterion.trained_parts(term))
-    with torch.no_grad():  # batch statistics moved in the forward; the run starts as if nothing had been
-        for name, buffer in distiller.named_buffers():
-            buffer.copy_(kept[name])
-    return {name: float(value.detach()) for name, value in values.items()}
+            yield f"{term.name}: weight 0 distils nothing; give it a weight, or leave the term out"
 
 
-def _require_other_weights(distiller: Distiller) -> None:
+def _same_weights(distiller: Distiller) -> Iterator[str]:
     """A teacher that is the student itself; some terms are not 0 even then, but for noise alone."""
-    assert distiller.teacher is not None
+    assert distiller.teacher is not None and distiller.criterion is not None
+    if all(term.placebo for term in distiller.criterion.terms):
+        return
     ours, theirs = dict(distiller.model.named_parameters()), dict(distiller.teacher.model.named_parameters())
     if ours.keys() == theirs.keys() and all(torch.equal(p, theirs[name]) for name, p in ours.items()):
-        raise InputError(
+        yield (
             "teacher and student have the same weights, so there is nothing to learn; "
             "name another teacher, or start the student from other weights"
         )
 
 
-def _require_effect(term: Term, value: Tensor, student: nn.Module, parts: list[nn.Parameter]) -> None:
-    shown = float(value.detach())
-    if not math.isfinite(shown):
-        raise InputError(f"{term.name}: its value on the first batch is {shown}; check the teacher's weights")
-    if shown <= _ROUNDING:
-        raise InputError(
-            f"{term.name}: its value on the first batch is {shown}, so it would teach nothing; "
-            "do teacher and student see the same there, or does the batch hold nothing that it compares?"
+def _outside(distiller: Distiller, optimizer: torch.optim.Optimizer | None) -> Iterator[str]:
+    assert distiller.teacher is not None and distiller.criterion is not None
+    if optimizer is None:
+        return
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in distiller.criterion.named_parameters():
+        if parameter.requires_grad and id(parameter) not in held:
+            yield f"{name} is trainable but not in the optimizer; build it from distiller.parameters()"
+    if not any(id(p) in held for p in distiller.model.parameters() if p.requires_grad):
+        yield "the optimizer holds nothing of the student; build it from distiller.parameters()"
+    for name, parameter in distiller.teacher.model.named_parameters():
+        if id(parameter) in held:
+            yield f"the teacher's {name} is in the optimizer; build it from distiller.parameters()"
+
+
+def _awake(teacher: nn.Module) -> Iterator[str]:
+    awake = [name or "whole model" for name, module in teacher.named_modules() if module.training]
+    if awake:
+        more = f" and {len(awake) - 1} more modules are" if len(awake) > 1 else " is"
+        yield (
+            f"the teacher's {awake[0]}{more} in training mode, so its answers depend on the batch and its statistics "
+            "drift; put it back with .eval(), and look for what woke it"
         )
-    trained = [p for p in student.parameters() if p.requires_grad]
-    if not any(g is not None and bool(g.abs().max() > 0) for g in _gradients(value, trained)):
-        raise InputError(
-            f"{term.name}: no gradient reaches the student; are its features detached or all layers frozen?"
-        )
-    if any(g is None for g in _gradients(value, parts)):
-        raise InputError(f"{term.name}: its adapter, or another part that is trained for it, gets no gradient")
+    trained = [name for name, parameter in teacher.named_parameters() if parameter.requires_grad]
+    if trained:
+        yield f"the teacher's {trained[0]} (1 of {len(trained)}) requires a gradient; freeze it: requires_grad_(False)"
+
+
+def _values(criterion: Criterion, watched: Watched) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The raw terms; or none, and why a loss refused what it was given."""
+    try:
+        return criterion.raw(watched.sight), []
+    except ValueError as error:
+        return {}, [f"a term cannot be computed: {error}"]
+
+
+def _worthless(criterion: Criterion, values: Mapping[str, Tensor]) -> Iterator[str]:
+    for term in criterion.terms:
+        if term.placebo or term.name not in values:
+            continue
+        shown = float(values[term.name].detach())
+        if not math.isfinite(shown):
+            yield f"{term.name}: its value on the first batch is {shown}; check the teacher's weights"
+        elif shown <= _ROUNDING:
+            yield (
+                f"{term.name}: its value on the first batch is {shown}, so it would teach nothing; "
+                "do teacher and student see the same there, or does the batch hold nothing that it compares?"
+            )
+
+
+def _without_effect(distiller: Distiller, values: Mapping[str, Tensor]) -> Iterator[str]:
+    assert distiller.criterion is not None
+    trained = [p for p in distiller.model.parameters() if p.requires_grad]
+    for term in distiller.criterion.terms:
+        if term.placebo or term.name not in values or not values[term.name].isfinite():
+            continue
+        if not any(g is not None and bool(g.abs().max() > 0) for g in _gradients(values[term.name], trained)):
+            yield (
+                f"{term.name}: no gradient reaches the student; are its features detached, kept from an earlier "
+                "pass, or all layers frozen?"
+            )
+        if any(g is None for g in _gradients(values[term.name], distiller.criterion.trained_parts(term))):
+            yield f"{term.name}: its adapter, or another part that is trained for it, gets no gradient"
 
 
 def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor | None]:
@@ -90,8 +191,12 @@ def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor
     return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
 
 
-def _require_in_optimizer(criterion: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in criterion.named_parameters():
-        if parameter.requires_grad and id(parameter) not in held:
-            raise InputError(f"{name} is trainable but not in the optimizer; build it from distiller.parameters()")
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Generator[None]:
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(kept[name])

@@ -1,18 +1,35 @@
 """Detectors → detections in original pixels → COCO metrics."""
 
+from kdet.evaluate.bootstrap import NUM_DRAWS, draws, percentile_interval, resampled_ap
 from kdet.evaluate.coco_ap import coco_metrics
+from kdet.evaluate.difference import SHOWN_SCORE, difference
+from kdet.evaluate.errors import ErrorType, error_types
+from kdet.evaluate.intervals import paired_t_interval
+from kdet.evaluate.matching import ClassMatches, match
 from kdet.evaluate.metrics import Curves, Metrics
 from kdet.evaluate.predictions import ImagePredictions, read_predictions, write_predictions
-from kdet.evaluate.run import Evaluation, evaluate, predict_loader
+from kdet.evaluate.run import Evaluation, evaluate, evaluating, predict_loader
 
 __all__ = [
+    "NUM_DRAWS",
+    "SHOWN_SCORE",
+    "ClassMatches",
     "Curves",
+    "ErrorType",
     "Evaluation",
     "ImagePredictions",
     "Metrics",
     "coco_metrics",
+    "difference",
+    "draws",
+    "error_types",
     "evaluate",
+    "evaluating",
+    "match",
+    "paired_t_interval",
+    "percentile_interval",
     "predict_loader",
     "read_predictions",
+    "resampled_ap",
     "write_predictions",
 ]

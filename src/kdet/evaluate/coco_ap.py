@@ -3,7 +3,7 @@
 Shapes of the library's answer: T IoU thresholds, R recalls, K classes, S areas (all, small, medium, large).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from kdet.data import DetectionIndex
-from kdet.errors import InputError, WorkError
+from kdet.evaluate.coco_tables import coco_tables
 from kdet.evaluate.metrics import Curves, Metrics, Values
-from kdet.evaluate.predictions import ImagePredictions, coco_results
-from kdet.ops.classes import real_classes
+from kdet.evaluate.predictions import ImagePredictions
 
 Array = NDArray[np.float64]
 
@@ -34,68 +33,18 @@ def coco_metrics(ground_truth: DetectionIndex, predictions: Sequence[ImagePredic
         InputError: predictions of an unknown image, twice of the same, of an unknown class, or with a negative side.
         WorkError: a box or a score is not finite.
     """
-    # Images in the order of their ids: that is how COCO's own code breaks ties between scores.
-    numbers = {int(image_id): i + 1 for i, image_id in enumerate(np.sort(ground_truth.image_ids))}
-    _check(ground_truth, predictions, numbers)
-    names = real_classes(ground_truth.classes)
-    if not numbers or not names:
-        raise InputError(f"{ground_truth.root}: no images or no classes, so there is nothing to evaluate on")
-    images = [{"id": number} for number in numbers.values()]
-    categories = [{"id": column + 1, "name": name} for name, column in names.items()]
-    truth = _coco(images, categories, _truth_records(ground_truth, numbers))
-    found = _coco(images, categories, _found_records(predictions, numbers))
+    tables = coco_tables(ground_truth, predictions)
+    truth, found = _coco(tables.of_truth()), _coco(tables.of_found())
+    names = [category["name"] for category in tables.categories]
     precision = _precision(truth, found)
     return Metrics(
         overall=_values(precision),
         per_class={name: _values(precision[:, :, k : k + 1]) for k, name in enumerate(names)},
-        curves=_curves(precision),
+        curves=_curves(precision, names),
     )
 
 
-def _check(index: DetectionIndex, predictions: Sequence[ImagePredictions], numbers: dict[int, int]) -> None:
-    """The library counts wrongly, or dies without saying where, on what is refused here."""
-    seen: set[int] = set()
-    for image in predictions:
-        where = f"predictions of image {image.image_id}"
-        if image.image_id not in numbers:
-            raise InputError(f"{where}: the ground truth in {index.root} has no such image")
-        if image.image_id in seen:
-            raise InputError(f"{where}: given twice")
-        seen.add(image.image_id)
-        if not np.isfinite(image.boxes_xyxy).all() or not np.isfinite(image.scores).all():
-            raise WorkError(f"{where}: a box or a score is not finite; the detector's weights are probably broken")
-        if (image.boxes_xyxy[:, 2:] < image.boxes_xyxy[:, :2]).any():
-            raise InputError(f"{where}: a box has a negative width or height; expected x1 y1 x2 y2")
-        if image.labels.size and not 0 <= image.labels.min() <= image.labels.max() < len(index.classes):
-            raise InputError(f"{where}: a label is none of the {len(index.classes)} classes of the data")
-
-
-def _truth_records(index: DetectionIndex, numbers: dict[int, int]) -> Iterator[dict[str, Any]]:
-    for i, image_id in enumerate(index.image_ids):
-        own = index.objects(i)
-        boxes = own.boxes_xyxy.astype(np.float64)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        for corner, side, label, crowd, area in zip(boxes, sides, own.labels, own.crowd, own.areas, strict=True):
-            yield {
-                "image_id": numbers[int(image_id)],
-                "category_id": int(label) + 1,
-                "bbox": [*corner[:2].tolist(), *side.tolist()],
-                "area": float(area),
-                "iscrowd": int(crowd),
-            }
-
-
-def _found_records(predictions: Sequence[ImagePredictions], numbers: dict[int, int]) -> Iterator[dict[str, Any]]:
-    for image in sorted(predictions, key=lambda image: image.image_id):
-        for result in coco_results(image):
-            width, height = result["bbox"][2:]
-            yield {**result, "image_id": numbers[image.image_id], "area": width * height, "iscrowd": 0}
-
-
-def _coco(images: list[dict[str, Any]], categories: list[dict[str, Any]], records: Iterator[dict[str, Any]]) -> COCO:
-    """The library's table of boxes; ids start at 1 because 0 means "unmatched" inside it."""
-    annotations = [{**record, "id": i} for i, record in enumerate(records, start=1)]
-    content = {"images": images, "categories": categories, "annotations": annotations}
+def _coco(content: dict[str, Any]) -> COCO:
     return COCO(content, print_function=_silent)
 
 
@@ -124,17 +73,20 @@ def _mean(precision: Array) -> float | None:
     return float(known.mean()) if known.size else None
 
 
-def _curves(precision: Array) -> Curves:
+def _curves(precision: Array, names: Sequence[str]) -> Curves:
     present = precision[0, 0, :, _ALL] > -1
     own = precision[:, :, present, _ALL]
-    thresholds = {"50": own[_IOU_50], "75": own[_IOU_75]}
+    drawn = {"50": own[_IOU_50], "75": own[_IOU_75], "all": own.mean(axis=0)}
+    with_objects = [name for name, known in zip(names, present, strict=True) if known]
     return Curves(
         recall=[r / 100 for r in range(101)],
-        precision={
-            name: values.mean(axis=1).tolist() if present.any() else None for name, values in thresholds.items()
-        },
+        precision={name: values.mean(axis=1).tolist() if present.any() else None for name, values in drawn.items()},
         iou=[t / 100 for t in range(50, 100, 5)],
         ap_per_iou=[_mean(at_threshold) for at_threshold in own],
+        per_class={
+            class_name: {name: values[:, k].tolist() for name, values in drawn.items()}
+            for k, class_name in enumerate(with_objects)
+        },
     )
 
 

@@ -8,6 +8,8 @@ Values = Mapping[str, float | None]
 """A metric's name → 0…1, or None where the ground truth holds nothing to measure it on."""
 
 AP_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+_DIGITS = 4
+"""Of the curves of single classes, which are there to be drawn, and which are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +19,22 @@ class Curves:
     recall: list[float]
     """The 101 points of COCO."""
     precision: Mapping[str, list[float] | None]
-    """"50" and "75" (IoU in percent) → precision at each recall; None without any object."""
+    """"50" and "75" (IoU in percent), "all" (mean over the ten) → precision at each recall; None without any object."""
     iou: list[float]
     """The ten IoU thresholds of COCO."""
     ap_per_iou: list[float | None]
+    per_class: Mapping[str, Mapping[str, list[float]]]
+    """The same as `precision` for each class that has objects."""
 
     def as_json(self) -> dict[str, Any]:
         """The content of curves.json."""
         precision = {threshold: _list(values) for threshold, values in self.precision.items()}
-        return {"recall": self.recall, "precision": precision, "iou": self.iou, "AP_per_iou": self.ap_per_iou}
+        per_class = {
+            name: {threshold: [round(value, _DIGITS) for value in values] for threshold, values in own.items()}
+            for name, own in self.per_class.items()
+        }
+        whole = {"recall": self.recall, "precision": precision, "iou": self.iou, "AP_per_iou": self.ap_per_iou}
+        return whole | {"per_class": per_class}
 
 
 @dataclass(frozen=True, kw_only=True)

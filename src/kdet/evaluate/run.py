@@ -98,7 +98,7 @@ def predict_loader(
     columns = _label_table(detector.class_names, classes)
     predictions: list[ImagePredictions] = []
     # Not inference_mode: its tensors, cached in a model (anchors for one), would break training afterwards.
-    with torch.no_grad(), _evaluating(detector.model), _autocast(precision, torch.device(device)):
+    with torch.no_grad(), evaluating(detector.model), _autocast(precision, torch.device(device)):
         for batch in loader:
             found = detector.predict(batch.to(device))
             predictions += _in_data_terms(found, batch, columns)
@@ -145,7 +145,7 @@ def _image(found: Detections, image_id: int, size_hw: SizeHW, original_hw: SizeH
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode; afterwards each module has its own mode of before, frozen normalisation included."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

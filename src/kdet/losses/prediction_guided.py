@@ -22,7 +22,7 @@ def prediction_guided_loss(
     student_logits: Levels,
     teacher_logits: Levels,
     *,
-    reduction: Reduction = "l2",
+    reduction: Reduction = "mean",
     prediction: Prediction = "logit",
     detach_weight: bool = False,
 ) -> Tensor:
@@ -32,7 +32,8 @@ def prediction_guided_loss(
     Prediction-guided Feature Imitation", AAAI 2022, https://arxiv.org/abs/2112.04840. There is no official code.
 
         P_dif(h,w) = 1/C Σ_c (P_tea − P_stu)²       F_dif(h,w) = 1/Q Σ_q (F_tea − F_stu)²
-        L_PFI      = mean over levels and images of ‖P_dif ⊙ F_dif‖₂ / (H·W)
+        L_PFI      = mean over levels and images of ‖P_dif ⊙ F_dif‖₂ / (H·W)        reduction "l2"
+                     mean over levels, images and cells of P_dif · F_dif            reduction "mean"
 
     | symbol | argument                              | paper                                                |
     |--------|---------------------------------------|------------------------------------------------------|
@@ -53,10 +54,12 @@ def prediction_guided_loss(
         ValueError: levels or shapes differ, integer tensors, an unknown option, NaN (on the CPU; elsewhere the loss is
             NaN).
 
-    Deviations: the sources disagree on reduction and P, hence the options. "l2" is what three independent
-    implementations have; a small level weighs more in it than a large one (P7 about 15 times P3), in "mean" all weigh
-    alike. "logit" is the default because at β = 1.5 the loss on probabilities is about 10⁴ times smaller and has no
-    effect. The gradient of the norm at 0 is 0.
+    Deviations: the sources disagree on reduction and P, hence the options. Three independent implementations have "l2",
+    two have "mean". "mean" is the default because it gained more on generated shapes at either weight that was best
+    (docs/adr/0002): in "l2" a small level weighs more than a large one (P7 about 15 times P3), in "mean" all weigh
+    alike. β does not carry over between the two: the norm divided by H·W is smaller than the mean, the more so the
+    larger the map. "logit" is the default because at β = 1.5 the loss on probabilities is about 10⁴ times smaller.
+    The gradient of the norm at 0 is 0.
     """
     if reduction not in ("l2", "mean"):
         raise ValueError(f'expected reduction "l2" or "mean", got {reduction!r}')

@@ -1,6 +1,7 @@
 """Pages and pictures, from run folders alone."""
 
 from kdet.report.collect import EvalRecord, RunSummary, StepRecord, read_run
+from kdet.report.comparison import comparison_page
 from kdet.report.page import demo_page, run_page, write_page
 from kdet.report.pictures import Mark, draw_marks, marks_of, png_bytes, side_by_side
 
@@ -9,6 +10,7 @@ __all__ = [
     "Mark",
     "RunSummary",
     "StepRecord",
+    "comparison_page",
     "demo_page",
     "draw_marks",
     "marks_of",

@@ -1,7 +1,7 @@
 """Small line and bar charts as inline SVG that takes its colours from the page, so that light and dark both fit.
 
 Nothing is clipped: clipping needs ids, which would clash between the charts of a page, and axes hold all points.
-The only file that knows matplotlib. Legends are left to the page, which can wrap them on a phone.
+The only file that draws with matplotlib. Legends are left to the page, which can wrap them on a phone.
 """
 
 import io
@@ -85,6 +85,8 @@ class Chart:
     svg: str
     """Trusted markup: every name in it is escaped."""
     legend: tuple[LegendEntry, ...] = ()
+    note: str = ""
+    """One sentence on how to read it."""
 
 
 def line_chart(
@@ -95,6 +97,7 @@ def line_chart(
     y_limits: tuple[float, float] | None = None,
     x_limits: tuple[float, float] | None = None,
     whole_x: bool = False,
+    note: str = "",
 ) -> Chart:
     """Lines over a common x axis; long ones are thinned by averaging, wide positive ones get a logarithmic y axis."""
     thinned = [_thin(one) for one in series]
@@ -116,7 +119,8 @@ def line_chart(
         _scale_y(axes, [value for one in thinned for value in one.y], y_limits)
         if x_limits is not None:
             axes.set_xlim(*x_limits)
-        return Chart(title=title, svg=_svg(figure, title), legend=tuple(_legend(one.name, one.slot) for one in series))
+        legend = tuple(_legend(one.name, one.slot) for one in series)
+        return Chart(title=title, svg=_svg(figure, title), legend=legend, note=note)
 
 
 def bar_chart(title: str, bars: Sequence[Bar], *, digits: int = 3) -> Chart:

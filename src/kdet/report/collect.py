@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,15 @@ from kdet.errors import InputError
 Json = Mapping[str, Any]
 
 _RECORD_START = '{"kind"'
+
+
+@dataclass(frozen=True)
+class PullRecord:
+    """How a distillation term pulled at the student's neck, against the task losses."""
+
+    share: float
+    """Norm of its gradient / norm of the task's."""
+    cosine: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +35,10 @@ class StepRecord:
     parts: Mapping[str, float]
     """Weighted losses by name; their sum is `total`."""
     images_per_second: float | None = None
+    pulls: Mapping[str, PullRecord] = field(default_factory=dict[str, PullRecord])
+    """By term, where they were measured."""
+    weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Of the terms with `weight: auto`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +68,10 @@ class RunSummary:
     predictions: Json | None
     notes: tuple[str, ...]
     """What was left out in reading."""
+    teacher_curves: Json | None = None
+    teacher_predictions: Json | None = None
+    maps: Json | None = None
+    """maps/maps.json: validation images, and what both models make of them inside."""
 
     @property
     def name(self) -> str:
@@ -90,6 +107,9 @@ def read_run(folder: Path) -> RunSummary:
         teacher=_json(folder / "teacher.json"),
         curves=_json(folder / "curves.json"),
         predictions=_json(folder / "predictions.json"),
+        teacher_curves=_json(folder / "teacher-curves.json"),
+        teacher_predictions=_json(folder / "teacher-predictions.json"),
+        maps=_json(folder / "maps" / "maps.json"),
         notes=(f"log.jsonl: {broken} broken line{'s' * (broken > 1)} left out",) if broken else (),
     )
 
@@ -173,6 +193,11 @@ def _steps(records: list[Json], path: Path) -> tuple[StepRecord, ...]:
                 total=float(record["total"]),
                 parts={str(name): float(value) for name, value in record["parts"].items()},
                 images_per_second=record.get("images_per_second"),
+                pulls={
+                    str(name): PullRecord(float(pull["share"]), float(pull["cosine"]))
+                    for name, pull in record.get("pulls", {}).items()
+                },
+                weights={str(name): float(value) for name, value in record.get("weights", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: a step record lacks or garbles {error}: {_short(record)}") from None

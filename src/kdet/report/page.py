@@ -12,7 +12,9 @@ from kdet.report import curves
 from kdet.report.charts import Bar, Chart, bar_chart
 from kdet.report.collect import RunSummary, read_run
 from kdet.report.curves import number
-from kdet.report.pictures import data_uri
+from kdet.report.embed import data_uri
+from kdet.report.heatmaps import ACTIVATION, SIMILARITY, scale_picture
+from kdet.report.sights import gallery_of
 from kdet.report.verdict import Arm, arms_of, signed, verdict_of
 from kdet.report.views import AP_NAMES, environment_rows, named, overview, view
 
@@ -31,7 +33,15 @@ def run_page(folders: Sequence[Path]) -> str:
     views = [view(name, run) for name, run in runs.items()]
     title = views[0].name if len(views) == 1 else f"{len(views)} runs"
     charts = overview(runs) if len(views) > 1 else ()
-    return _render("run.html.j2", title=title, views=views, overview=charts, ap_names=AP_NAMES)
+    return render(
+        "run.html.j2",
+        title=title,
+        views=views,
+        overview=charts,
+        gallery=gallery_of(runs),
+        scales={name: scale_picture(name) for name in (ACTIVATION, SIMILARITY)},
+        ap_names=AP_NAMES,
+    )
 
 
 def demo_page(
@@ -56,7 +66,7 @@ def demo_page(
     summaries = {key: read_run(folder) for key, folder in (runs or {}).items() if key in labels}
     shown = {labels[key]: summaries[key] for key in labels if key in summaries}
     environment = environment_rows(summaries["distilled"]) if "distilled" in summaries else ()
-    return _render(
+    return render(
         "demo.html.j2",
         title="Distillation demo",
         arms=arms,
@@ -100,7 +110,8 @@ def _demo_charts(arms: Mapping[str, Arm], shown: Mapping[str, RunSummary], disti
     return [chart for chart in charts if chart is not None]
 
 
-def _render(template: str, **content: Any) -> str:
+def render(template: str, **content: Any) -> str:
+    """A page from one of the templates; every value is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -3,7 +3,6 @@
 Colours are those of Okabe and Ito, which colour-blind people tell apart; every box bears its class name besides.
 """
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
-
-from kdet.errors import InputError
+from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 Corner = tuple[float, float]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 PALETTE: tuple[Colour, ...] = (
     (0, 114, 178),
@@ -82,8 +81,11 @@ def draw_marks(image: Image.Image, marks: Sequence[Mark], *, legible_px: int = _
     ordered = sorted(marks, key=lambda mark: -1.0 if mark.score is None else mark.score)
     for mark in ordered:
         _box(draw, mark, factor, line)
-    for mark in ordered:
-        _label(draw, mark, factor, font, canvas.size)
+    taken: list[Box] = []
+    for mark in reversed(ordered):  # the best score chooses its label's place first
+        taken.append(_label_place(mark, factor, font, canvas.size, taken))
+    for mark, place in zip(ordered, reversed(taken), strict=True):
+        _label(draw, mark, place, font)
     return canvas
 
 
@@ -124,20 +126,6 @@ def png_bytes(image: Image.Image, *, colours: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(path: Path) -> str:
-    """A picture file as a `data:` address, with a palette, so that a page of many stays small.
-
-    Raises:
-        InputError: not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            content = png_bytes(image, colours=256)
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path}: not an image that can be shown ({error})") from None
-    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-
-
 def _box(draw: ImageDraw.ImageDraw, mark: Mark, factor: int, line: int) -> None:
     left, top, right, bottom = (side * factor for side in mark.box_xyxy)
     right, bottom = max(left, right), max(top, bottom)
@@ -160,21 +148,40 @@ def _dashes(draw: ImageDraw.ImageDraw, start: Corner, end: Corner, colour: Colou
         draw.line(points, fill=colour, width=line)
 
 
-def _label(
-    draw: ImageDraw.ImageDraw, mark: Mark, factor: int, font: ImageFont.FreeTypeFont, size: tuple[int, int]
-) -> None:
-    name = _plain(mark.name, _LONGEST_NAME)
-    text = name if mark.score is None else f"{name} {mark.score:.2f}"
-    pad = max(2, round(font.size / 6))
-    width, height = draw.textlength(text, font=font) + 2 * pad, font.size + 2 * pad
-    left = min(max(0.0, mark.box_xyxy[0] * factor), max(0.0, size[0] - width))
-    top = mark.box_xyxy[1] * factor - height
-    if top < 0:  # no room above: inside the box
-        top = max(0.0, min(mark.box_xyxy[1] * factor, size[1] - height))
+def _label_place(
+    mark: Mark, factor: int, font: ImageFont.FreeTypeFont, size: tuple[int, int], taken: Sequence[Box]
+) -> Box:
+    """Above the box, or where no other label is: inside, at the right, below; above again if all is full."""
+    pad = _pad(font)
+    width, height = font.getlength(_words(mark)) + 2 * pad, font.size + 2 * pad
+    left, top, right, bottom = (side * factor for side in mark.box_xyxy)
+    above = top - height if top >= height else top
+    spots = [(x, y) for y in (above, top, bottom - height, bottom) for x in (left, right - width)]
+    places: list[Box] = []
+    for x, y in spots:
+        x, y = (max(0.0, min(at, whole - own)) for at, whole, own in ((x, size[0], width), (y, size[1], height)))
+        places.append((x, y, x + width, y + height))
+    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _label(draw: ImageDraw.ImageDraw, mark: Mark, place: Box, font: ImageFont.FreeTypeFont) -> None:
     fill = _colour(mark)
-    draw.rectangle((left, top, left + width, top + height), fill=fill)
+    draw.rectangle(place, fill=fill)
     ink = _BLACK if 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 125 else _WHITE
-    draw.text((left + pad, top + height / 2), text, fill=ink, font=font, anchor="lm")
+    draw.text((place[0] + _pad(font), (place[1] + place[3]) / 2), _words(mark), fill=ink, font=font, anchor="lm")
+
+
+def _words(mark: Mark) -> str:
+    name = _plain(mark.name, _LONGEST_NAME)
+    return name if mark.score is None else f"{name} {mark.score:.2f}"
+
+
+def _pad(font: ImageFont.FreeTypeFont) -> int:
+    return max(2, round(font.size / 6))
 
 
 def _colour(mark: Mark) -> Colour:

@@ -8,6 +8,7 @@ from kdet.report import curves
 from kdet.report.charts import Bar, Chart, bar_chart
 from kdet.report.collect import RunSummary
 from kdet.report.curves import number
+from kdet.report.heatmaps import Inside, insides_of
 
 AP_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 _LONGEST_VALUE = 400
@@ -43,7 +44,13 @@ class RunView:
     best: str
     """Which epoch was the best; empty where it is unknown."""
     classes: tuple[ClassRow, ...]
-    charts: tuple[Chart, ...]
+    training: tuple[Chart, ...]
+    """Losses and AP over the run."""
+    pulls: tuple[Chart, ...]
+    """How its terms act on the student."""
+    precision: tuple[Chart, ...]
+    insides: tuple[Inside, ...]
+    """Feature maps of teacher and student."""
     environment: tuple[tuple[str, str], ...]
 
 
@@ -56,13 +63,7 @@ def named(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
 def view(name: str, run: RunSummary) -> RunView:
     """Everything about one run."""
     metrics, teacher = run.metrics or {}, run.teacher or {}
-    one = {name: run}
-    charts = (
-        curves.loss_parts(run),
-        curves.ap_against_teacher(run),
-        curves.precision_recall(one, "50"),
-        curves.ap_over_iou(one),
-    )
+    compared = curves.with_teacher(name, run)
     return RunView(
         name=name,
         description=describe(run),
@@ -74,7 +75,16 @@ def view(name: str, run: RunSummary) -> RunView:
         ),
         best=_best(metrics),
         classes=_classes(metrics),
-        charts=tuple(chart for chart in charts if chart is not None),
+        training=_known(curves.loss_parts(run), curves.ap_against_teacher(run)),
+        pulls=_known(curves.term_shares(run), curves.term_cosines(run), curves.auto_weights(run)),
+        precision=_known(
+            curves.precision_recall(compared, "50"),
+            curves.precision_recall(compared, "75"),
+            curves.precision_recall(compared, "all"),
+            curves.ap_over_iou(compared),
+            curves.precision_by_class(run),
+        ),
+        insides=insides_of(run),
         environment=environment_rows(run),
     )
 
@@ -86,13 +96,14 @@ def overview(runs: Mapping[str, RunSummary]) -> tuple[Chart, ...]:
         for slot, (name, run) in enumerate(runs.items())
         if (value := number((run.metrics or {}).get("AP"))) is not None
     ]
-    charts = (
+    return _known(
         bar_chart("AP of the last epoch", bars) if bars else None,
         curves.ap_while_training(runs),
         curves.task_loss(runs),
         curves.precision_recall(runs, "50"),
+        curves.precision_recall(runs, "75"),
+        curves.ap_over_iou(runs),
     )
-    return tuple(chart for chart in charts if chart is not None)
 
 
 def describe(run: RunSummary) -> str:
@@ -110,6 +121,10 @@ def describe(run: RunSummary) -> str:
 def environment_rows(run: RunSummary) -> tuple[tuple[str, str], ...]:
     """environment.json as names and values."""
     return tuple((str(key), _words(value)) for key, value in run.environment.items() if value is not None)
+
+
+def _known(*charts: Chart | None) -> tuple[Chart, ...]:
+    return tuple(chart for chart in charts if chart is not None)
 
 
 def _words(value: Any) -> str:

@@ -3,16 +3,13 @@
 import math
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from kdet.errors import InputError
 from kdet.report import demo_page, write_page
 from kdet.study.gallery import gallery
+from kdet.study.workers import processes
 from kdet.train import Outcome, Recipe, fit, open_data
 from kdet.train.run_folder import write_json
 
@@ -66,7 +63,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         raise InputError(f"{out}: is not empty; name another folder with --out")
     runs = {name: out / name for name in LABELS}
     done = {"teacher": fit(recipe_of("teacher", seed), runs["teacher"])}
-    with _two_at_a_time() as pool:
+    with processes(2, threads=1) as pool:  # so every student has one core and a neighbour, and their times compare
 
         def together(recipes: Mapping[str, Recipe]) -> None:
             waiting = {name: pool.submit(fit, recipe, runs[name]) for name, recipe in recipes.items()}
@@ -83,14 +80,6 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     write_page(out / "index.html", page)
     write_json(out / "demo.json", result)
     return result
-
-
-def _two_at_a_time() -> ProcessPoolExecutor:
-    """Two students beside each other, a thread each: networks this small gain little from a second thread.
-
-    So every student has one core and a neighbour, and their times compare.
-    """
-    return ProcessPoolExecutor(2, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
 
 
 def recipe_of(

@@ -17,6 +17,7 @@ from kdet.errors import InputError
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, relabelled, resolved
 from kdet.train.engine import Engine
+from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
 from kdet.train.recipe import Recipe
 from kdet.train.run_folder import BEST, LAST, RESUME, begin, save_student, write_json
@@ -54,7 +55,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     """
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision)
-    _require_sound_gradients(recipe, engine)
+    require_sound_gradients(recipe, engine)
     notes: list[str] = []
     train_source, val_source = open_data(recipe, notes.append)
     student = build_student(recipe, train_source.index.classes, notes.append)
@@ -65,6 +66,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     with RunLog(folder, active=engine.is_main) as log:
         for note in notes:
             log.say(note)
+        log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
         run = _prepare(recipe, folder, engine, log, student, distiller, train_source, val_source)
         if resume:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
@@ -80,7 +82,12 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
             raise
 
 
-def _require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
+def _counted(source: Source) -> str:
+    index = source.index
+    return f"{len(index)} images with {len(index.labels)} boxes of {len(index.classes)} classes"
+
+
+def require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
     """Refuse what torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU."""
     size = image_size(recipe)
     long_side = size if isinstance(size, int) else size[1]
@@ -167,6 +174,8 @@ def _train(run: Run) -> Outcome:
             checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, counters)
     if metrics is None:
         metrics = _evaluate(run)
+    if run.engine.is_main:
+        write_maps(run.folder, run.scorer.data, _scored(run), run.distiller, run.engine.device)
     return Outcome(
         folder=run.folder,
         metrics=metrics,
@@ -207,10 +216,7 @@ def _epoch(run: Run) -> bool:
 def _evaluate(run: Run) -> dict[str, Any]:
     """A look at AP; keeps the last weights and the best ones."""
     counters = run.counters
-    detector = run.student
-    if run.average is not None:
-        detector = copy.copy(run.student)
-        detector.model = run.average.module
+    detector = _scored(run)
     metrics = run.scorer.student(detector, step=counters.step, epoch=counters.epoch)
     if run.engine.is_main:
         state = detector.native_state()
@@ -222,3 +228,12 @@ def _evaluate(run: Run) -> dict[str, Any]:
         write_json(run.folder / "metrics.json", metrics | best | {"epoch": counters.epoch})
     run.engine.wait()
     return metrics
+
+
+def _scored(run: Run) -> Detector:
+    """The student whose AP counts: as it stands, or its moving average."""
+    if run.average is None:
+        return run.student
+    detector = copy.copy(run.student)
+    detector.model = run.average.module
+    return detector

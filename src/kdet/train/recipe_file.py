@@ -1,9 +1,10 @@
 """Recipes as YAML: read with line numbers, overridden with `-o key=value`, every mistake in one clear line."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -11,12 +12,12 @@ from pydantic_core import ErrorDetails
 
 from kdet.data.shapes import Shapes
 from kdet.errors import InputError
-from kdet.train.recipe import BuiltTeacher, FileData, ModelRecipe, Recipe, RunTeacher, ShapesData, TrainRecipe
+from kdet.train.recipe import BuiltTeacher, FileData, Recipe, RunTeacher, ShapesData, StudentRecipe, TrainRecipe
 
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
     "data": (FileData, ShapesData),
-    "student": (ModelRecipe,),
+    "student": (StudentRecipe,),
     "teacher": (RunTeacher, BuiltTeacher),
     "train": (TrainRecipe,),
 }
@@ -24,8 +25,19 @@ _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe loading that refuses a key given twice, where PyYAML keeps the last in silence."""
+_BOOL = "tag:yaml.org,2002:bool"
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """Safe loading that refuses a key given twice, where PyYAML keeps the last in silence, and leaves words alone.
+
+    In YAML 1.1, which PyYAML reads, `on`, `off`, `yes`, `no` are truth values; `on: regions` would have the key true.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
+        letter: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+        for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As the parent, after the check."""
@@ -37,6 +49,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+
+_RecipeLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -53,7 +68,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: no such recipe")
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, _UniqueKeyLoader)
+        content = yaml.load(text, _RecipeLoader)
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -108,7 +123,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     *path, last = key.strip().split(".")
     target: Any = content
     try:
-        value = yaml.load(text, _UniqueKeyLoader)
+        value = yaml.load(text, _RecipeLoader)
         for part in path:
             target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
         if isinstance(target, list):

@@ -1,5 +1,7 @@
 """Looks at AP during a run: the validation images over all processes, once each."""
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,19 @@ from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader, write_predictions
 from kdet.train.engine import Engine
 from kdet.train.recipe import Recipe
-from kdet.train.run_folder import CURVES, PREDICTIONS, TEACHER, write_json
+from kdet.train.run_folder import CURVES, PREDICTIONS, TEACHER, TEACHER_CURVES, TEACHER_PREDICTIONS, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.types import Detector
+
+KNOWS_NOTHING = 0.05
+"""AP below which a teacher's answers are noise."""
+
+
+def in_own_words(teacher: Detector, class_map: Mapping[str, str]) -> Detector:
+    """The teacher with the student's names for its classes, which are those of the data."""
+    renamed = copy.copy(teacher)
+    renamed.class_names = tuple(class_map.get(name, name) for name in teacher.class_names)
+    return renamed
 
 
 class Scorer:
@@ -21,29 +33,35 @@ class Scorer:
         self.folder, self.engine, self.log = folder, engine, log
         self.truth = source.index
         self.precision = recipe.train.precision
-        data = DetectionDataset(source, Pipeline(recipe.data.image_size))
+        self.class_map = recipe.teacher.class_map if recipe.teacher else {}
+        self.data = DetectionDataset(source, Pipeline(recipe.data.image_size))
         batches = evaluation_batches(
-            len(data), batch_size=recipe.train.batch_size, rank=engine.rank, world=engine.world
+            len(self.data), batch_size=recipe.train.batch_size, rank=engine.rank, world=engine.world
         )
-        self.loader = make_loader(data, batches, workers=recipe.train.workers)
+        self.loader = make_loader(self.data, batches, workers=recipe.train.workers)
 
     def student(self, detector: Detector, *, step: int, epoch: int) -> dict[str, Any]:
         """Metrics of the student as it stands; its predictions and curves go to the run folder."""
-        metrics = self._score(detector, f"evaluating epoch {epoch}", write=True)
+        metrics = self._score(detector, f"evaluating epoch {epoch}", PREDICTIONS, CURVES)
         self.log.evaluation(step=step, epoch=epoch, metrics=metrics)
         self.log.say(f"{self.folder.name}: epoch {epoch}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
         return metrics
 
     def teacher(self, teacher: FrozenTeacher | None) -> None:
-        """Metrics of the teacher on the same images, once, before training."""
+        """Metrics, predictions and curves of the teacher on the same images, once, before training."""
         if teacher is None:
             return
-        metrics = self._score(teacher.detector, "evaluating the teacher", write=False)
+        detector = in_own_words(teacher.detector, self.class_map)
+        metrics = self._score(detector, "evaluating the teacher", TEACHER_PREDICTIONS, TEACHER_CURVES)
         if self.engine.is_main:
             write_json(self.folder / TEACHER, metrics)
         self.log.say(f"teacher: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f} on the validation images")
+        if metrics["AP"] < KNOWS_NOTHING:
+            self.log.say(
+                "warning: such a teacher knows next to nothing of these data; `kdet check` looks for the reason"
+            )
 
-    def _score(self, detector: Detector, label: str, *, write: bool) -> dict[str, Any]:
+    def _score(self, detector: Detector, label: str, predictions: str, curves: str) -> dict[str, Any]:
         progress = Progress(label, len(self.truth))
         own = predict_loader(
             detector,
@@ -58,7 +76,7 @@ class Scorer:
         metrics = coco_metrics(self.truth, found)
         if metrics.ap is None:
             raise InputError("the validation images hold no object, so there is no AP; check `data.val`")
-        if write and self.engine.is_main:
-            write_predictions(self.folder / PREDICTIONS, found, self.truth.classes)
-            write_json(self.folder / CURVES, metrics.curves.as_json())
+        if self.engine.is_main:
+            write_predictions(self.folder / predictions, found, self.truth.classes)
+            write_json(self.folder / curves, metrics.curves.as_json())
         return metrics.as_json()

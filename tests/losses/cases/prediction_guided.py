@@ -8,7 +8,7 @@ import torch
 from losses.contract import Case, Inputs, Maps, no_images, permute_images, rand
 
 
-def reference(features_s, features_t, logits_s, logits_t, *, reduction="l2", prediction="logit",
+def reference(features_s, features_t, logits_s, logits_t, *, reduction="mean", prediction="logit",
                       detach_weight=False) -> float:  # fmt: skip
     del detach_weight  # changes the gradient only
     per_level = []
@@ -48,7 +48,7 @@ def features_and_logits(generator: torch.Generator, dtype: torch.dtype) -> Input
 
 OPTIONS: list[dict[str, Any]] = [
     {},
-    {"reduction": "mean"},
+    {"reduction": "l2"},
     {"prediction": "probability"},
     {"detach_weight": True},
 ]

@@ -39,7 +39,7 @@ def rank_mimicking(
 def prediction_guided(
     weight: Weight = 1.5,
     *,
-    reduction: Literal["l2", "mean"] = "l2",
+    reduction: Literal["l2", "mean"] = "mean",
     prediction: Literal["logit", "probability"] = "logit",
     detach_weight: bool = False,
     adapter: AdapterMode = "auto",

@@ -1,0 +1,31 @@
+"""kdet check."""
+
+from typing import Annotated
+
+import typer
+
+from kdet.cli.options import AsJson, Overrides, RecipePath, Seed, show
+
+
+def check(
+    recipe: RecipePath,
+    override: Overrides = None,
+    seed: Seed = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings too end with exit status 1.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look before a run: data, classes, levels, the teacher's AP, one real step, time and memory. Writes nothing.
+
+    Ends with exit status 1 if distillation would not act, and says how to mend it.
+
+    Example: kdet check recipes/bccd/retinanet_structural.yaml --strict
+    """
+    from kdet.study.check import check as check_recipe
+    from kdet.study.check_text import as_text
+    from kdet.train import read_recipe
+
+    overrides = [*(override or []), *([] if seed is None else [f"train.seed={seed}"])]
+    report = check_recipe(read_recipe(recipe, overrides))
+    show(report.as_json(), as_json, lambda: as_text(report, strict=strict))
+    if not report.passed(strict=strict):
+        raise typer.Exit(1)

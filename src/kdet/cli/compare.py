@@ -1,0 +1,47 @@
+"""kdet compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdet.cli.options import AsJson, Overrides, RecipePath, show
+
+
+def compare(
+    recipe: RecipePath,
+    arms: Annotated[
+        str,
+        typer.Option(
+            "--arms",
+            metavar="NAME,NAME,…",
+            help="none, all, methods joined by + (rm, pfi for short), or the recipe's arms.",
+        ),
+    ] = "none,l2,structural,rm+pfi,all",
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", help="Runs of each arm; they count up from train.seed.")
+    ] = 3,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Begin no round that would not fit, e.g. 2h or 1h30m."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Default: runs/compare-NAME-OF-RECIPE.")
+    ] = None,
+    override: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Paired runs of several arms: gain, confidence intervals, cost, and whether it helped.
+
+    The same command goes on where an earlier one ended. Writes compare.json and index.html.
+
+    Example: kdet compare recipes/shapes/structural.yaml --arms none,l2,structural --seeds 3 --budget 2h
+    """
+    from kdet.study.compare import PAGE, table
+    from kdet.study.compare import compare as run
+    from kdet.train import read_recipe
+
+    folder = out or Path("runs") / f"compare-{recipe.stem}"
+    names = [name.strip() for name in arms.split(",") if name.strip()]
+    result = run(read_recipe(recipe, override or ()), names, num_seeds=seeds, out=folder, budget=budget)
+    show(result, as_json, lambda: f"{table(result)}\n→ {folder / PAGE}")

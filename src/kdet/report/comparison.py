@@ -1,0 +1,199 @@
+"""compare.json and its run folders → the page of a comparison: verdicts in words, gains, and where they came from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+
+from kdet.errors import InputError
+from kdet.report import curves
+from kdet.report.charts import Bar, Chart, Series, bar_chart, line_chart
+from kdet.report.collect import read_run
+from kdet.report.curves import number
+from kdet.report.gain_charts import GainBar, gain_chart
+from kdet.report.page import render
+from kdet.report.sights import gallery_of
+from kdet.report.verdict import signed
+from kdet.report.views import environment_rows
+
+_TABLES = {
+    "classes": ("By class", "Class", "AP, and the difference from the first arm."),
+    "sizes": ("By size of the object", "Size", "COCO's bounds: small below 32² px of the image, large above 96² px."),
+    "ious": ("By the IoU asked for", "IoU", "What gains at high IoU comes from better boxes."),
+    "errors": (
+        "By kind of error",
+        "Error",
+        "What each kind costs in AP50 (TIDE, IoU 0.5, background below 0.1): less is better. A detection is counted as "
+        "classification (right box, wrong class), localisation (right class, poor box), both, duplicate or background; "
+        "missed are objects that nothing found.",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmView:
+    """One row of the table, and what it says in words."""
+
+    name: str
+    ap: float
+    """Mean over seeds."""
+    aps: tuple[float, ...]
+    gain: float | None
+    interval: tuple[float, float] | None
+    image_interval: tuple[float, float] | None
+    gap_closed: float | None
+    seconds: float | None
+    time: float | None
+    memory_bytes: float | None
+    memory: float | None
+    verdict: str | None
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableView:
+    """One table of where the gain came from."""
+
+    title: str
+    label: str
+    note: str
+    rows: Mapping[str, Sequence[tuple[float | None, float | None]]]
+    """Row → one (value, difference from the first arm) per arm."""
+
+
+def comparison_page(folder: Path) -> str:
+    """The page of the comparison in a folder.
+
+    Raises:
+        InputError: no compare.json there, or not one of `kdet compare`.
+    """
+    result = _read(folder / "compare.json")
+    try:
+        arms = [_arm(row) for row in result["arms"]]
+        shown = {name: read_run(folder / runs[0]["folder"]) for name, runs in result["runs"].items()}
+        charts = [_gain_chart(arms), _ap_chart(arms, result["teacher"]["AP"]), _iou_chart(result["breakdown"], arms)]
+        charts += [curves.ap_while_training(shown, f"AP while training, seed {result['seeds'][0]}")]
+        return render(
+            "comparison.html.j2",
+            title="Comparison",
+            headline=_headline(arms),
+            arms=arms,
+            teacher=number(result["teacher"]["AP"]),
+            seeds=result["seeds"],
+            charts=[chart for chart in charts if chart is not None],
+            tables=_tables(result["breakdown"], [arm.name for arm in arms]),
+            gallery=gallery_of(shown),
+            runs=result["runs"],
+            left_out=result["left_out"],
+            notes=result["notes"],
+            recipes={name: run.recipe_text for name, run in shown.items()},
+            environment=environment_rows(list(shown.values())[-1]),
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{folder / 'compare.json'}: not a result of `kdet compare` ({error!r})") from None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); `kdet compare` writes it") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); `kdet compare` writes it anew") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object; `kdet compare` writes it anew")
+    return cast(Mapping[str, Any], content)
+
+
+def _arm(row: Mapping[str, Any]) -> ArmView:
+    cost = row["cost"]
+    return ArmView(
+        name=str(row["name"]),
+        ap=fmean(row["AP"]),
+        aps=tuple(row["AP"]),
+        gain=number(row["gain"]),
+        interval=_pair(row["interval"]),
+        image_interval=_pair(row["image_interval"]),
+        gap_closed=number(row["gap_closed"]),
+        seconds=number(cost["seconds"]),
+        time=number(cost["time"]),
+        memory_bytes=number(cost["memory_bytes"]),
+        memory=number(cost["memory"]),
+        verdict=row["verdict"],
+        words=_words(row),
+    )
+
+
+def _pair(ends: Any) -> tuple[float, float] | None:
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    """The verdict as a sentence; empty for the arm that the others are compared with."""
+    if row["gain"] is None:
+        return ""
+    verdict = {"helped": "helped", "hurt": "hurt"}.get(row["verdict"], "is not shown to help or to hurt")
+    start = f"{row['name']} {verdict}: {signed(row['gain'])} AP"
+    if row["interval"] is None:
+        return f"{start} on one seed, which proves nothing."
+    low, high = row["interval"]
+    return f"{start} (95 % interval {signed(low)} … {signed(high)}, {len(row['AP'])} seeds)."
+
+
+def _headline(arms: Sequence[ArmView]) -> str:
+    helped = [arm for arm in arms if arm.verdict == "helped" and arm.gain is not None]
+    if helped:
+        best = max(helped, key=lambda arm: arm.gain or 0.0)
+        return f"{best.name} helped: {signed(best.gain or 0.0)} AP"
+    hurt = [arm.name for arm in arms if arm.verdict == "hurt"]
+    if hurt:
+        return f"Nothing is shown to help; {' and '.join(hurt)} hurt"
+    return "Nothing is shown to help or to hurt"
+
+
+def _gain_chart(arms: Sequence[ArmView]) -> Chart:
+    bars = [
+        GainBar(
+            name=arm.name,
+            gain=arm.gain,
+            verdict=arm.verdict or "",
+            slot=slot,
+            over_seeds=arm.interval,
+            over_images=arm.image_interval,
+        )
+        for slot, arm in enumerate(arms)
+        if arm.gain is not None
+    ]
+    return gain_chart(f"Gain in AP over {arms[0].name}", bars)
+
+
+def _ap_chart(arms: Sequence[ArmView], teacher_ap: float) -> Chart:
+    bars = [Bar(name=arm.name, value=arm.ap, slot=slot) for slot, arm in enumerate(arms)]
+    return bar_chart("AP, mean over seeds", [*bars, Bar(name="teacher", value=teacher_ap, slot=len(bars))])
+
+
+def _iou_chart(breakdown: Mapping[str, Any], arms: Sequence[ArmView]) -> Chart:
+    table = breakdown["ious"]
+    series = [
+        Series(name=arm.name, x=[float(iou) for iou in table], y=[row[arm.name] for row in table.values()], slot=slot)
+        for slot, arm in enumerate(arms)
+    ]
+    highest = max(value for one in series for value in one.y)
+    return line_chart("AP over the IoU asked for", series, x_label="IoU", y_limits=(0.0, max(0.05, highest * 1.15)))
+
+
+def _tables(breakdown: Mapping[str, Any], names: Sequence[str]) -> list[TableView]:
+    return [
+        TableView(title=title, label=label, note=note, rows={row: _cells(of, names) for row, of in table.items()})
+        for key, (title, label, note) in _TABLES.items()
+        if (table := breakdown[key]) is not None
+    ]
+
+
+def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[float | None, float | None]]:
+    values = [number(row[name]) for name in names]
+    base = values[0]
+    unknown = [None] * len(values) if base is None else [None if v is None else v - base for v in values]
+    return list(zip(values, [None, *unknown[1:]], strict=True))

@@ -1,0 +1,48 @@
+"""Pictures as `data:` addresses, so that a page is one file."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from kdet.errors import InputError
+from kdet.report.pictures import png_bytes
+
+
+def data_uri(path: Path) -> str:
+    """A picture file as a `data:` address, with a palette, so that a page of many stays small.
+
+    Raises:
+        InputError: not an image.
+    """
+    return _uri(png_bytes(open_picture(path), colours=256), "png")
+
+
+def open_picture(path: Path) -> Image.Image:
+    """An image file, read.
+
+    Raises:
+        InputError: not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.copy()
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: not an image that can be shown ({error})") from None
+
+
+def picture_uri(image: Image.Image) -> str:
+    """A photograph, with or without boxes, as a `data:` address; smaller than as PNG."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="JPEG", quality=85, subsampling=0, optimize=True)
+    return _uri(buffer.getvalue(), "jpeg")
+
+
+def png_uri(image: Image.Image) -> str:
+    """A picture whose every pixel counts, as a `data:` address."""
+    return _uri(png_bytes(image), "png")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

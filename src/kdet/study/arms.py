@@ -1,0 +1,98 @@
+"""Arms of a comparison: names → what each distils; the runs of all arms differ in nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdet.distill import METHODS
+from kdet.errors import InputError
+from kdet.train import Recipe
+from kdet.train.build import build_distiller, build_student, open_data
+from kdet.train.recipe import RunTeacher, TermRecipe
+from kdet.train.recipe_file import nearest
+
+NONE = "none"
+"""The student without a teacher; gains are against it."""
+_ALL = ("structural", "rank_mimicking", "prediction_guided")
+_SHORT = {"rm": "rank_mimicking", "pfi": "prediction_guided"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train the student."""
+
+    name: str
+    terms: tuple[TermRecipe, ...]
+    """Empty: without a teacher."""
+
+    @property
+    def placebo(self) -> bool:
+        """Whether it is meant to do nothing."""
+        return bool(self.terms) and all(term.placebo for term in self.terms)
+
+
+def arms_of(recipe: Recipe, names: Sequence[str]) -> list[Arm]:
+    """The arms by these names, `none` among them in any case.
+
+    Args:
+        recipe: a term of its `distill:` stands for its method in every arm, with its options and weight.
+        names: none, all, methods joined by `+` (rm and pfi for short), or keys of the recipe's `arms:`.
+
+    Raises:
+        InputError: an unknown name, one given twice, or nothing to compare with `none`.
+    """
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"--arms: {twice[0]!r} is given twice")
+    asked = list(names) if NONE in names else [NONE, *names]
+    if len(asked) < 2:
+        raise InputError(f"--arms: nothing to compare with `none`; name an arm, such as {'+'.join(_SHORT)}")
+    if recipe.teacher is None:
+        raise InputError("the recipe has no `teacher:` to distil from; add `teacher: {run: …}`")
+    return [Arm(name=name, terms=_terms(recipe, name)) for name in asked]
+
+
+def recipe_for(recipe: Recipe, arm: Arm, seed: int) -> Recipe:
+    """What one run of an arm is made with; the same data, student, order, augmentation and steps in every arm."""
+    train = recipe.train.model_copy(update={"seed": seed})
+    common = recipe.model_copy(update={"train": train, "arms": {}})
+    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone()
+
+
+def require_buildable(recipe: Recipe, arms: Sequence[Arm]) -> None:
+    """Build every arm once, so that a mistake in the last one costs seconds and not the runs before it.
+
+    Raises:
+        InputError: no teacher yet, an unknown option, or a pair of detectors that cannot serve an arm.
+    """
+    if isinstance(recipe.teacher, RunTeacher) and not recipe.teacher.run.exists():
+        run = recipe.teacher.run
+        raise InputError(f"teacher.run: {run} does not exist yet; train it first: kdet train ITS-RECIPE --run {run}")
+    classes = open_data(recipe, _say_nothing)[0].index.classes
+    for arm in arms:
+        own = recipe_for(recipe, arm, recipe.train.seed)
+        try:
+            build_distiller(own, build_student(own, classes, _say_nothing), classes, _say_nothing)
+        except InputError as error:
+            raise InputError(f"arm {arm.name}: {error}") from None
+
+
+def _terms(recipe: Recipe, name: str) -> tuple[TermRecipe, ...]:
+    if name == NONE:
+        return ()
+    if name in recipe.arms:
+        return tuple(recipe.arms[name])
+    methods = _ALL if name == "all" else tuple(_SHORT.get(part, part) for part in name.split("+"))
+    if unknown := [method for method in methods if method not in METHODS]:
+        known = [NONE, "all", *recipe.arms, *_SHORT, *METHODS]
+        raise InputError(f"--arms: {unknown[0]!r} is neither a method nor under `arms:`; {nearest(unknown[0], known)}")
+    if len(set(methods)) < len(methods):
+        raise InputError(f"--arms: {name!r} names a method twice")
+    return tuple(term for method in methods for term in _own_terms(recipe, method))
+
+
+def _own_terms(recipe: Recipe, method: str) -> list[TermRecipe]:
+    own = [term for term in recipe.distill if term.method == method]
+    return own or [TermRecipe(method=method)]
+
+
+def _say_nothing(line: str) -> None:
+    """The runs themselves say it."""

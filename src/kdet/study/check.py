@@ -1,0 +1,196 @@
+"""kdet check: everything that can be known about a recipe before hours are spent on it. Writes nothing."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from statistics import median
+
+import torch
+from torch.optim import Optimizer
+
+from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, inspect, make_loader
+from kdet.distill import Distiller
+from kdet.distill.proof import Evidence, examine
+from kdet.errors import InputError, WorkError
+from kdet.ops.classes import real_classes
+from kdet.study.check_report import (
+    Report,
+    classes_section,
+    levels_section,
+    memory_section,
+    step_section,
+    terms_section,
+)
+from kdet.study.problems import Problem
+from kdet.study.step_cost import StepCost, measure
+from kdet.study.teacher_worth import Worth, doubts, weigh
+from kdet.train.build import build_distiller, build_student, open_data, relabelled
+from kdet.train.engine import Engine
+from kdet.train.loop import require_sound_gradients
+from kdet.train.optim import make_optimizer
+from kdet.train.recipe import Recipe
+from kdet.types import Batch
+
+_BATCHES = 3
+"""Of the first epoch, on which steps are timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A recipe's parts, as a run has them before its first step."""
+
+    recipe: Recipe
+    engine: Engine
+    train: Source
+    val: Source
+    distiller: Distiller
+    optimizer: Optimizer
+    steps_per_epoch: int
+    batches: list[Batch]
+    """Of the run's first epoch; the first of them holds an object."""
+    load_seconds: float
+    """To load one batch in this process."""
+    notes: list[str]
+    """What building them had to say."""
+
+
+def check(recipe: Recipe) -> Report:
+    """Check a recipe, with or without a teacher.
+
+    Raises:
+        InputError: it cannot even be built: missing files, other classes, terms that the pair cannot serve.
+    """
+    return report_on(prepare(recipe))
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Build what a run would build, and load its first batches.
+
+    Raises:
+        InputError: as `check`.
+    """
+    settings = recipe.train
+    torch.manual_seed(settings.seed)
+    engine = Engine(settings.precision)
+    require_sound_gradients(recipe, engine)
+    train, val = open_data(recipe, _unheard)  # what the readers mended stands in the data's section
+    notes: list[str] = []
+    student = build_student(recipe, train.index.classes, notes.append)
+    distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
+    sampler = EpochSampler(len(train.index), batch_size=settings.batch_size, seed=settings.seed)
+    pipeline = Pipeline(recipe.data.image_size, recipe.data.augment)
+    data = DetectionDataset(relabelled(train, student.class_names), pipeline, seed=settings.seed)
+    batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
+    pairing = distiller.pairing.describe() if distiller.pairing else []
+    return Prepared(
+        recipe=recipe,
+        engine=engine,
+        train=train,
+        val=val,
+        distiller=distiller,
+        optimizer=make_optimizer(distiller.parameters(), settings),
+        steps_per_epoch=sampler.steps,
+        batches=batches,
+        load_seconds=load_seconds,
+        notes=[note for note in notes if note not in pairing],
+    )
+
+
+def report_on(prepared: Prepared) -> Report:
+    """Look at everything; nothing of `prepared` is changed."""
+    recipe, distiller = prepared.recipe, prepared.distiller
+    problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
+    evidence, cost = _tried(prepared, problems)
+    worth = None if distiller.teacher is None else _worth(prepared, problems)
+    device = str(prepared.engine.device)
+    return Report(
+        data={"train": inspect(prepared.train), "val": inspect(prepared.val)},
+        classes=classes_section(distiller),
+        levels=levels_section(distiller),
+        teacher=worth and asdict(worth),
+        terms=evidence and terms_section(distiller, evidence, cost),
+        step=cost and step_section(recipe.train, device, prepared.steps_per_epoch, prepared.load_seconds, cost),
+        memory=cost and memory_section(cost),
+        notes=prepared.notes,
+        problems=problems,
+    )
+
+
+def _unheard(_: str) -> None:
+    """Where notes are shown in another way."""
+
+
+def _first_batches(loader: Iterable[Batch], engine: Engine) -> tuple[list[Batch], float]:
+    """The first batch that holds an object, then a few more of the run's first; seconds to load one."""
+    others: list[Batch] = []
+    with_objects: Batch | None = None
+    taken: list[float] = []
+    started = time.perf_counter()
+    for batch in loader:
+        taken.append(time.perf_counter() - started)
+        if with_objects is None and any(len(target["boxes"]) for target in batch.targets or []):
+            with_objects = batch.to(engine.device)
+        elif len(others) < _BATCHES - 1:
+            others.append(batch.to(engine.device))
+        if with_objects is not None and len(others) == _BATCHES - 1:
+            break
+        started = time.perf_counter()
+    if with_objects is None:
+        raise InputError("no training image holds an object, so nothing can be learned; check the annotations")
+    return [with_objects, *others], median(taken)
+
+
+def _data_doubts(train: Source, val: Source) -> Iterator[str]:
+    for split, source in (("training", train), ("validation", val)):
+        counts = source.index.class_counts()
+        if empty := [name for name in real_classes(source.index.classes) if not counts[name]]:
+            yield f"no {split} image holds {', '.join(empty)}; add some, or leave the class out"
+    if shared := len(_files(train) & _files(val)):
+        yield (
+            f"{shared} of the validation images are training images too, so AP would flatter every model; "
+            "let no image, and no scene, be in both"
+        )
+
+
+def _files(source: Source) -> set[str]:
+    index = source.index
+    return {f"{index.root}/{index.file_names[i]}" for i in range(len(index))}
+
+
+def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None, StepCost | None]:
+    """The proof that distillation acts, and the cost of a step; what is wrong goes to `problems`."""
+    evidence = None
+    try:
+        if prepared.distiller.criterion is not None:
+            with torch.random.fork_rng(), prepared.engine.autocast():
+                evidence = examine(prepared.distiller, prepared.batches[0], prepared.optimizer)
+            problems += [Problem("terms", "failed", text) for text in evidence.all_faults]
+        cost = _cost(prepared, evidence)
+    except torch.OutOfMemoryError:
+        size = prepared.recipe.train.batch_size
+        mend = "lower train.batch_size (train.accumulate makes up for it), or use bf16-mixed or smaller images"
+        problems.append(Problem("memory", "failed", f"a step of {size} images does not fit into the memory; {mend}"))
+        return evidence, None
+    if broken := [name for name, value in cost.parts.items() if not math.isfinite(value)]:
+        text = f"{', '.join(broken)}: not finite on the first batch; check the student's weights and the boxes"
+        problems.append(Problem("step", "failed", text))
+    return evidence, cost
+
+
+def _cost(prepared: Prepared, evidence: Evidence | None) -> StepCost:
+    """Of the distilled student's step; of the student alone where there are no terms, or none can be computed."""
+    acts = evidence is not None and evidence.values
+    module = prepared.distiller if acts else Distiller(prepared.distiller.student).train()
+    average = prepared.recipe.train.ema is not None
+    return measure(module, prepared.optimizer, prepared.batches, prepared.engine, average=average)
+
+
+def _worth(prepared: Prepared, problems: list[Problem]) -> Worth | None:
+    try:
+        worth = weigh(prepared.recipe, prepared.distiller, prepared.val, prepared.engine)
+    except WorkError as error:  # boxes or scores that are not finite
+        problems.append(Problem("teacher", "failed", str(error)))
+        return None
+    problems += doubts(worth, prepared.distiller)
+    return worth

@@ -1,0 +1,109 @@
+"""What `kdet check` found, section by section, ready for JSON."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kdet.distill import Distiller
+from kdet.distill.proof import Evidence
+from kdet.study.problems import Problem
+from kdet.study.step_cost import StepCost
+from kdet.train.recipe import TrainRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A section that the recipe has no use for, or that could not be found out, is None."""
+
+    data: dict[str, Any]
+    classes: dict[str, Any] | None = None
+    levels: dict[str, Any] | None = None
+    teacher: dict[str, Any] | None = None
+    terms: dict[str, Any] | None = None
+    step: dict[str, Any] | None = None
+    memory: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list[str])
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    def passed(self, *, strict: bool = False) -> bool:
+        """Whether distillation would act; with `strict`, whether nothing is doubtful either."""
+        return not any(strict or problem.status == "failed" for problem in self.problems)
+
+
+def classes_section(distiller: Distiller) -> dict[str, Any] | None:
+    """Which column of the student's class layer belongs to which of the teacher's."""
+    if distiller.pairing is None or distiller.teacher is None:
+        return None
+    found = distiller.pairing.classes
+    pairs = zip(found.names, found.student, found.teacher, strict=True)
+    theirs = distiller.teacher.class_names
+    return {
+        "reordered": found.reordered,
+        "pairs": [{"name": name, "student": s, "teacher": t, "teacher_name": theirs[t]} for name, s, t in pairs],
+    }
+
+
+def levels_section(distiller: Distiller) -> dict[str, Any] | None:
+    """Which levels are compared."""
+    if distiller.pairing is None:
+        return None
+    pairs = [
+        {"stride": p.stride, "student_channels": p.student_channels, "teacher_channels": p.teacher_channels}
+        for p in distiller.pairing.levels
+    ]
+    return {"pairs": pairs, "left_out": list(distiller.pairing.left_out)}
+
+
+def terms_section(distiller: Distiller, evidence: Evidence, cost: StepCost | None) -> dict[str, Any]:
+    """Each term's value and pull on the first batch, and what the proof looked at."""
+    assert distiller.criterion is not None
+    terms: dict[str, Any] = {}
+    for term in distiller.criterion.terms:
+        pull = cost.pulls.get(term.name) if cost else None
+        terms[term.name] = {
+            "weight": term.weight,
+            "value": _finite(evidence.values.get(term.name)),
+            "share": _finite(pull and pull.share),
+            "cosine": _finite(pull and pull.cosine),
+            "placebo": term.placebo,
+        }
+    return {"terms": terms, "checks": evidence.faults}
+
+
+def step_section(
+    settings: TrainRecipe, device: str, steps_per_epoch: int, load: float, cost: StepCost
+) -> dict[str, Any]:
+    """Seconds of a step, and of the run that is made of them; evaluation is not in it."""
+    batches = steps_per_epoch * settings.epochs
+    if settings.max_steps is not None:
+        batches = min(batches, settings.max_steps * settings.accumulate)
+
+    def run(seconds: float) -> float:
+        if not settings.workers:
+            return batches * (seconds + load)
+        return batches * max(seconds, load / settings.workers)
+
+    return {
+        "device": device,
+        "batch_size": settings.batch_size,
+        "seconds": cost.seconds,
+        "alone_seconds": cost.alone_seconds,
+        "load_seconds": load,
+        "batches": batches,
+        "run_seconds": run(cost.seconds),
+        "alone_run_seconds": run(cost.alone_seconds),
+    }
+
+
+def memory_section(cost: StepCost) -> dict[str, Any]:
+    """Bytes by what they are for."""
+    return asdict(cost.memory) | {"total": cost.memory.total}
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,155 @@
+"""kdet compare: paired runs of several arms, and whether the difference is more than chance."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdet.data import DetectionIndex
+from kdet.errors import InputError
+from kdet.evaluate import NUM_DRAWS, ImagePredictions, draws, match, read_predictions, resampled_ap
+from kdet.report import comparison_page, write_page
+from kdet.study.arms import NONE, Arm, arms_of, require_buildable
+from kdet.study.breakdown import breakdown, errors_of
+from kdet.study.budget import seconds_of
+from kdet.study.gain import Finished, arm_rows, finished, read_json
+from kdet.study.rounds import Planned, Pool, plan, run_rounds
+from kdet.study.workers import Workers
+from kdet.train import Recipe, open_data
+from kdet.train.run_folder import PREDICTIONS, TEACHER, write_json
+
+RESULT = "compare.json"
+PAGE = "index.html"
+
+Rounds = Sequence[Sequence[Planned]]
+Predictions = list[ImagePredictions]
+
+
+def compare(
+    recipe: Recipe,
+    names: Sequence[str],
+    *,
+    num_seeds: int,
+    out: Path,
+    budget: str | None = None,
+    pool: Pool | None = None,
+) -> dict[str, Any]:
+    """Make the runs that are not there yet, compare what is there, and write compare.json and the page.
+
+    Args:
+        recipe: with a teacher; its seed is the first one.
+        names: as in `arms_of`.
+        num_seeds: runs of each arm.
+        out: folder; the same call with the same folder goes on where an earlier one ended.
+        budget: time after which no round is begun, such as 2h.
+        pool: where the runs are made; None = a process each, beside each other where the machine allows it.
+
+    Raises:
+        InputError: wrong input, or a folder with other runs.
+        WorkError: a run failed.
+    """
+    started = time.monotonic()
+    if num_seeds < 1:
+        raise InputError(f"--seeds {num_seeds}: expected at least 1")
+    seconds = None if budget is None else seconds_of(budget)
+    arms = arms_of(recipe, names)
+    rounds = plan(recipe, arms, num_seeds, out)
+    require_buildable(recipe, arms)
+    if pool is None:
+        with Workers() as workers:
+            complete = run_rounds(rounds, workers, budget=seconds)
+    else:
+        complete = run_rounds(rounds, pool, budget=seconds)
+    result = summary(recipe, rounds[:complete])
+    result |= {"left_out": _left_out(rounds[complete:], budget), "seconds": round(time.monotonic() - started, 1)}
+    write_json(out / RESULT, result)
+    write_page(out / PAGE, comparison_page(out))
+    return result
+
+
+def summary(recipe: Recipe, rounds: Rounds) -> dict[str, Any]:
+    """All numbers of complete rounds; `arms` and `teacher` are what scripts read."""
+    print("drawing the validation images anew, for the intervals", file=sys.stderr, flush=True)
+    truth = open_data(recipe, _say_nothing)[1].index
+    weights = draws(len(truth))
+    runs: dict[str, list[Finished]] = {}
+    seen: dict[str, list[Predictions]] = {}
+    for run in (run for of_seed in rounds for run in of_seed):
+        predictions = read_predictions(run.folder / PREDICTIONS)[0]
+        seen.setdefault(run.arm.name, []).append(predictions)
+        resampled = resampled_ap(match(truth, predictions), weights)
+        runs.setdefault(run.arm.name, []).append(finished(run.folder, resampled))
+    arms = [run.arm for run in rounds[0]]
+    teacher, notes = _teacher(runs)
+    table, missing = errors_of(truth, seen)
+    parts = breakdown(runs) | {"errors": table}
+    return {
+        "arms": arm_rows(runs, teacher["AP"]),
+        "teacher": teacher,
+        "seeds": [of_seed[0].seed for of_seed in rounds],
+        "runs": {name: [_run_row(run, rounds[0][0].folder.parents[1]) for run in of] for name, of in runs.items()},
+        "breakdown": parts,
+        "notes": [*notes, *_notes(recipe, arms, truth), *([missing] if missing else [])],
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The comparison as text."""
+    width = max(len(arm["name"]) for arm in result["arms"])
+    lines = [f"{'':<{width}}  {'AP':>6}  {'gain':>7}  {'95 % over seeds':>17}  {'95 % over images':>17}  {'time':>6}"]
+    for arm in result["arms"]:
+        ap = sum(arm["AP"]) / len(arm["AP"])
+        gain = "" if arm["gain"] is None else f"{arm['gain']:+.3f}"
+        intervals = [_interval(arm[key]) for key in ("interval", "image_interval")]
+        cost = "" if arm["cost"]["time"] is None else f"×{arm['cost']['time']:.2f}"
+        row = f"{arm['name']:<{width}}  {ap:>6.3f}  {gain:>7}  {intervals[0]:>17}  {intervals[1]:>17}  {cost:>6}"
+        lines.append(f"{row}  {arm['verdict'] or ''}".rstrip())
+    count = len(result["seeds"])
+    lines.append(f"teacher {result['teacher']['AP']:.3f} AP; {count} seed{'s' * (count > 1)}; AP of the last epoch")
+    return "\n".join([*lines, *result["left_out"], *result["notes"]])
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:+.3f} … {ends[1]:+.3f}"
+
+
+def _run_row(run: Finished, out: Path) -> dict[str, Any]:
+    """One run, with its best epoch apart from the last, which is what is compared."""
+    row = {"folder": str(run.folder.relative_to(out)), "AP": run.ap, "best": run.metrics["best"]}
+    return row | {"seconds": run.cost["seconds"], "memory_bytes": run.cost["memory_bytes"]}
+
+
+def _teacher(runs: Mapping[str, Sequence[Finished]]) -> tuple[dict[str, Any], list[str]]:
+    """Its metrics on the same images, and a warning if it was not the same teacher everywhere."""
+    found = [(run.folder, read_json(run.folder / TEACHER)) for name, of in runs.items() if name != NONE for run in of]
+    folder, metrics = found[0]
+    others = [other for other, theirs in found if theirs["AP"] != metrics["AP"]]
+    note = f"the teacher of {others[0]} is not that of {folder}: do not trust this comparison" if others else None
+    return metrics, [note] if note else []
+
+
+def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex) -> list[str]:
+    notes: list[str] = []
+    if recipe.student.inherit:
+        notes.append(
+            f"`inherit: {recipe.student.inherit}` is part of every arm with a teacher; `none` starts without it"
+        )
+    if placebos := [arm.name for arm in arms if arm.placebo]:
+        notes.append(f"placebo, meant to do nothing: {', '.join(placebos)}; distrust everything here if it helped")
+    return [
+        *notes,
+        f"image intervals: {len(truth)} validation images drawn anew {NUM_DRAWS} times, the same draws for all arms",
+    ]
+
+
+def _left_out(rounds: Rounds, budget: str | None) -> list[str]:
+    if not rounds:
+        return []
+    seeds = ", ".join(str(of_seed[0].seed) for of_seed in rounds)
+    arms = ", ".join(run.arm.name for run in rounds[0])
+    return [f"not run within the budget of {budget}: seeds {seeds} of {arms}; the same command without it goes on"]
+
+
+def _say_nothing(line: str) -> None:
+    """The runs' own logs say it."""

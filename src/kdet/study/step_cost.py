@@ -1,0 +1,172 @@
+"""What a step of a recipe costs: seconds with and without the teacher, and where the memory goes. Measured."""
+
+import copy
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kdet.distill import Distiller
+from kdet.train.engine import Engine
+from kdet.types import Batch, Pull
+
+_STEPS = 5
+_ENOUGH_SECONDS = 10.0
+"""Of timed steps; where one takes longer, one must do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one process."""
+
+    parameters: int
+    """Student, and all that is trained for the terms."""
+    gradients: int
+    optimizer: int
+    """Its state after a step."""
+    average: int
+    """The moving average of the weights, where the recipe wants one."""
+    teacher: int
+    """Weights and statistics."""
+    activations: int
+    """What is kept for the backward pass of one batch; buffers that live inside one operation are not in it."""
+    gpu_peak: int | None = None
+    """The most that torch held on the GPU during a step, everything included."""
+
+    @property
+    def total(self) -> int:
+        """The sum, without what lives inside one operation."""
+        return sum(
+            (self.parameters, self.gradients, self.optimizer, self.average, self.teacher, self.activations),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """One step at the recipe's batch size on this machine."""
+
+    seconds: float
+    """With the teacher, or of a student alone if the recipe has none. Median; forward, backward, optimizer."""
+    alone_seconds: float
+    """The same without teacher and terms."""
+    memory: Memory
+    parts: dict[str, float]
+    """The loss of the first batch, weighted, schedules set aside."""
+    pulls: dict[str, Pull]
+    """Of each term at the student's neck, against the task, before the first step."""
+
+
+def measure(
+    distiller: Distiller, optimizer: Optimizer, batches: Sequence[Batch], engine: Engine, *, average: bool
+) -> StepCost:
+    """Take a few real steps; afterwards weights, statistics, optimizer and random numbers are as before.
+
+    Args:
+        distiller: on the engine's device, in training mode.
+        optimizer: over its parameters; its learning rate is 0 meanwhile, so that no step can break the weights.
+        batches: at least one, on the engine's device.
+        engine: for device and precision.
+        average: whether the run keeps a moving average of the student.
+    """
+    alone = Distiller(distiller.student).train()
+    with _as_before(distiller, optimizer):
+        with engine.autocast():
+            report = distiller(batches[0], measure=True)
+        parts = {name: float(value.detach()) for name, value in report.parts.items()}
+        activations = kept_for_backward(distiller, batches[0], engine)
+        if engine.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(engine.device)
+        seconds = _median_seconds(distiller, optimizer, batches, engine)
+        peak = torch.cuda.max_memory_allocated(engine.device) if engine.device.type == "cuda" else None
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        memory = Memory(
+            parameters=_bytes([*distiller.parameters(), *distiller.buffers()]),
+            gradients=_bytes(trained),
+            optimizer=_bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)),
+            average=_bytes([*distiller.model.parameters(), *distiller.model.buffers()]) if average else 0,
+            teacher=_bytes(distiller.teacher.model.state_dict().values()) if distiller.teacher else 0,
+            activations=activations,
+            gpu_peak=peak,
+        )
+        alone_seconds = seconds
+        if distiller.teacher is not None:
+            alone_seconds = _median_seconds(alone, optimizer, batches, engine)
+    return StepCost(seconds=seconds, alone_seconds=alone_seconds, memory=memory, parts=parts, pulls=report.pulls)
+
+
+@contextmanager
+def _as_before(distiller: Distiller, optimizer: Optimizer) -> Generator[None]:
+    """Whatever is done meanwhile is undone."""
+    weights = {name: tensor.clone() for name, tensor in distiller.state_dict().items()}
+    state = copy.deepcopy(optimizer.state_dict())
+    gradients = [(p, p.grad) for p in distiller.parameters()]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        distiller.load_state_dict(weights)
+        optimizer.load_state_dict(state)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
+def _median_seconds(module: nn.Module, optimizer: Optimizer, batches: Sequence[Batch], engine: Engine) -> float:
+    """Of a step, after one to warm up."""
+    _step(module, optimizer, batches[0], engine)
+    taken: list[float] = []
+    while len(taken) < _STEPS and (not taken or sum(taken) < _ENOUGH_SECONDS):
+        _finish(engine)
+        started = time.perf_counter()
+        _step(module, optimizer, batches[len(taken) % len(batches)], engine)
+        _finish(engine)
+        taken.append(time.perf_counter() - started)
+    return median(taken)
+
+
+def _step(module: nn.Module, optimizer: Optimizer, batch: Batch, engine: Engine) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    with engine.autocast():
+        total: Tensor = module(batch).total
+    total.backward()
+    optimizer.step()
+
+
+def _finish(engine: Engine) -> None:
+    """A GPU may still be at work."""
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
+
+
+def kept_for_backward(module: nn.Module, batch: Batch, engine: Engine) -> int:
+    """Bytes that autograd keeps of one forward pass, each storage once, weights and the batch itself left out."""
+    own = [*module.parameters(), *module.buffers(), batch.images]
+    known = {tensor.untyped_storage().data_ptr() for tensor in own}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, _as_it_is), engine.autocast():
+        total: Tensor = module(batch).total
+        assert total.requires_grad  # the graph lives until here, so no storage was counted under another's address
+    return sum(kept.values())
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,172 @@
+"""Whether a teacher is worth learning from: are its weights its file's, and is it better than its student?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdet.data import DetectionDataset, Pipeline, Source, make_loader
+from kdet.detectors.weights import CLASS_LAYERS, StoredWeights, download, is_file, library_weights, read_weights
+from kdet.distill import Distiller, Term
+from kdet.errors import InputError
+from kdet.evaluate import coco_metrics, predict_loader
+from kdet.study.problems import Problem
+from kdet.train.engine import Engine
+from kdet.train.recipe import Recipe, RunTeacher
+from kdet.train.run_folder import BEST
+from kdet.train.run_log import Progress
+from kdet.train.scoring import KNOWS_NOTHING, in_own_words
+from kdet.types import Detector, Need
+
+SAMPLE = 200
+"""Validation images at most; the choice follows from the recipe's seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """Teacher and student on the same validation images, as they stand."""
+
+    images: int
+    teacher: dict[str, Any]
+    """COCO metrics."""
+    student: dict[str, Any]
+    not_loaded: list[str]
+    """The teacher's tensors that are not those of its file: they stayed as they were built."""
+    tensors: int
+    origin: str | None
+    """Where its weights come from; None = nowhere, they are random."""
+
+
+def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) -> Worth:
+    """Evaluate both models on a sample of the validation images, and compare the teacher with its file.
+
+    Raises:
+        InputError: no sampled image holds an object.
+    """
+    assert recipe.teacher is not None and distiller.teacher is not None
+    rows = _sample(len(source.index), recipe.train.seed)
+    teacher = in_own_words(distiller.teacher.detector, recipe.teacher.class_map)
+    stored = stored_weights(recipe)
+    return Worth(
+        images=len(rows),
+        teacher=_score(teacher, "teacher", source, rows, recipe, engine),
+        student=_score(distiller.student, "student", source, rows, recipe, engine),
+        not_loaded=[] if stored is None else not_loaded(distiller.teacher.detector, stored),
+        tensors=len(distiller.teacher.model.state_dict()),
+        origin=None if stored is None else stored.origin,
+    )
+
+
+def stored_weights(recipe: Recipe) -> StoredWeights | None:
+    """What the recipe's teacher is to be loaded from; None = random weights.
+
+    Raises:
+        InputError: no such weights.
+    """
+    if isinstance(recipe.teacher, RunTeacher):
+        path = recipe.teacher.run
+        return read_weights(path / BEST if path.is_dir() else path)
+    if recipe.teacher is None or recipe.teacher.weights is None:
+        return None
+    weights = recipe.teacher.weights
+    if is_file(weights):
+        return read_weights(Path(weights))
+    return StoredWeights(origin=weights, state=download(library_weights(weights)))
+
+
+def not_loaded(teacher: Detector, stored: StoredWeights) -> list[str]:
+    """Names of the teacher's tensors that its file has otherwise or not at all."""
+    found: list[str] = []
+    for name, tensor in teacher.native_state().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        theirs = stored.state.get(name)
+        own = tensor.detach().cpu()
+        if theirs is None or theirs.shape != own.shape or not torch.equal(own, theirs.to(own.dtype)):
+            found.append(name)
+    return found
+
+
+def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
+    """Why one should not learn from this teacher."""
+    assert distiller.criterion is not None
+    terms = [term for term in distiller.criterion.terms if not term.placebo]
+    if not terms:
+        return
+    if worth.origin is None:
+        yield Problem(
+            "teacher",
+            "failed",
+            "the teacher has random weights and knows nothing; give `teacher: {run: …}` or `weights:`",
+        )
+    elif worth.not_loaded:
+        yield _partly_loaded(worth, any(_reads_class_scores(term) for term in terms))
+    teacher, student = worth.teacher["AP"], worth.student["AP"]
+    if teacher < KNOWS_NOTHING:
+        yield Problem(
+            "teacher",
+            "warning",
+            f"the teacher's AP on your validation images is {teacher:.3f}: it knows next to nothing of these data. "
+            "Did its weights load, are its classes in the file's order, was it trained on such images and sizes?",
+        )
+    if teacher <= student:
+        yield Problem(
+            "teacher",
+            "warning",
+            f"the teacher (AP {teacher:.3f}) is not better than the student as it stands (AP {student:.3f}) on your "
+            "validation images; train the teacher longer, or take a larger one",
+        )
+
+
+def _reads_class_scores(term: Term) -> bool:
+    """Of the teacher: on its own grid, or on the regions that the student samples."""
+    return Need.CLASS_LOGITS in term.view.teacher_needs or Need.PROPOSALS in term.view.student_needs
+
+
+def _partly_loaded(worth: Worth, classes_are_read: bool) -> Problem:
+    only_classes = all(name.startswith(CLASS_LAYERS) for name in worth.not_loaded)
+    harmless = only_classes and not classes_are_read
+    where = "its class layer" if only_classes else "more than its class layer"
+    mend = (
+        "no term reads its class scores, so features can be learned all the same; its AP means nothing"
+        if harmless
+        else "name the file's own classes, in its order, under `teacher: {classes: […]}`, or give another file"
+    )
+    names = ", ".join(worth.not_loaded[:2]) + (", …" if len(worth.not_loaded) > 2 else "")
+    text = (
+        f"{len(worth.not_loaded)} of the teacher's {worth.tensors} tensors did not load from {worth.origin} ({where}: "
+        f"{names}) and are random; {mend}"
+    )
+    return Problem("teacher", "warning" if harmless else "failed", text)
+
+
+def _sample(images: int, seed: int) -> list[int]:
+    """Rows of the validation set, each at most once, in order."""
+    chosen = np.random.default_rng(seed).permutation(images)[:SAMPLE]
+    return sorted(int(row) for row in chosen)
+
+
+def _score(
+    detector: Detector, name: str, source: Source, rows: list[int], recipe: Recipe, engine: Engine
+) -> dict[str, Any]:
+    data = DetectionDataset(source, Pipeline(recipe.data.image_size))
+    size = recipe.train.batch_size
+    batches = [[(0, row) for row in rows[first : first + size]] for first in range(0, len(rows), size)]
+    truth = source.index.subset(rows)
+    progress = Progress(f"evaluating the {name}", len(rows))
+    found = predict_loader(
+        detector,
+        make_loader(data, batches, workers=recipe.train.workers),
+        truth.classes,
+        device=engine.device,
+        precision=recipe.train.precision,
+        progress=progress.advance,
+    )
+    progress.close()
+    metrics = coco_metrics(truth, found)
+    if metrics.ap is None:
+        raise InputError("the validation images hold no object, so there is no AP; check `data.val`")
+    return metrics.as_json()

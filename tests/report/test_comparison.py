@@ -1,0 +1,150 @@
+"""The page of a comparison: its numbers, its words, and names that stay text."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from report_cases import HOSTILE, run_folder
+from test_page import Page, assert_accessible, assert_self_contained
+
+from kdet.errors import InputError
+from kdet.report import comparison_page
+from kdet.report.gain_charts import GainBar, gain_chart
+
+NOTHING = dict.fromkeys(("gain", "interval", "image_interval", "gap_closed", "verdict"))
+
+
+def arm(name: str, aps: Sequence[float], **values: Any) -> dict[str, Any]:
+    """A row of compare.json."""
+    cost = {"seconds": 61.5, "time": 1.25, "memory_bytes": 2.0**30, "memory": 1.5}
+    return {"name": name, "AP": list(aps), "cost": cost} | NOTHING | values
+
+
+def comparison(folder: Path, arms: Sequence[dict[str, Any]], classes: Sequence[str] = ("cat",), **more: Any) -> Path:
+    """compare.json with its runs, as `kdet compare` leaves them."""
+    names = [one["name"] for one in arms]
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for one in arms:
+        for seed, ap in enumerate(one["AP"]):
+            run_folder(folder / one["name"] / f"seed-{seed}", ap=ap, classes=classes, distil=["structural"])
+            row = {"folder": f"{one['name']}/seed-{seed}", "AP": ap, "best": {"epoch": 3, "AP": ap + 0.01}}
+            runs.setdefault(one["name"], []).append(row | {"seconds": 61.5, "memory_bytes": None})
+    values = {name: 0.1 + i / 8 for i, name in enumerate(names)}
+    breakdown = {
+        "classes": dict.fromkeys(classes, values),
+        "sizes": {"AP_S": values, "AP_M": values, "AP_L": dict.fromkeys(names)},
+        "ious": {f"{0.5 + t / 20:.2f}": {name: v * (1 - t / 12) for name, v in values.items()} for t in range(10)},
+        "errors": {"missed": {name: 0.3 - v / 4 for name, v in values.items()}},
+    }
+    seeds = list(range(len(arms[0]["AP"])))
+    result = {"arms": list(arms), "teacher": {"AP": 0.5}, "seeds": seeds, "runs": runs, "breakdown": breakdown}
+    (folder / "compare.json").write_text(json.dumps(result | {"notes": [], "left_out": [], "seconds": 1.0} | more))
+    return folder
+
+
+HELPED = arm(
+    "structural",
+    (0.231, 0.259),
+    gain=0.0312345,
+    interval=[0.0123, 0.0501],
+    image_interval=[-0.0102, 0.0709],
+    gap_closed=0.105,
+    verdict="helped",
+)
+HURT = arm("rm+pfi", (0.1, 0.11), gain=-0.1, interval=[-0.12, -0.08], image_interval=[-0.2, -0.05], verdict="hurt")
+OPEN = arm("l2", (0.2, 0.3), gain=0.02, interval=[-0.1, 0.14], image_interval=[0.01, 0.03], verdict="not shown")
+NONE = arm("none", (0.2, 0.2276543))
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    return comparison_page(comparison(tmp_path, [NONE, HELPED, HURT, OPEN], left_out=["not run: seeds 2, 3"]))
+
+
+def test_verdicts_in_words(page: str) -> None:
+    text = Page(page).text
+    assert "structural helped: +0.031 AP (95 % interval +0.012 … +0.050, 2 seeds)." in text
+    assert "rm+pfi hurt: −0.100 AP (95 % interval −0.120 … −0.080, 2 seeds)." in text
+    assert "l2 is not shown to help or to hurt: +0.020 AP" in text
+    assert "structural helped: +0.031 AP\n" in text  # the headline
+    assert "Not run: seeds 2, 3." in text
+
+
+def test_numbers_are_those_of_the_result(page: str) -> None:
+    numbers = Page(page).numbers()
+    for one in (HELPED, HURT, OPEN):
+        assert {one["gain"], *one["interval"], *one["image_interval"], *one["AP"]} <= set(numbers)
+    assert {0.105, 1.25, 1.5, 0.5} <= set(numbers)
+
+
+def test_page_is_whole_and_readable_without_colour(page: str) -> None:
+    assert_self_contained(page)
+    assert_accessible(page)
+    text = Page(page).text
+    assert "helped  +0.031" in text and "hurt  −0.100" in text  # the chart has the verdict in words
+    assert all(title in text for title in ("By class", "By size", "By the IoU", "By kind of error"))
+    assert "structural/seed-1" in text and "backbone: resnet10" in text and "abc1234" in text
+    assert "AP 0.2" not in text and "0.269 (epoch 3)" in text  # the best epoch stands apart
+
+
+def test_one_seed(tmp_path: Path) -> None:
+    one = arm("l2", (0.3,), gain=0.1, image_interval=[0.05, 0.15], verdict="not shown")
+    text = Page(comparison_page(comparison(tmp_path, [arm("none", (0.2,)), one]))).text
+    assert "Nothing is shown to help or to hurt" in text and "+0.100 AP on one seed, which proves nothing." in text
+
+
+def test_nothing_helped_and_something_hurt(tmp_path: Path) -> None:
+    text = Page(comparison_page(comparison(tmp_path, [NONE, HURT]))).text
+    assert "Nothing is shown to help; rm+pfi hurt" in text
+
+
+def test_error_types_may_be_missing(tmp_path: Path) -> None:
+    folder = comparison(tmp_path, [NONE, OPEN], notes=["error types need hotcoco; install it with `pip install x`"])
+    result = json.loads((folder / "compare.json").read_text())
+    result["breakdown"]["errors"] = None
+    (folder / "compare.json").write_text(json.dumps(result))
+    text = Page(comparison_page(folder)).text
+    assert "By kind of error" not in text and "Error types need hotcoco" in text
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    hostile = HOSTILE.replace("/", "⁄")
+    folder = comparison(tmp_path, [NONE, HELPED | {"name": hostile}], classes=[HOSTILE, "plain"], notes=[HOSTILE])
+    html = comparison_page(folder)
+    assert_self_contained(html)
+    assert HOSTILE.replace("\x07", "") in Page(html).text.replace("\x07", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [("{", "not JSON"), ("[]", "expected a JSON object"), ("{}", "not a result of `kdet compare`")]
+)
+def test_wrong_files(tmp_path: Path, content: str, line: str) -> None:
+    (tmp_path / "compare.json").write_text(content)
+    with pytest.raises(InputError, match=line):
+        comparison_page(tmp_path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        comparison_page(tmp_path)
+
+
+def test_gain_chart_has_zero_bars_and_both_intervals_in_scale() -> None:
+    bar = GainBar(name="a & b", gain=0.1, verdict="helped", slot=9, over_seeds=(0.05, 0.15), over_images=(-0.1, 0.3))
+    chart = gain_chart("Gain", [bar])
+    svg = ElementTree.fromstring(chart.svg)
+    rectangle = next(svg.iter("rect"))
+    # From -0.1 to 0.3 over 380 units: 95 units for 0.1; zero is at 10 + 95.
+    assert [float(rectangle.get(name, "")) for name in ("x", "width")] == [105, 95]
+    level = [(float(line.get("x1", "")), float(line.get("x2", ""))) for line in svg.iter("line")]
+    assert level[0] == (105, 105) and (152.5, 247.5) in level and (10, 390) in level
+    assert [text.text for text in svg.iter("text")] == ["0", "a & b", "helped  +0.100"]
+    assert "var(--s2)" in rectangle.get("style", "")
+
+
+def test_gain_chart_without_intervals_or_gains() -> None:
+    bar = GainBar(name="a", gain=0.0, verdict="not shown", slot=0, over_seeds=None, over_images=None)
+    assert len(list(ElementTree.fromstring(gain_chart("Gain", [bar]).svg).iter("line"))) == 1

@@ -1,0 +1,104 @@
+"""A search of a few seconds: short runs, halving, a recipe and its evidence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import tiny_recipe
+from kdet.errors import InputError
+from kdet.study.bench import Bench, Trial
+from kdet.study.search import search
+from kdet.train import Recipe, read_recipe
+from train.train_cases import teacher_file
+
+
+def recipe_in(folder: Path, **sections: Any) -> Recipe:
+    """Nine steps at full length; one of twelve images is held out."""
+    data = {"images": 12, "hold_out": 0.1}
+    train = {"epochs": 5, "batch_size": 4}
+    teacher = {"run": str(teacher_file(folder))}
+    return Recipe.model_validate(tiny_recipe(data=data, train=train, teacher=teacher, **sections))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("search")
+    recipe = recipe_in(folder, distill=[{"method": "structural", "window": 7, "weight": 3.0}])
+    return folder, search(recipe, budget="6s", out=folder / "out", methods=("l2", "structural"))
+
+
+def test_it_ends_with_a_recipe_that_distils_and_the_evidence(searched):
+    folder, result = searched
+    best = read_recipe(folder / "out" / "recipe.yaml")
+    assert [term.method for term in best.distill] == result["best"]["methods"].split("+")
+    assert best.distill[0].weight == "auto" and best.distill[0].share == result["best"]["share"]
+    assert best.data.hold_out == 0.1 and best.train.epochs == 5
+    assert json.loads((folder / "out" / "search.json").read_text(encoding="utf-8")) == result
+    assert "a choice and no proof" in result["says"]
+
+
+def test_every_candidate_and_the_student_alone_had_a_short_run(searched):
+    _, result = searched
+    shortest = min(row["steps"] for row in result["runs"])
+    assert {"none", "l2", "structural"} <= {row["methods"] for row in result["runs"] if row["steps"] == shortest}
+
+
+def test_the_best_is_compared_with_the_student_alone_for_as_long(searched):
+    _, result = searched
+    alone = [r for r in result["runs"] if r["methods"] == "none" and r["steps"] == result["best"]["steps"]]
+    assert [row["AP"] for row in alone] == [result["alone"]]
+    assert result["best"]["gain"] == pytest.approx(result["best"]["AP"] - result["alone"])
+    longest = max(row["steps"] for row in result["runs"])
+    assert result["best"]["steps"] == longest
+    assert result["best"]["AP"] == max(
+        row["AP"] for row in result["runs"] if row["steps"] == longest and row["methods"] != "none"
+    )
+
+
+def test_the_same_call_goes_on_with_what_is_there(searched):
+    folder, result = searched
+    made = {path: path.stat().st_mtime_ns for path in (folder / "out" / "runs").glob("*/metrics.json")}
+    recipe = recipe_in(folder, distill=[{"method": "structural", "window": 7, "weight": 3.0}])
+    again = search(recipe, budget="1s", out=folder / "out", methods=("l2", "structural"))
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert again["runs"][0] == result["runs"][0]
+
+
+def test_another_recipe_in_the_folder_is_refused(searched):
+    folder, _ = searched
+    other = recipe_in(folder, student={"width": 0.5})
+    with pytest.raises(InputError, match=r"holds a run of another recipe .*`student:` differs"):
+        search(other, budget="1s", out=folder / "out", methods=("l2",))
+
+
+def test_a_candidate_that_the_detectors_cannot_serve_is_left_out_and_said(tmp_path):
+    recipe = recipe_in(tmp_path)
+    result = search(recipe, budget="1s", out=tmp_path / "out", methods=("ld", "l2"))
+    assert "edge distributions" in result["left_out"]["ld"]
+    with pytest.raises(InputError, match=r"none of the candidates fits"):
+        search(recipe, budget="1s", out=tmp_path / "other", methods=("ld",))
+
+
+def test_wrong_input_is_named(tmp_path):
+    recipe = recipe_in(tmp_path)
+    with pytest.raises(InputError, match=r"unknown method 'structrual'; did you mean 'structural'"):
+        search(recipe, budget="1s", out=tmp_path / "out", methods=("structrual",))
+    with pytest.raises(InputError, match=r"--budget soon"):
+        search(recipe, budget="soon", out=tmp_path / "out")
+    with pytest.raises(InputError, match=r"no `teacher:`"):
+        search(recipe.alone(), budget="1s", out=tmp_path / "out")
+
+
+def test_a_trial_keeps_the_options_of_the_recipe_and_leaves_out_levels_where_that_means_something(tmp_path):
+    recipe = recipe_in(tmp_path, distill=[{"method": "structural", "window": 7}])
+    trial = Trial(number=0, methods="structural+rank_mimicking", share=0.7, strides=(8, 16))
+    first, second = trial.terms(recipe, frozenset({"structural"}))
+    assert first.model_extra == {"window": 7} and first.strides == [8, 16] and first.share == 0.7
+    assert second.strides is None and second.weight == "auto"
+
+
+def test_no_run_is_begun_that_would_not_fit(tmp_path):
+    bench = Bench(recipe_in(tmp_path), tmp_path, steps=[1, 3], seconds=0.0, reading_features=frozenset())
+    assert not bench.fits(0)
