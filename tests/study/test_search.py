@@ -69,7 +69,7 @@ def test_the_same_call_goes_on_with_what_is_there(searched):
 def test_another_recipe_in_the_folder_is_refused(searched):
     folder, _ = searched
     other = recipe_in(folder, student={"width": 0.5})
-    with pytest.raises(InputError, match=r"holds a run of another recipe .*`student:` differs"):
+    with pytest.raises(InputError, match=r"holds a run of another recipe"):
         search(other, budget="1s", out=folder / "out", methods=("l2",))
 
 
