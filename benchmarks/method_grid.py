@@ -36,9 +36,9 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         *arm("rank_mimicking", 0.4, 4.0, 40.0),
         *arm("rank_mimicking", 0.04, 0.4, 4.0, score="logit"),
         *arm("rank_mimicking", 4.0, 40.0, rank_by="both"),
-        *arm("prediction_guided", 1.5e-4, 0.015, 1.5, 15.0),
+        *arm("prediction_guided", 1.5e-4, 0.015, 1.5, 15.0, reduction="l2"),
         *arm("prediction_guided", 1.5e-4, 0.015, 1.5, 15.0, reduction="mean"),
-        *arm("prediction_guided", 1.5, 15.0, prediction="probability"),
+        *arm("prediction_guided", 1.5, 15.0, prediction="probability", reduction="l2"),
         *arm("prediction_guided", 1.5, 15.0, prediction="probability", reduction="mean"),
     ],
     "shares": [
