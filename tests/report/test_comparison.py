@@ -148,3 +148,10 @@ def test_gain_chart_has_zero_bars_and_both_intervals_in_scale() -> None:
 def test_gain_chart_without_intervals_or_gains() -> None:
     bar = GainBar(name="a", gain=0.0, verdict="not shown", slot=0, over_seeds=None, over_images=None)
     assert len(list(ElementTree.fromstring(gain_chart("Gain", [bar]).svg).iter("line"))) == 1
+
+
+def test_a_long_name_leaves_room_for_the_verdict() -> None:
+    name = "structural+rank_mimicking+prediction_guided"
+    bar = GainBar(name=name, gain=0.0, verdict="not shown", slot=0, over_seeds=None, over_images=None)
+    texts = [text.text or "" for text in ElementTree.fromstring(gain_chart("Gain", [bar]).svg).iter("text")]
+    assert len(texts[1]) == 28 and texts[1].endswith("…")

@@ -8,6 +8,7 @@ from kdet.report.charts import NUM_SLOTS, Chart
 from kdet.report.verdict import signed
 
 _WIDTH, _EDGE, _ROW = 400.0, 10.0, 54.0
+_LONGEST_NAME = 28
 _NOTE = "Bar: mean over seeds. Line through it: 95 % interval over seeds. Dashed line below: 95 % interval over images."
 
 
@@ -45,11 +46,16 @@ def gain_chart(title: str, bars: Sequence[GainBar]) -> Chart:
 
 
 def _draw(picture: Element, bar: GainBar, ends: Sequence[float], top: float) -> None:
-    _text(picture, _EDGE, top + 13, bar.name, "start")
+    _text(picture, _EDGE, top + 13, _short(bar.name), "start")
     _text(picture, _WIDTH - _EDGE, top + 13, f"{bar.verdict}  {signed(bar.gain)}", "end")
     box = {"x": min(ends), "y": top + 19, "width": max(1.0, abs(ends[1] - ends[0])), "height": 16}
     colour = {"style": f"fill: var(--s{bar.slot % NUM_SLOTS})"}
     SubElement(picture, "rect", {name: f"{value:.1f}" for name, value in box.items()} | colour)
+
+
+def _short(name: str) -> str:
+    """Verdict and number stand in the same line; the table has the whole name."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def _whisker(picture: Element, left: float, right: float, y: float, style: str) -> None:
@@ -64,5 +70,5 @@ def _line(picture: Element, x1: float, y1: float, x2: float, y2: float, style: s
 
 
 def _text(picture: Element, x: float, y: float, words: str, anchor: str) -> None:
-    style = f"fill: currentColor; font-size: 12px; text-anchor: {anchor}"
+    style = f"fill: currentColor; font-size: 14px; text-anchor: {anchor}"
     SubElement(picture, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "style": style}).text = words
