@@ -27,7 +27,7 @@ CANDIDATES = ("l2", "structural", "pkd", "prediction_guided", "structural+rank_m
 ETA = 3
 """The better third goes on, with three times the steps."""
 RUNGS = 3
-SHARES = (0.1, 3.0)
+SHARES = (0.05, 30.0)
 """Range of the pull at the student's neck; weights themselves do not compare between methods."""
 HOLD_OUT = 0.2
 MOST_TRIALS = 100
