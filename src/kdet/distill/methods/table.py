@@ -161,7 +161,7 @@ METHODS: dict[str, Method] = {
         terms=predictions.ld,
         loss=losses.ld_loss,
         paper=Paper("Localization Distillation for Dense Object Detection", "CVPR 2022", "arXiv 2102.12252"),
-        official="0.25 for GFL, as mean over bins and sum over positives: about ours at 100 to 200 positives",
+        official="0.25 for GFL, as mean over bins and sum over positives: by estimate ours at 100 to 200 positives",
     ),
     "crosskd": Method(
         terms=predictions.crosskd,
