@@ -4,6 +4,7 @@ Values of losses say nothing about their pull: a method's weight on another neck
 powers of ten. What can be compared are gradients at the one place that all of them pass, the student's neck outputs.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -53,10 +54,12 @@ class Balance(nn.Module):
     def weights(self) -> dict[str, float]:
         """λ of each auto term; 0 until its first measurement, that is until a batch that it sees something in."""
         found: dict[str, float] = {}
+        if not self.shares:  # a hot path: reading numbers back would make the host wait for an accelerator
+            return found
         for (name, share), total, count in zip(
             self.shares.items(), self.log_ratios.tolist(), self.counts.tolist(), strict=True
         ):
-            ratio = float(torch.tensor(total / count).exp()) if count else 0.0
+            ratio = math.exp(total / count) if count else 0.0
             found[name] = share / len(self.shares) * ratio
         return found
 
