@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
+from kdet.ops.temperature import check_temperature
 
 
 def cwd_loss(student: Levels, teacher: Levels, *, temperature: float = 1.0) -> Tensor:
@@ -39,8 +40,7 @@ def cwd_loss(student: Levels, teacher: Levels, *, temperature: float = 1.0) -> T
     Deviations: none from the equation. A constant added to a channel changes nothing, its scale does. A level of one
     cell gives 0.
     """
-    if temperature <= 0:
-        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    check_temperature(temperature)
     levels = pair_levels(student, teacher)
     with full_precision(levels[0][0]):
         loss = sum((_level_loss(s, t, temperature) for s, t in levels), start=levels[0][0].new_zeros(()))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
+from kdet.ops.temperature import check_temperature
 from kdet.types import Activation
 
 FLOOR = 1e-4
@@ -62,8 +63,7 @@ def dist_loss(
     alone no L_inter. Norms below 1e-4 count as 1e-4, which bounds the gradient of a student's constant row; the
     official code adds 1e-8 to the product of the norms. The published detection code has no τ.
     """
-    if temperature <= 0:
-        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    check_temperature(temperature)
     if activation not in ("sigmoid", "softmax"):
         raise ValueError(f'expected activation "sigmoid" or "softmax", got {activation!r}')
     student_PK, teacher_PK = pair_tensors(student_logits, teacher_logits, dims="P×K", where="the logits")

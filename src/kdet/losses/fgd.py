@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import cell_weights
+from kdet.ops.temperature import check_temperature
 
 
 class FGDLoss(nn.Module):
@@ -71,8 +72,7 @@ class FGDLoss(nn.Module):
         temperature: float = 0.5,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"expected a temperature above 0, got {temperature}")
+        check_temperature(temperature)
         self.channels = list(channels)
         self.alpha, self.beta, self.gamma, self.lambda_ = alpha, beta, gamma, lambda_
         self.temperature = temperature

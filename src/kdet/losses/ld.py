@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
+from kdet.ops.temperature import check_temperature
 
 
 def ld_loss(
@@ -52,8 +53,7 @@ def ld_loss(
     objects of the batch, and counts the valuable region a quarter as much (it divides by 16, the main region by the 4
     edges). Under `normaliser=None` neither the batch nor the number of bins changes the size of the loss.
     """
-    if temperature <= 0:
-        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    check_temperature(temperature)
     student_PEB, teacher_PEB = pair_tensors(student_logits, teacher_logits, dims="P×E×B", where="the logits")
     if weight is not None and weight.shape != student_PEB.shape[:1]:
         raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.segments import group_numbers, segment_log_softmax
+from kdet.ops.temperature import check_temperature
 
 
 def rank_mimicking_loss(
@@ -51,8 +52,7 @@ def rank_mimicking_loss(
     are not sorted: two sorted vectors can agree while the models prefer different candidates, the very failure the
     paper shows. An object with a single candidate gives exactly 0.
     """
-    if temperature <= 0:
-        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    check_temperature(temperature)
     student_P, teacher_P = pair_tensors(student_scores, teacher_scores, dims="P", where="the scores")
     if object_index.shape != student_P.shape or object_index.dtype not in (torch.int32, torch.int64):
         raise ValueError(

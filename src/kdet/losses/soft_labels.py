@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
+from kdet.ops.temperature import check_temperature
 from kdet.types import Activation
 
 
@@ -51,8 +52,7 @@ def soft_label_loss(
     inflates the mass of the many absent classes. Classes are summed, not averaged, as the divergence is defined. The
     paper's second term, the true labels, is the detector's own task loss.
     """
-    if temperature <= 0:
-        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    check_temperature(temperature)
     if activation not in ("sigmoid", "softmax"):
         raise ValueError(f'expected activation "sigmoid" or "softmax", got {activation!r}')
     student_PK, teacher_PK = pair_tensors(student_logits, teacher_logits, dims="P×K", where="the logits")
