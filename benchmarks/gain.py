@@ -12,13 +12,13 @@ never filled in.
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kdet.study.compare import compare
 from kdet.study.rounds import require_same_recipe, train_one
+from kdet.study.workers import Workers
 from kdet.train import Recipe, read_recipe
 from kdet.train.recipe import TermRecipe
 from kdet.train.run_folder import environment
@@ -55,6 +55,10 @@ def main() -> None:
     parser.add_argument("--labels", type=float, default=1.0, help="share of the training images that is used")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of the students; default: the recipe's")
+    parser.add_argument("--teacher-epochs", type=int, help="of the teacher; default: the recipe's")
+    parser.add_argument("--choice-epochs", type=int, help="of the runs that choose weights; default: the students'")
+    parser.add_argument("-o", dest="options", action="append", default=[], help="recipe key of teacher and students")
+    parser.add_argument("-t", dest="teacher", action="append", default=[], help="recipe key of the teacher alone")
     parser.add_argument("--budget", help="for the paired runs, such as 2h")
     parser.add_argument("--runs", type=Path, default=Path("runs/gain"))
     parser.add_argument("--table", action="store_true")
@@ -64,10 +68,14 @@ def main() -> None:
         return
     if arguments.data is None:
         parser.error("name a folder of data, or --table")
-    torch.set_num_threads(1)  # networks this small gain little from a second thread
     folder = arguments.runs / f"{arguments.data}-labels-{arguments.labels:g}"
-    recipe = student_recipe(arguments.data, folder, arguments.labels, arguments.epochs)
-    arms = {name: best_terms(recipe, name, folder / "choice") for name in arguments.arms.split(",")}
+    own = [f"data.labels={arguments.labels:g}", *arguments.options]
+    teacher, student = (Path("recipes") / name for name in RECIPES[arguments.data])
+    train({folder / "teacher": read_recipe(teacher, own + arguments.teacher + epochs(arguments.teacher_epochs))})
+    own.append(f"teacher.run={folder / 'teacher'}")
+    recipe = read_recipe(student, own + epochs(arguments.epochs))
+    short = read_recipe(student, own + epochs(arguments.choice_epochs or arguments.epochs))
+    arms = {name: best_terms(short, name, folder / "choice") for name in arguments.arms.split(",")}
     recipe = recipe.model_copy(update={"arms": {safe(name): found["terms"] for name, found in arms.items()}})
     names = ["none", *map(safe, arms)]
     result = compare(recipe, names, num_seeds=arguments.seeds, out=folder / "compare", budget=arguments.budget)
@@ -75,8 +83,10 @@ def main() -> None:
     content = {
         "data": arguments.data,
         "labels": arguments.labels,
-        "epochs": recipe.train.epochs,
-        "seeds": arguments.seeds,
+        "epochs": {"student": recipe.train.epochs, "choice": short.train.epochs, "teacher": arguments.teacher_epochs},
+        "options": {"both": arguments.options, "teacher": arguments.teacher},
+        "precision": recipe.train.precision,
+        "seeds": len(result["seeds"]),
         "choices": {name: found["tried"] for name, found in arms.items()},
         "compare": {key: result[key] for key in ("arms", "teacher", "left_out")},
         "environment": about,
@@ -85,25 +95,20 @@ def main() -> None:
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def student_recipe(data: str, folder: Path, labels: float, epochs: int | None) -> Recipe:
-    """The student's recipe with this teacher, which is trained if it is not there: on the same share of the labels."""
-    own = [f"data.labels={labels:g}"]
-    teacher, student = (Path("recipes") / name for name in RECIPES[data])
-    train(read_recipe(teacher, own), folder / "teacher")
-    return read_recipe(
-        student, [*own, f"teacher.run={folder / 'teacher'}", *([f"train.epochs={epochs}"] if epochs else [])]
-    )
+def epochs(number: int | None) -> list[str]:
+    """As a recipe option, where it is given."""
+    return [] if number is None else [f"train.epochs={number}"]
 
 
 def best_terms(recipe: Recipe, arm: str, runs: Path) -> dict[str, Any]:
     """The terms at the share that is best on held-out training images, and what was tried."""
     data = recipe.data.model_copy(update={"hold_out": HOLD_OUT})
     settings = recipe.train.model_copy(update={"seed": TUNING_SEED})
+    common = recipe.model_copy(update={"data": data, "train": settings, "arms": {}})
+    folders = {share: runs / f"{safe(arm)}-{share:g}" for share in SHARES}
+    train({folder: common.model_copy(update={"distill": terms(arm, share)}) for share, folder in folders.items()})
     tried: dict[float, float] = {}
-    for share in SHARES:
-        own = recipe.model_copy(update={"data": data, "train": settings, "distill": terms(arm, share), "arms": {}})
-        folder = runs / f"{safe(arm)}-{share:g}"
-        train(own, folder)
+    for share, folder in folders.items():
         tried[share] = float(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["AP"])
         print(f"{arm}, share {share:g}: AP {tried[share]:.4f} held out", flush=True)
     best = max(tried, key=lambda share: tried[share])
@@ -115,11 +120,18 @@ def terms(arm: str, share: float) -> list[TermRecipe]:
     return [TermRecipe(method=method, weight="auto", share=share) for method in arm.split("+")]
 
 
-def train(recipe: Recipe, folder: Path) -> None:
-    """One run, if it is not there yet."""
-    require_same_recipe(recipe, folder)
-    if not (folder / "cost.json").exists():
-        train_one(recipe, folder)
+def train(runs: Mapping[Path, Recipe]) -> None:
+    """Those that are not there yet, beside each other as `kdet compare` makes them."""
+    for folder, recipe in runs.items():
+        require_same_recipe(recipe, folder)
+    with Workers() as workers:
+        waiting = [
+            workers.submit(train_one, recipe, folder)
+            for folder, recipe in runs.items()
+            if not (folder / "cost.json").exists()
+        ]
+        for future in waiting:
+            future.result()
 
 
 def safe(arm: str) -> str:

@@ -204,3 +204,14 @@ def test_on_is_a_word_and_no_truth_value(tmp_path: Path) -> None:
     found = next(term for term in recipe.distill if term.method == "soft_labels")
     assert found.model_extra == {"on": "regions"}
     assert recipe.distill[0].model_extra["on"] == "no" and recipe.distill[0].placebo is True
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("AVX512", "bf16-mixed"), ("AVX2", "fp32")])
+def test_precision_auto_is_settled_by_what_the_machine_is_fast_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, expected: str
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT + "  precision: auto\n", encoding="utf-8")
+    assert read_recipe(path).train.precision == expected

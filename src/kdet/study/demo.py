@@ -23,7 +23,7 @@ TRAIN: dict[str, Any] = {
     "weight_decay": 0.05,
     "warmup_steps": 100,
     "clip_norm": 10.0,
-    "precision": "bf16-mixed",
+    "precision": "auto",
     "evaluate_every": 0,
 }
 TEACHER_EPOCHS, STUDENT_EPOCHS = 10, 4

@@ -19,7 +19,7 @@ from kdet.train.build import build_distiller, build_student, image_size, open_da
 from kdet.train.engine import Engine
 from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
-from kdet.train.recipe import Recipe
+from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run_folder import BEST, LAST, RESUME, begin, save_student, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
@@ -57,6 +57,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     engine = Engine(recipe.train.precision)
     require_sound_gradients(recipe, engine)
     notes: list[str] = []
+    if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
+        notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
     train_source, val_source = open_data(recipe, notes.append)
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)

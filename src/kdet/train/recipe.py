@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
 from kdet.data.resize import image_size_of
@@ -22,6 +23,22 @@ def _image_size(value: Any) -> Any:
 
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
 """Long side, or [short side, limit of the long side], in pixels."""
+
+
+def bf16_is_fast() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware; a CPU without AVX-512 is some 15 times slower with it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def _precision(value: Any) -> Any:
+    return ("bf16-mixed" if bf16_is_fast() else "fp32") if value == "auto" else value
+
+
+_Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
+Precision = Annotated[_Precision, BeforeValidator(_precision, json_schema_input_type=Literal["auto"] | _Precision)]
+"""Settled when the recipe is read, so that a run's record says what it was made with."""
 
 
 class _Strict(BaseModel):
@@ -187,8 +204,8 @@ class TrainRecipe(_Strict):
     """Batches per optimizer step."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
-    precision: Literal["fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
-    """fp16-mixed needs a GPU."""
+    precision: Precision = "fp32"
+    """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
     workers: Annotated[int, Field(ge=0)] = 0
