@@ -13,7 +13,7 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from fakes import DETECTOR_NAMES, tiny
 from kdet.detectors import plain
-from kdet.train.run_folder import save_student
+from kdet.train.run_folder import save_student, write_source
 from kdet.types import Detector
 
 ALONE = """
@@ -23,10 +23,10 @@ assert importlib.util.find_spec("kdet") is None, "kdet is still importable"
 sys.path.insert(0, sys.argv[1])
 import torch
 from pathlib import Path
-from plain import load_student
+from student_model import load_student
 from safetensors.torch import load_file, save_file
 torch.set_num_threads(1)
-for folder in sorted(p for p in Path(sys.argv[1]).iterdir() if p.is_dir() and p.name != "__pycache__"):
+for folder in sorted(p for p in Path(sys.argv[1]).iterdir() if p.is_dir() and p.name != "student_model"):
     model, class_names = load_student(folder / "student.safetensors")
     assert class_names == ["__background__", "circle", "square", "triangle"]
     images = load_file(folder / "images.safetensors")
@@ -50,7 +50,7 @@ def written(name: str, folder: Path) -> tuple[Detector, list[Tensor]]:
 
 
 def test_students_predict_the_same_where_kdet_is_not_installed(tmp_path: Path) -> None:
-    shutil.copy(plain.__file__, tmp_path / "plain.py")
+    write_source(tmp_path)
     students = {name: written(name, tmp_path / name) for name in DETECTOR_NAMES}
     subprocess.run([sys.executable, "-I", "-c", ALONE, str(tmp_path)], check=True, timeout=120)
     for name, (detector, images) in students.items():
@@ -73,8 +73,10 @@ def test_a_student_of_the_librarys_own_architecture_loads_in_the_bare_library(tm
 
 
 def test_the_source_written_beside_a_student_imports_nothing_that_needs_kdet() -> None:
-    tree = ast.parse(Path(plain.__file__).read_text(encoding="utf-8"))
-    modules = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
-    modules += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    files = list(Path(plain.__file__).parent.glob("*.py"))
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    modules = [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
+    modules += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    assert {node.level for node in nodes if isinstance(node, ast.ImportFrom)} == {0, 1}
     imported = {module.split(".")[0] for module in modules}
     assert imported <= {"torch", "torchvision", "safetensors"} | set(sys.stdlib_module_names)

@@ -36,7 +36,7 @@ MAPS = "maps"
 BEST = "student.safetensors"
 LAST = "student-last.safetensors"
 RESUME = "last"
-SOURCE = "student_model.py"
+SOURCE = "student_model"
 """Loads the weights files where kdet is not installed."""
 
 
@@ -57,10 +57,15 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / RECIPE)
-        shutil.copyfile(plain.__file__, folder / SOURCE)
+        write_source(folder)
         write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None
+
+
+def write_source(folder: Path) -> None:
+    """What loads a weights file where kdet is not installed: a copy of a package that needs nothing of it."""
+    shutil.copytree(Path(plain.__file__).parent, folder / SOURCE, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def environment(seed: int) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Backbones and feature pyramids: torchvision's, and narrow ones for small devices, under torchvision's key names."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from math import gcd
+
+from torch import Tensor, nn
+from torchvision.models import mobilenetv3, resnet
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FrozenBatchNorm2d
+
+Norm = Callable[[int], nn.Module]
+
+RESNETS = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+)
+NARROW_RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+"""Blocks per stage of the networks that take a `width`."""
+MOBILENETS = ("mobilenet_v3_large", "mobilenet_v3_small")
+BACKBONES = ("resnet10", *RESNETS, *MOBILENETS)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups where each keeps at least four channels, fewer groups in a narrow layer."""
+    return nn.GroupNorm(gcd(channels, min(32, max(1, channels // 4))), channels)
+
+
+NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "group": group_norm}
+
+
+def _narrow_resnet(blocks: tuple[int, ...], width: float, norm: Norm) -> nn.Sequential:
+    """torchvision's ResNet of basic blocks (its key names too), each layer `width` times as wide."""
+    channels = [max(8, int(64 * 2**stage * width)) for stage in range(4)]
+    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    stages["conv1"] = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
+    stages["bn1"] = norm(channels[0])
+    stages["relu"] = nn.ReLU(inplace=True)
+    stages["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    before = channels[0]
+    for stage, (count, planes) in enumerate(zip(blocks, channels, strict=True)):
+        layer: list[nn.Module] = []
+        for block in range(count):
+            stride = 2 if stage > 0 and block == 0 else 1
+            shortcut = None
+            if stride != 1 or before != planes:
+                shortcut = nn.Sequential(nn.Conv2d(before, planes, 1, stride, bias=False), norm(planes))
+            layer.append(BasicBlock(before, planes, stride, shortcut, norm_layer=norm))
+            before = planes
+        stages[f"layer{stage + 1}"] = nn.Sequential(*layer)
+    body = nn.Sequential(stages)
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return body
+
+
+def make_body(
+    backbone: str, width: float, norm: Norm, *, state: Mapping[str, Tensor] | None, trainable_layers: int
+) -> nn.Module:
+    """A backbone without its classifier; arguments as of `build_model`."""
+    body = _body(backbone, width, norm)
+    if state is not None:
+        _load_body(body, state)
+    if backbone in MOBILENETS:
+        for block in list(body.children())[: (5 - trainable_layers) * len(list(body.children())) // 5]:
+            block.requires_grad_(False)
+    else:
+        freeze_resnet(body, trainable_layers)
+    return body
+
+
+def _body(backbone: str, width: float, norm: Norm) -> nn.Module:
+    if backbone in NARROW_RESNETS and (width != 1 or backbone == "resnet10"):
+        return _narrow_resnet(NARROW_RESNETS[backbone], width, norm)
+    if backbone in MOBILENETS:
+        build = getattr(mobilenetv3, backbone)
+        return build(weights=None, norm_layer=norm, width_mult=width).features
+    if width != 1:
+        raise ValueError(f"expected width 1 for {backbone}, got {width}; {', '.join(NARROW_RESNETS)} take a width")
+    return getattr(resnet, backbone)(weights=None, norm_layer=norm)
+
+
+def freeze_resnet(body: nn.Module, trainable_layers: int) -> None:
+    """Freeze all but the last `trainable_layers` of conv1+bn1, layer1 … layer4, as torchvision does."""
+    trained = ["layer4", "layer3", "layer2", "layer1", "conv1"][:trainable_layers]
+    if trainable_layers == 5:
+        trained.append("bn1")
+    for name, parameter in body.named_parameters():
+        parameter.requires_grad_(name.split(".")[0] in trained)
+
+
+def _mobilenet_stages(body: nn.Module) -> list[int]:
+    """Index of the block that gives each stage (strides 4, 8, 16, and the last one at 32)."""
+    blocks = list(body.children())
+    starts = [i for i, block in enumerate(blocks) if getattr(block, "_is_cn", False)]
+    return [*starts[:3], len(blocks) - 1]
+
+
+def feature_pyramid(
+    body: nn.Module, backbone: str, first_stage: int, channels: int, extra: nn.Module
+) -> BackboneWithFPN:
+    """Feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
+    if backbone in MOBILENETS:
+        stages = _mobilenet_stages(body)[first_stage - 1 :]
+        blocks = list(body.children())
+        layers = {str(index): str(level) for level, index in enumerate(stages)}
+        widths = [int(blocks[index].out_channels) for index in stages]  # pyright: ignore[reportArgumentType]
+    else:
+        layers = {f"layer{stage}": str(level) for level, stage in enumerate(range(first_stage, 5))}
+        widths = [_width_out(getattr(body, name)) for name in layers]
+    return BackboneWithFPN(body, layers, widths, channels, extra_blocks=extra)  # pyright: ignore[reportArgumentType]
+
+
+def _width_out(stage: nn.Module) -> int:
+    """Channels that a ResNet stage puts out: those of its last convolution."""
+    return [module for module in stage.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+
+
+def freeze_norms(module: nn.Module, eps: float) -> nn.Module:
+    """Replace every BatchNorm2d by torchvision's frozen one (same key names)."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features, eps=eps))
+        else:
+            freeze_norms(child, eps)
+    return module
+
+
+def _load_body(body: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a classification network's weights into a backbone; only its classifier may be left over."""
+    own = body.state_dict()
+    stripped = {key.removeprefix("features."): value for key, value in state.items()}
+    missing = [key for key in own if key not in stripped and not key.startswith("fc.") and "num_batches" not in key]
+    if missing:
+        raise ValueError(f"expected backbone weights with {missing[0]} ({len(missing)} keys are missing)")
+    taken = {key: value for key, value in stripped.items() if key in own and not key.startswith("fc.")}
+    for key, value in taken.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f"expected backbone weights with {key} of shape {tuple(own[key].shape)}, got {tuple(value.shape)}"
+            )
+    body.load_state_dict(taken, strict=False)

@@ -1,0 +1,132 @@
+"""Detectors from plain arguments, one function each."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from .backbones import NORMS, Norm, feature_pyramid, group_norm, make_body
+
+RATIOS = (0.5, 1.0, 2.0)
+
+
+def _anchors(bases: tuple[int, ...], scale: float, octaves: int, ratios: tuple[float, ...]) -> AnchorGenerator:
+    """One size tuple per level: `octaves` anchors between a base and its double."""
+    sizes = tuple(tuple(int(base * scale * 2 ** (k / octaves)) for k in range(octaves)) for base in bases)
+    return AnchorGenerator(sizes, (ratios,) * len(bases))  # pyright: ignore[reportArgumentType]
+
+
+def _retinanet(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+    anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 3, RATIOS)
+    norm = group_norm if rest.pop("head_norm") else None
+    head = RetinaNetHead(channels, anchors.num_anchors_per_location()[0], num_classes, norm_layer=norm)
+    return RetinaNet(backbone, num_classes, anchor_generator=anchors, head=head, detections_per_img=100, **rest)
+
+
+def _fcos(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+    anchors = _anchors((8, 16, 32, 64, 128), rest.pop("anchor_scale"), 1, (1.0,))
+    rest.pop("head_norm")  # torchvision's FCOS head always has GroupNorm
+    return FCOS(backbone, num_classes, anchor_generator=anchors, **rest)
+
+
+def _faster_rcnn(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    backbone = pyramid(1, LastLevelMaxPool())
+    anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 1, RATIOS)
+    rest.pop("head_norm")
+    hidden = 4 * channels  # torchvision's 1024 at 256 channels
+    return FasterRCNN(
+        backbone,
+        rpn_anchor_generator=anchors,
+        box_head=TwoMLPHead(channels * 7 * 7, hidden),
+        box_predictor=FastRCNNPredictor(hidden, num_classes),
+        **rest,
+    )
+
+
+FPN_DETECTORS: dict[str, Callable[..., nn.Module]] = {
+    "retinanet": _retinanet,
+    "fcos": _fcos,
+    "faster_rcnn": _faster_rcnn,
+}
+
+
+def _ssdlite(num_classes: int, width: float, norm: Norm, trainable_layers: int, **rest: Any) -> nn.Module:
+    """torchvision's SSDlite, with its own BatchNorm constants; its backbone is trained whole or not at all."""
+    if trainable_layers not in (0, 5):
+        raise ValueError(f"expected trainable_layers 0 or 5 for ssdlite, got {trainable_layers}")
+    model = ssdlite320_mobilenet_v3_large(
+        num_classes=num_classes,
+        weights=None,
+        weights_backbone=None,
+        norm_layer=partial(nn.BatchNorm2d, eps=0.001, momentum=0.03) if norm is nn.BatchNorm2d else norm,
+        detections_per_img=100,
+        **({"width_mult": width} if width != 1 else {}),
+        **rest,
+    )
+    if trainable_layers == 0:
+        model.backbone.features.requires_grad_(False)
+    return model
+
+
+def build_model(
+    *,
+    detector: str,
+    num_classes: int,
+    backbone: str = "resnet50",
+    width: float = 1.0,
+    fpn_channels: int = 256,
+    norm: str = "batch",
+    head_norm: bool = False,
+    trainable_layers: int = 5,
+    anchor_scale: float = 1.0,
+    image_size: int | tuple[int, int] = (800, 1333),
+    body_state: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """Build a detector of torchvision's own classes.
+
+    Args:
+        detector: retinanet, fcos, faster_rcnn or ssdlite.
+        num_classes: columns of the class layer, background (column 0) included.
+        backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
+        width: channel multiplier of resnet10/18/34 and MobileNetV3.
+        fpn_channels: channels of every neck output; FCOS needs a multiple of 32.
+        norm: normalisation of the backbone: batch, frozen (a fixed affine map) or group.
+        head_norm: GroupNorm in RetinaNet's head; without it a narrow head is almost dead at the start.
+        trainable_layers: 0 (backbone frozen) … 5 (all trained), counted from the deep end.
+        anchor_scale: multiplies the anchors (FCOS: the size ranges of the levels), 1 = torchvision's 32…512 px.
+        image_size: long side, or short side and its limit, in pixels.
+        body_state: weights of the backbone under its library's key names; its classifier is left out.
+
+    Raises:
+        ValueError: the arguments do not go together.
+    """
+    short, limit = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if detector == "ssdlite":
+        if backbone != "mobilenet_v3_large":
+            raise ValueError(f"expected backbone mobilenet_v3_large for ssdlite, got {backbone}")
+        if body_state is not None:
+            raise ValueError("expected no backbone_weights for ssdlite: its extractor regroups the blocks; use weights")
+        return _ssdlite(num_classes, width, NORMS[norm], trainable_layers)
+    body = make_body(backbone, width, NORMS[norm], state=body_state, trainable_layers=trainable_layers)
+
+    def pyramid(first_stage: int, extra: nn.Module) -> BackboneWithFPN:
+        return feature_pyramid(body, backbone, first_stage, fpn_channels, extra)
+
+    build = FPN_DETECTORS[detector]
+    options = {"head_norm": head_norm, "anchor_scale": anchor_scale, "min_size": short, "max_size": limit}
+    return build(pyramid, fpn_channels, num_classes, **options)
