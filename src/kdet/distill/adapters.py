@@ -20,15 +20,16 @@ class Adapter(nn.Module):
             _convolution(p.student_channels, p.teacher_channels, identity_start) for p in levels
         )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """N×C×H×W per level, C the student's → the teacher's."""
-        return [convolution(f) for convolution, f in zip(self.convolutions, features, strict=True)]
+    def forward(self, features: list[Tensor], positions: Sequence[int] | None = None) -> list[Tensor]:
+        """N×C×H×W per level, C the student's → the teacher's; of the levels at these positions, or of all."""
+        chosen = self.convolutions if positions is None else [self.convolutions[i] for i in positions]
+        return [convolution(f) for convolution, f in zip(chosen, features, strict=True)]
 
 
 class NoAdapter(nn.Module):
     """The features as they are."""
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
+    def forward(self, features: list[Tensor], positions: Sequence[int] | None = None) -> list[Tensor]:
         """The same list."""
         return features
 

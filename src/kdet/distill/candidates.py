@@ -37,7 +37,7 @@ class Positives:
 
 
 def positives(sight: Sight) -> Positives:
-    """All positives of the student's assignment, pooled over levels, without a loop over objects."""
+    """All positives of objects that the teacher knows, pooled over levels, without a loop over objects."""
     assignment = sight.student.assignment
     assert assignment is not None
     image, anchor = torch.where(assignment >= 0)
@@ -45,6 +45,9 @@ def positives(sight: Sight) -> Positives:
     first = counts.cumsum(0) - counts
     owner = first[image] + assignment[image, anchor]
     labels = torch.cat([t["labels"] for t in sight.targets])
+    if sight.pairing.classes.only_student:
+        known = teacher_columns(sight, labels)[owner] >= 0
+        image, anchor, owner = image[known], anchor[known], owner[known]
     boxes = torch.cat([t["boxes"] for t in sight.targets])
     has_candidates = torch.zeros(len(labels), dtype=torch.int64, device=assignment.device)
     has_candidates[owner] = 1
@@ -60,10 +63,10 @@ def positives(sight: Sight) -> Positives:
 
 
 def teacher_columns(sight: Sight, student_columns: Tensor) -> Tensor:
-    """The teacher's columns of the same class names."""
+    """The teacher's columns of the same class names; -1 for the classes that it does not have."""
     classes = sight.pairing.classes
-    table = torch.full((max(classes.student) + 1,), -1, dtype=torch.int64)
-    table[list(classes.student)] = torch.tensor(classes.teacher)
+    table = torch.full((classes.num_columns,), -1, dtype=torch.int64)
+    table[list(classes.student)] = torch.tensor(classes.teacher, dtype=torch.int64)
     return table.to(student_columns.device)[student_columns]
 
 
@@ -176,9 +179,11 @@ class SoftLabels:
                 f"{teacher.anchors_per_cell} on {teacher.cells_hw}; use rank_mimicking or feature terms for this pair"
             )
         assert student.class_logits is not None and teacher.class_logits is not None
-        assert student.assignment is not None
-        chosen = student.assignment >= 0 if self.candidates == "positive" else student.assignment > -9
-        return soft_label_inputs(sight, student.class_logits[chosen], teacher.class_logits[chosen])
+        if self.candidates == "positive":
+            found = positives(sight)
+            rows = (found.image, found.anchor)
+            return soft_label_inputs(sight, student.class_logits[rows], teacher.class_logits[rows])
+        return soft_label_inputs(sight, student.class_logits.flatten(0, 1), teacher.class_logits.flatten(0, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +212,7 @@ class RegionSoftLabels:
         assert student.proposal_logits is not None and sight.teacher.features is not None
         theirs = sight.teacher_detector.head_from(sight.teacher.features, student.proposals)
         labels = torch.cat(student.proposal_labels)
-        chosen = labels > 0 if self.candidates == "positive" else labels > -9
+        chosen = (teacher_columns(sight, labels) > 0) if self.candidates == "positive" else labels > -9
         return soft_label_inputs(sight, student.proposal_logits[chosen], theirs[chosen])
 
 

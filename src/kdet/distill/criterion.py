@@ -1,13 +1,16 @@
 """All terms of one teacher: two observations in, weighted parts out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
 from kdet.distill.balance import Balance, gradient_at, pull
 from kdet.distill.pairing import Pairing
+from kdet.distill.parts import Part, parts_of
 from kdet.distill.terms import Learned, Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
@@ -25,27 +28,27 @@ class Criterion(nn.Module):
         for term in terms:
             _require(term, term.view.student_needs, student, "student")
             _require(term, term.view.teacher_needs, teacher, "teacher")
+            if term.reads_class_scores and not pairing.classes.names:
+                raise InputError(_no_shared_class(term, pairing))
         self.terms = tuple(terms)
-        self.pairings = {term.name: _pairing_of(term, pairing) for term in terms}
+        self.pairings = {term.name: pairing.only(term.strides) for term in terms}
+        self.parts = {term.name: parts_of(term, pairing) for term in terms}
         self.adapters = nn.ModuleDict()
         self.learned_losses = nn.ModuleDict()
         for term in terms:
-            levels = self.pairings[term.name].levels
-            adapted = levels * term.view.adapted_maps
+            adapted = self.pairings[term.name].levels * term.view.adapted_maps
             self.adapters[term.name] = make_adapter(term.adapter, adapted, student, teacher)
             if isinstance(term.loss, Learned):
-                self.learned_losses[term.name] = term.loss.make([p.teacher_channels for p in levels])
-        self.balance = Balance(terms)
+                for part in self.parts[term.name]:
+                    channels = [level.teacher_channels for level in part.pairing.levels]
+                    self.learned_losses[part.name] = term.loss.make(channels)
+        self.balance = Balance([part for parts in self.parts.values() for part in parts])
         self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in terms))
         self.teacher_needs = NO_NEEDS.union(*(term.view.teacher_needs for term in terms))
 
     def raw(self, sight: Sight) -> dict[str, Tensor]:
-        """The terms' values before weight and schedule."""
-        values: dict[str, Tensor] = {}
-        for term in self.terms:
-            own = replace(sight, pairing=self.pairings[term.name])
-            values[term.name] = self._loss(term)(**term.view(own, self.adapters[term.name]))
-        return values
+        """The terms' values before weight and schedule, by name; one entry for each part of a term."""
+        return {name: torch.stack([self._value(part, sight) for part in parts]) for name, parts in self.parts.items()}
 
     def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, Pull]:
         """How hard each term pulls at the student's neck, at full weight; calibrates what is due.
@@ -56,37 +59,61 @@ class Criterion(nn.Module):
             values: what `raw` returned.
         """
         at_neck = gradient_at(features, task)
-        unweighted = {name: gradient_at(features, value) for name, value in values.items()}
+        unweighted = {
+            part.name: gradient_at(features, value)
+            for name, parts in self.parts.items()
+            for part, value in zip(parts, values[name].unbind(), strict=True)
+        }
         if self.balance.due():
             self.balance.calibrate(at_neck, unweighted)
         weights = self.weights()
-        return {name: pull(at_neck, weights[name] * gradient) for name, gradient in unweighted.items()}
+        return {
+            name: pull(at_neck, _weighted_sum([(weights[part.name], unweighted[part.name]) for part in parts]))
+            for name, parts in self.parts.items()
+        }
 
     def weights(self) -> dict[str, float]:
-        """What each term is multiplied by, schedules set aside."""
+        """What each part is multiplied by, schedules set aside."""
         return {t.name: t.weight for t in self.terms if t.weight != "auto"} | self.balance.weights()
 
     def forward(self, values: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """Weighted scalars by name, of what `raw` returned; `progress` is the fraction of the run, for schedules."""
         weights = self.weights()
-        return {t.name: weights[t.name] * t.schedule.factor(progress) * values[t.name] for t in self.terms}
+        return {
+            term.name: torch.stack(
+                [
+                    weights[part.name] * term.schedule.factor(progress) * value
+                    for part, value in zip(self.parts[term.name], values[term.name].unbind(), strict=True)
+                ]
+            ).sum()
+            for term in self.terms
+        }
 
     def trained_parts(self, term: Term) -> list[nn.Parameter]:
         """What is trained for this term beside the student."""
-        modules = [self.adapters[term.name]]
-        if term.name in self.learned_losses:
-            modules.append(self.learned_losses[term.name])
-        return [parameter for module in modules for parameter in module.parameters()]
+        learned = [self.learned_losses[p.name] for p in self.parts[term.name] if p.name in self.learned_losses]
+        return [parameter for module in (self.adapters[term.name], *learned) for parameter in module.parameters()]
 
-    def _loss(self, term: Term) -> Callable[..., Tensor]:
-        return self.learned_losses[term.name] if isinstance(term.loss, Learned) else term.loss
+    def _value(self, part: Part, sight: Sight) -> Tensor:
+        adapter = self.adapters[part.term.name]
+        whole = len(self.parts[part.term.name]) == 1
+        adapt = adapter if whole else partial(adapter, positions=part.positions)
+        loss = self.learned_losses[part.name] if isinstance(part.term.loss, Learned) else part.term.loss
+        return loss(**part.term.view(replace(sight, pairing=part.pairing), adapt))
 
 
-def _pairing_of(term: Term, pairing: Pairing) -> Pairing:
-    """The levels that a term compares."""
-    if term.strides is not None and Need.FEATURES not in term.view.student_needs:
-        raise InputError(f"{term.name} compares no neck features, so `strides` has no meaning for it; leave it out")
-    return pairing.only(term.strides)
+def _weighted_sum(gradients: Sequence[tuple[float, Sequence[Tensor]]]) -> list[Tensor]:
+    """Level by level."""
+    by_level = zip(*[[weight * level for level in levels] for weight, levels in gradients], strict=True)
+    return [torch.stack(levels).sum(0) for levels in by_level]
+
+
+def _no_shared_class(term: Term, pairing: Pairing) -> str:
+    ours, theirs = (", ".join(names) for names in (pairing.classes.only_student, pairing.classes.only_teacher))
+    return (
+        f"{term.name} compares class scores, and teacher and student share no class: the student has {ours}; the "
+        f"teacher has {theirs}. Map names with `teacher: {{class_map: {{theirs: yours}}}}`, or use structural or lp"
+    )
 
 
 def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:

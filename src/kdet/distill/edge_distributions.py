@@ -6,6 +6,9 @@ Legend: N images, A anchors of all levels, P positives of the batch, B bins of a
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
+from kdet.distill.candidates import positives
 from kdet.distill.cells import same_anchors
 from kdet.distill.views import Adapt, Sight
 from kdet.distill.weighted_features import highest_scores
@@ -29,7 +32,7 @@ class EdgeDistributions:
             InputError: other anchors, or another number of bins.
         """
         ours, theirs = sight.student.edge_logits, sight.teacher.edge_logits
-        assert ours is not None and theirs is not None and sight.student.assignment is not None
+        assert ours is not None and theirs is not None
         if not same_anchors(sight) or ours.shape[-1] != theirs.shape[-1]:
             raise InputError(
                 "ld compares box edges anchor by anchor and bin by bin: the student has "
@@ -37,8 +40,9 @@ class EdgeDistributions:
                 f"{ours.shape[-1]} bins, the teacher {sight.teacher.anchors_per_cell} on {sight.teacher.cells_hw} "
                 f"with {theirs.shape[-1]}; use feature terms for this pair"
             )
-        chosen = sight.student.assignment >= 0
-        count = chosen.sum()
+        found = positives(sight)
+        chosen = (found.image, found.anchor)
+        count = torch.tensor(len(found.image), device=ours.device)
         return {
             "student_logits": ours[chosen],
             "teacher_logits": theirs[chosen],

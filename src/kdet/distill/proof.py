@@ -150,7 +150,7 @@ def _awake(teacher: nn.Module) -> Iterator[str]:
 def _values(criterion: Criterion, watched: Watched) -> tuple[Mapping[str, Tensor], list[str]]:
     """The raw terms; or none, and why a loss refused what it was given."""
     try:
-        return criterion.raw(watched.sight), []
+        return {name: parts.sum() for name, parts in criterion.raw(watched.sight).items()}, []
     except ValueError as error:
         return {}, [f"a term cannot be computed: {error}"]
 

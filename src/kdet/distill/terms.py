@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdet.distill.schedule import Schedule
 from kdet.distill.views import View
+from kdet.types import Need
 
 AdapterMode = Literal["auto", "always", "never", "identity-start"]
 """Where φ stands: auto = where channels, detector or backbone family differ; always and identity-start = everywhere.
@@ -43,3 +44,8 @@ class Term:
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""
+
+    @property
+    def reads_class_scores(self) -> bool:
+        """Of the teacher: on its own grid, or on the regions that the student samples."""
+        return Need.CLASS_LOGITS in self.view.teacher_needs or Need.PROPOSALS in self.view.student_needs

@@ -96,7 +96,8 @@ class FeaturesByScore:
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Features of both and `teacher_scores`, N×1×H×W a level, in 0…1."""
         student, teacher = paired_features(sight, adapt)
-        columns = list(real_classes(sight.teacher_detector.class_names).values())
+        everything = tuple(real_classes(sight.teacher_detector.class_names).values())
+        columns = sight.pairing.classes.teacher or everything  # without a shared class, whatever it takes for an object
         scores = _by_level(sight.teacher, highest_scores(sight.teacher, columns))
         maps = [
             scores[pair.teacher].amax(-1).reshape(-1, 1, *sight.teacher.cells_hw[pair.teacher])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from kdet.errors import InputError
 
@@ -14,18 +15,44 @@ class ClassPairs:
     """Columns of two class layers that mean the same thing, in the order of the first."""
 
     names: tuple[str, ...]
+    """The shared classes, as the student calls them; may be empty."""
     student: tuple[int, ...]
     teacher: tuple[int, ...]
+    num_columns: int
+    """Of the student's class layer."""
+    only_student: tuple[str, ...] = ()
+    """Classes that the teacher does not know."""
+    only_teacher: tuple[str, ...] = ()
+    """Classes that the student does not have, as the teacher calls them."""
 
     @property
     def reordered(self) -> bool:
         """Whether the shared names stand in another order or at other columns."""
         return self.student != self.teacher
 
-    def describe(self) -> str:
-        """The mapping in one line, for the log."""
-        pairs = zip(self.names, self.student, self.teacher, strict=True)
-        return ", ".join(f"{name}: {s} ← {t}" for name, s, t in pairs)
+    def describe(self) -> list[str]:
+        """The mapping as lines for the log; nothing where both lists are the same."""
+        lines: list[str] = []
+        if self.reordered:
+            pairs = zip(self.names, self.student, self.teacher, strict=True)
+            shown = ", ".join(f"{name}: {s} ← {t}" for name, s, t in pairs)
+            lines.append(f"classes matched by name (student ← teacher column): {shown}")
+        if self.only_student:
+            lines.append(self.unknown())
+        if self.only_teacher:
+            lines.append(f"the student does not have the teacher's {', '.join(self.only_teacher)}")
+        return lines
+
+    def unknown(self) -> str:
+        """What follows from the classes that the teacher does not know."""
+        shown = ", ".join(self.only_student)
+        return f"the teacher does not know {shown}: terms that look at single objects leave these out{self._near()}"
+
+    def _near(self) -> str:
+        """Names that may be one class in two spellings."""
+        found = {name: get_close_matches(name, self.only_teacher, n=1) for name in self.only_student}
+        alike = ", ".join(f"{near[0]}: {name}" for name, near in found.items() if near)
+        return f"; if they are only spelt otherwise, set `class_map: {{{alike}}}`" if alike else ""
 
 
 def real_classes(class_names: Sequence[str]) -> dict[str, int]:
@@ -52,7 +79,7 @@ def match_classes(
     """Pair the columns of two class lists by name; `mapping` renames teacher classes to student classes.
 
     Raises:
-        InputError: the two lists do not hold the same names.
+        InputError: the mapping names a class that is not there, or gives two of the teacher's classes one name.
     """
     renames = dict(mapping or {})
     student_columns, teacher_columns = real_classes(student), real_classes(teacher)
@@ -60,13 +87,22 @@ def match_classes(
         raise InputError(
             f"the class mapping renames {unknown}, which the teacher does not have; it has {list(teacher_columns)}"
         )
-    renamed = {renames.get(name, name): column for name, column in teacher_columns.items()}
-    missing, extra = sorted(set(student_columns) - set(renamed)), sorted(set(renamed) - set(student_columns))
-    if missing or extra:
+    if unknown := sorted(set(renames.values()) - set(student_columns)):
         raise InputError(
-            f"teacher and student have different classes: only the student has {missing}, "
-            f"only the teacher has {extra}; "
-            "train the teacher on the student's classes, or map names with `teacher: {class_map: {theirs: yours}}`"
+            f"the class mapping leads to {unknown}, which the student does not have; it has {list(student_columns)}"
         )
-    names = tuple(student_columns)
-    return ClassPairs(names, tuple(student_columns[n] for n in names), tuple(renamed[n] for n in names))
+    renamed: dict[str, int] = {}
+    for name, column in teacher_columns.items():
+        ours = renames.get(name, name)
+        if ours in renamed:
+            raise InputError(f"two of the teacher's classes are called {ours!r} after the class mapping; map one alone")
+        renamed[ours] = column
+    names = tuple(name for name in student_columns if name in renamed)
+    return ClassPairs(
+        names,
+        tuple(student_columns[name] for name in names),
+        tuple(renamed[name] for name in names),
+        num_columns=len(student),
+        only_student=tuple(name for name in student_columns if name not in renamed),
+        only_teacher=tuple(name for name in teacher_columns if renames.get(name, name) not in student_columns),
+    )

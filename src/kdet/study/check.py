@@ -101,6 +101,8 @@ def report_on(prepared: Prepared) -> Report:
     """Look at everything; nothing of `prepared` is changed."""
     recipe, distiller = prepared.recipe, prepared.distiller
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
+    if distiller.pairing is not None and distiller.pairing.classes.only_student:
+        problems.append(Problem("classes", "warning", distiller.pairing.classes.unknown()))
     evidence, cost = _tried(prepared, problems)
     worth = None if distiller.teacher is None else _worth(prepared, problems)
     device = str(prepared.engine.device)

@@ -44,6 +44,8 @@ def classes_section(distiller: Distiller) -> dict[str, Any] | None:
     return {
         "reordered": found.reordered,
         "pairs": [{"name": name, "student": s, "teacher": t, "teacher_name": theirs[t]} for name, s, t in pairs],
+        "only_student": list(found.only_student),
+        "only_teacher": list(found.only_teacher),
     }
 
 
@@ -52,7 +54,12 @@ def levels_section(distiller: Distiller) -> dict[str, Any] | None:
     if distiller.pairing is None:
         return None
     pairs = [
-        {"stride": p.stride, "student_channels": p.student_channels, "teacher_channels": p.teacher_channels}
+        {
+            "stride": p.stride,
+            "student_channels": p.student_channels,
+            "teacher_stride": p.teacher_stride,
+            "teacher_channels": p.teacher_channels,
+        }
         for p in distiller.pairing.levels
     ]
     return {"pairs": pairs, "left_out": list(distiller.pairing.left_out)}

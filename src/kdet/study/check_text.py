@@ -66,13 +66,22 @@ def _classes(classes: dict[str, Any] | None) -> Iterator[str]:
     rows = [("class", "student column", "teacher column", "teacher's name")]
     rows += [(pair["name"], pair["student"], pair["teacher"], pair["teacher_name"]) for pair in classes["pairs"]]
     yield from _table(rows)
+    if classes["only_teacher"]:
+        yield f"only the teacher has: {', '.join(classes['only_teacher'])}"
+
+
+def _resized(pair: dict[str, Any]) -> str:
+    return "" if pair["stride"] == pair["teacher_stride"] else "the teacher's map is resized"
 
 
 def _levels(levels: dict[str, Any] | None) -> Iterator[str]:
     if levels is None:
         return
-    rows = [("stride", "student channels", "teacher channels")]
-    rows += [(str(p["stride"]), p["student_channels"], p["teacher_channels"]) for p in levels["pairs"]]
+    rows = [("student stride", "channels", "teacher stride", "channels", "")]
+    rows += [
+        (str(p["stride"]), p["student_channels"], f"{p['teacher_stride']:g}", p["teacher_channels"], _resized(p))
+        for p in levels["pairs"]
+    ]
     yield from _table(rows)
     if levels["left_out"]:
         yield f"without a partner: {', '.join(levels['left_out'])}"

@@ -10,7 +10,7 @@ import torch
 
 from kdet.data import DetectionDataset, Pipeline, Source, make_loader
 from kdet.detectors.weights import CLASS_LAYERS, StoredWeights, download, is_file, library_weights, read_weights
-from kdet.distill import Distiller, Term
+from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader
 from kdet.study.problems import Problem
@@ -19,7 +19,7 @@ from kdet.train.recipe import Recipe, RunTeacher
 from kdet.train.run_folder import BEST
 from kdet.train.run_log import Progress
 from kdet.train.scoring import KNOWS_NOTHING, in_own_words
-from kdet.types import Detector, Need
+from kdet.types import Detector
 
 SAMPLE = 200
 """Validation images at most; the choice follows from the recipe's seed."""
@@ -103,7 +103,7 @@ def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
             "the teacher has random weights and knows nothing; give `teacher: {run: …}` or `weights:`",
         )
     elif worth.not_loaded:
-        yield _partly_loaded(worth, any(_reads_class_scores(term) for term in terms))
+        yield _partly_loaded(worth, any(term.reads_class_scores for term in terms))
     teacher, student = worth.teacher["AP"], worth.student["AP"]
     if teacher < KNOWS_NOTHING:
         yield Problem(
@@ -119,11 +119,6 @@ def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
             f"the teacher (AP {teacher:.3f}) is not better than the student as it stands (AP {student:.3f}) on your "
             "validation images; train the teacher longer, or take a larger one",
         )
-
-
-def _reads_class_scores(term: Term) -> bool:
-    """Of the teacher: on its own grid, or on the regions that the student samples."""
-    return Need.CLASS_LOGITS in term.view.teacher_needs or Need.PROPOSALS in term.view.student_needs
 
 
 def _partly_loaded(worth: Worth, classes_are_read: bool) -> Problem:
