@@ -37,6 +37,10 @@ class Sample:
     image_id: int
     original_size_hw: SizeHW
     """Size of the file's image, to which predictions are scaled back."""
+    labelled: bool = True
+    """Whether the target says what is on it; if not, the target is empty and the teacher's boxes may take its place."""
+    teacher_image: Tensor | None = None
+    """The same crop at the size of a teacher that sees other sizes, 3×H×W uint8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,18 @@ class Batch:
     original_sizes_hw: list[SizeHW]
     image_ids: list[int]
     targets: list[Target] | None = None
+    unlabelled: tuple[int, ...] = ()
+    """Positions of the images that nobody has labelled; their targets are empty."""
+    teacher_images: Tensor | None = None
+    """The same canvas for a teacher of another input size, N×3×H×W; None where the teacher sees `images`."""
+
+    def for_teacher(self) -> "Batch":
+        """What the teacher sees, in pixels of its own input; without targets."""
+        if self.teacher_images is None:
+            return replace(self, targets=None)
+        (height, width), (own_height, own_width) = self.images.shape[-2:], self.teacher_images.shape[-2:]
+        sizes = [(round(h * own_height / height), round(w * own_width / width)) for h, w in self.sizes_hw]
+        return replace(self, images=self.teacher_images, teacher_images=None, sizes_hw=sizes, targets=None)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -58,7 +74,8 @@ class Batch:
             targets = [
                 Target(boxes=target["boxes"].to(device), labels=target["labels"].to(device)) for target in self.targets
             ]
-        return replace(self, images=self.images.to(device), targets=targets)
+        larger = None if self.teacher_images is None else self.teacher_images.to(device)
+        return replace(self, images=self.images.to(device), targets=targets, teacher_images=larger)
 
 
 @dataclass(frozen=True, kw_only=True)

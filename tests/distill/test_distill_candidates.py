@@ -19,7 +19,7 @@ def sight_of(pair: Distiller, name: str) -> Sight:
     """One batch as the terms see it."""
     assert pair.criterion is not None
     given = batch(name)
-    return pair.sight(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))
+    return pair.sights(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))[0]
 
 
 def column(names: tuple[str, ...], label: int) -> int:
@@ -71,7 +71,7 @@ def test_rank_mimicking_is_the_papers_sum_over_objects(name: str) -> None:
     pair = Distiller(student(name), permuted(teacher(name), (1, 2, 0)), rank_mimicking(1.0)).train()
     sight = sight_of(pair, name)
     assert pair.criterion is not None
-    value = pair.criterion.raw(sight)["rank_mimicking"]
+    value = pair.criterion.raw([sight])["rank_mimicking"]
     assert float(value.detach()) == pytest.approx(naive_rank_mimicking(pair, sight), rel=1e-3, abs=1e-6)
 
 
@@ -110,10 +110,10 @@ def test_fcos_scores_are_those_that_torchvision_sorts_by() -> None:
 def test_logits_mode_ignores_a_shift_of_one_sides_scores() -> None:
     pair = Distiller(student(), teacher(), rank_mimicking(score="logit")).train()
     assert pair.teacher is not None and pair.criterion is not None
-    first = pair.criterion.raw(sight_of(pair, "retinanet"))["rank_mimicking"]
+    first = pair.criterion.raw([sight_of(pair, "retinanet")])["rank_mimicking"]
     with torch.no_grad():
         pair.teacher.model.head.classification_head.cls_logits.bias += 1.0
-    second = pair.criterion.raw(sight_of(pair, "retinanet"))["rank_mimicking"]
+    second = pair.criterion.raw([sight_of(pair, "retinanet")])["rank_mimicking"]
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
 
 

@@ -54,7 +54,7 @@ def test_other_anchors_are_ranked_by_the_best_of_each_cell(small: str, large: st
     pair = Distiller(student(small), permuted(teacher(large), (1, 2, 0)), rank_mimicking(1.0)).train()
     sight = sight_of(pair, small)
     assert pair.criterion is not None
-    value = pair.criterion.raw(sight)["rank_mimicking"]
+    value = pair.criterion.raw([sight])["rank_mimicking"]
     assert float(value.detach()) == pytest.approx(naive(pair, sight), rel=1e-3, abs=1e-6)
     assert value.detach() > 0
     value.backward()
@@ -67,7 +67,7 @@ def test_grids_that_differ_at_a_stride_are_refused() -> None:
     finer = replace(sight.teacher, cells_hw=tuple((2 * h, 2 * w) for h, w in sight.teacher.cells_hw))
     assert pair.criterion is not None
     with pytest.raises(InputError, match=r"common cells: at stride 8 .*use feature terms"):
-        pair.criterion.raw(replace(sight, teacher=finer))
+        pair.criterion.raw([replace(sight, teacher=finer)])
 
 
 def test_soft_labels_of_other_anchors_are_refused() -> None:

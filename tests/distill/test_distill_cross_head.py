@@ -30,7 +30,9 @@ def seen(distiller: Distiller, name: str = "retinanet") -> dict[str, Tensor]:
     """What the view gives the loss."""
     assert distiller.criterion is not None
     given = batch(name)
-    sight = distiller.sight(given, distiller.student.observe(given, distiller.criterion.student_needs, given.targets))
+    sight = distiller.sights(given, distiller.student.observe(given, distiller.criterion.student_needs, given.targets))[
+        0
+    ]
     return distiller.criterion.terms[0].view(sight, lambda maps: maps)
 
 
@@ -182,7 +184,7 @@ def test_other_grids_are_refused() -> None:
     own = distiller.student.observe(small, distiller.criterion.student_needs, small.targets)
     sight = distiller.sight(distiller.student.batch([torch.rand(3, 96, 64)]), own)
     with pytest.raises(InputError, match=r"only on its own grids .*; use feature terms"):
-        distiller.criterion.raw(sight)
+        distiller.criterion.raw([sight])
 
 
 @pytest.mark.parametrize("name", ["ssdlite", "faster_rcnn"])

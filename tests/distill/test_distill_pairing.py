@@ -56,7 +56,7 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
 
     pair_of = Distiller(student(), teacher(), structural())
     seen = pair_of.student.observe(batch(), frozenset())
-    sight = pair_of.sight(batch(), seen)
+    sight = pair_of.sights(batch(), seen)[0]
     assert sight.teacher.features is not None
     sight.teacher.features[0] = sight.teacher.features[0][:, :, ::2, ::2]
     inputs = Features()(sight, lambda features: features)

@@ -1,7 +1,7 @@
 """Files ⇄ samples: readers and writers of detection data sets, the generated shapes, augmentation, batches."""
 
 from kdet.data.convert import convert
-from kdet.data.dataset import DetectionDataset, Transform
+from kdet.data.dataset import DetectionDataset
 from kdet.data.formats import FORMATS, Format, open_source, recognise
 from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
@@ -10,8 +10,9 @@ from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loa
 from kdet.data.resize import ImageSize, image_size_of, resize, resized_hw
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
-from kdet.data.subset import share_of, split_off
+from kdet.data.subset import rest_of, share_of, split_off
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
+from kdet.data.unlabelled import image_folder, joined, without_labels
 from kdet.data.validate import OnBadBox
 
 __all__ = [
@@ -31,18 +32,21 @@ __all__ = [
     "Shapes",
     "ShapesSource",
     "Source",
-    "Transform",
     "collate",
     "convert",
     "evaluation_batches",
+    "image_folder",
     "image_size_of",
     "inspect",
+    "joined",
     "make_loader",
     "open_source",
     "read_image",
     "recognise",
     "resize",
     "resized_hw",
+    "rest_of",
     "share_of",
     "split_off",
+    "without_labels",
 ]

@@ -1,25 +1,22 @@
 """A source as PyTorch's Dataset: index → augmented Sample."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from kdet.data.randomness import seeded
 from kdet.data.source import Source
+from kdet.data.transforms import Pipeline
 from kdet.types import Sample, Target
-
-Transform = Callable[[Tensor, Target], tuple[Tensor, Target]]
-"""Image (3×H×W uint8) and target in its pixels → the same, changed. Random numbers come from the global generators."""
 
 
 class DetectionDataset(Dataset[Sample]):
     """What training and evaluation read; augmentation is a function of (seed, epoch, image) and of nothing else."""
 
-    def __init__(self, source: Source, transform: Transform, *, seed: int = 0) -> None:
+    def __init__(self, source: Source, pipeline: Pipeline, *, seed: int = 0, num_labelled: int | None = None) -> None:
+        """`num_labelled`: of the source's images so many, the first, are labelled; None = all."""
         self.source = source
-        self.transform = transform
+        self.num_labelled = len(source.index) if num_labelled is None else num_labelled
+        self.pipeline = pipeline
         self.seed = seed
         self.epoch = 0
 
@@ -42,12 +39,14 @@ class DetectionDataset(Dataset[Sample]):
         image = self.source.read(i)
         original_size_hw = (image.shape[-2], image.shape[-1])
         with seeded(self.seed, epoch, i):
-            image, target = self.transform(image, self.target(i))
+            image, target, larger = self.pipeline.for_both(image, self.target(i))
         return Sample(
             image=image,
             target=target,
             image_id=int(self.source.index.image_ids[i]),
             original_size_hw=original_size_hw,
+            labelled=i < self.num_labelled,
+            teacher_image=larger,
         )
 
     def target(self, i: int) -> Target:

@@ -1,6 +1,7 @@
 """Samples → batches: padding, a deterministic order that can start in the middle, and worker processes."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,29 +9,34 @@ import torch
 from torch.utils.data import DataLoader
 
 from kdet.data.dataset import DetectionDataset
+from kdet.data.index import Ints
 from kdet.data.randomness import seed_of
 from kdet.errors import InputError
+from kdet.ops.canvas import padded_hw, teacher_canvas
 from kdet.types import Batch, Sample
 
-PAD_MULTIPLE = 32
+_SALT = 20_211_204
+"""Keeps the order of the unlabelled images apart from that of the others."""
 Item = tuple[int, int]
 """(epoch, image)."""
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Images at the top left of one zero-padded tensor; values 0…1."""
-    height = max(sample.image.shape[-2] for sample in samples)
-    width = max(sample.image.shape[-1] for sample in samples)
-    height, width = (-(-side // PAD_MULTIPLE) * PAD_MULTIPLE for side in (height, width))
-    images = torch.zeros(len(samples), 3, height, width)
+def collate(samples: Sequence[Sample], *, teacher_scale: float = 1.0) -> Batch:
+    """Images at the top left of one zero-padded tensor; values 0…1. `teacher_scale` as of the samples' pipeline."""
+    sizes_hw = [(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples]
+    canvas_hw = padded_hw((max(h for h, _ in sizes_hw), max(w for _, w in sizes_hw)))
+    images = torch.zeros(len(samples), 3, *canvas_hw)
+    larger = [sample.teacher_image.float().div(255) for sample in samples if sample.teacher_image is not None]
     for slot, sample in zip(images, samples, strict=True):
         slot[:, : sample.image.shape[-2], : sample.image.shape[-1]] = sample.image
     return Batch(
         images=images.div_(255),
-        sizes_hw=[(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples],
+        sizes_hw=sizes_hw,
         original_sizes_hw=[sample.original_size_hw for sample in samples],
         image_ids=[sample.image_id for sample in samples],
         targets=[sample.target for sample in samples],
+        unlabelled=tuple(place for place, sample in enumerate(samples) if not sample.labelled),
+        teacher_images=teacher_canvas(larger, sizes_hw, canvas_hw, teacher_scale) if larger else None,
     )
 
 
@@ -51,7 +57,10 @@ class EpochSampler:
         rank: int = 0,
         world: int = 1,
         start: int = 0,
+        unlabelled: int = 0,
+        unlabelled_per_batch: int = 0,
     ) -> None:
+        """Images that are `unlabelled` stand behind the `length` others; so many of them are added to each batch."""
         if length < world or batch_size < 1:
             raise InputError(f"{length} images cannot be shared by {world} processes in batches of {batch_size}")
         self.length = length
@@ -61,6 +70,8 @@ class EpochSampler:
         self.rank = rank
         self.world = world
         self.start = start
+        self.unlabelled = unlabelled
+        self.unlabelled_per_batch = unlabelled_per_batch
 
     @property
     def steps(self) -> int:
@@ -80,7 +91,24 @@ class EpochSampler:
         share = min(self.batch_size, self.length // self.world)
         for step in range(self.start, self.steps):
             first = (step * self.world + self.rank) * share
-            yield [(self.epoch, int(i)) for i in order[first : first + share]]
+            added = self._unlabelled(step)
+            yield [(self.epoch, int(i)) for i in (*order[first : first + share], *added)]
+
+    def _unlabelled(self, step: int) -> Ints:
+        """Positions of the unlabelled images of a step; over the epochs each comes up equally often."""
+        count = self.unlabelled_per_batch
+        if not self.unlabelled or not count:
+            return np.zeros(0, np.int64)
+        first = ((self.epoch * self.steps + step) * self.world + self.rank) * count
+        places = first + np.arange(count)
+        rounds = places // self.unlabelled
+        orders = {
+            int(n): np.random.default_rng(seed_of(self.seed, _SALT, int(n))).permutation(self.unlabelled)
+            for n in set(rounds)
+        }
+        return np.array(
+            [self.length + orders[int(n)][p % self.unlabelled] for n, p in zip(rounds, places, strict=True)]
+        )
 
 
 def evaluation_batches(length: int, *, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Item]]:
@@ -97,7 +125,7 @@ def make_loader(
         dataset,
         batch_sampler=batches,  # pyright: ignore[reportArgumentType]
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, teacher_scale=dataset.pipeline.teacher_scale),
         pin_memory=pin_memory,
         worker_init_fn=_one_thread if workers else None,
         persistent_workers=workers > 0,

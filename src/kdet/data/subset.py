@@ -37,6 +37,16 @@ def share_of(source: Source, share: float) -> Source:
     return source if share == 1 else _take(source, np.sort(_order(source)[: _count(source, share)]))
 
 
+def rest_of(source: Source, share: float) -> Source:
+    """The images that `share_of` leaves out.
+
+    Args:
+        source: where they come from.
+        share: above 0, at most 1.
+    """
+    return _take(source, np.sort(_order(source)[_count(source, share) :]))
+
+
 def split_off(source: Source, share: float) -> tuple[Source, Source]:
     """The rest and this share of the images, at least one each, for choices that must not see the validation images.
 

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from kdet.data.resize import ImageSize, resize, resized_hw
 from kdet.errors import InputError
-from kdet.types import Target
+from kdet.types import SizeHW, Target
 
 MIN_SIDE_PX = 1.0
 """An object of which less than this is left is no object any more."""
@@ -46,9 +47,13 @@ NO_AUGMENTATION = Augmentation(flip=0.0)
 class Pipeline:
     """One image and its objects through an augmentation; draws from torch's own generator."""
 
-    def __init__(self, image_size: ImageSize, augmentation: Augmentation = NO_AUGMENTATION) -> None:
+    def __init__(
+        self, image_size: ImageSize, augmentation: Augmentation = NO_AUGMENTATION, *, teacher_scale: float = 1.0
+    ) -> None:
+        """`teacher_scale`: how many times larger the teacher's images are than the student's."""
         self.image_size = image_size
         self.augmentation = augmentation
+        self.teacher_scale = teacher_scale
         strength = augmentation.photometric
         colour = [v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.4 * strength, 0.05 * strength)] if strength else []
         crop = [v2.RandomApply([v2.RandomIoUCrop()], augmentation.crop)] if augmentation.crop else []
@@ -59,16 +64,34 @@ class Pipeline:
 
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
         """A 3×H×W uint8 image with boxes in its pixels → the same at the network's size, every box valid."""
+        image, target, _ = self.for_both(image, target)
+        return image, target
+
+    def for_both(self, image: Tensor, target: Target) -> tuple[Tensor, Target, Tensor | None]:
+        """The same, and the image as a teacher of another size sees it: with the same colours, flips and crop."""
         if self.augmentation != NO_AUGMENTATION:
             image, boxes = self._augmented(image, target["boxes"])
         else:
             boxes = target["boxes"]
         factor = self._drawn_factor()
         size_hw = resized_hw((image.shape[-2], image.shape[-1]), self.image_size)
+        whole = image
         image, boxes = resize(image, boxes, self.image_size, factor)
+        larger = self._larger(whole, (image.shape[-2], image.shape[-1]))
         if factor > 1:
-            image, boxes = _random_window(image, boxes, size_hw)
-        return image, _valid(boxes, target["labels"], (image.shape[-2], image.shape[-1]))
+            top, left = _random_corner(image, size_hw)
+            image, boxes = _window(image, boxes, size_hw, top, left)
+            if larger is not None:
+                (height, width), first = size_hw, (round(top * self.teacher_scale), round(left * self.teacher_scale))
+                rows = slice(first[0], first[0] + round(height * self.teacher_scale))
+                larger = larger[:, rows, first[1] : first[1] + round(width * self.teacher_scale)]
+        return image, _valid(boxes, target["labels"], (image.shape[-2], image.shape[-1])), larger
+
+    def _larger(self, image: Tensor, size_hw: SizeHW) -> Tensor | None:
+        """The whole image at the teacher's size, from its own pixels and not from the student's."""
+        if self.teacher_scale == 1:
+            return None
+        return F.resize(image, [round(side * self.teacher_scale) for side in size_hw], antialias=True)
 
     def _augmented(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """What torchvision's transforms do; the order of the objects stays."""
@@ -85,11 +108,15 @@ class Pipeline:
         return low + (high - low) * float(torch.rand(()))
 
 
-def _random_window(image: Tensor, boxes: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Cut an image back to a size at a random place; objects whose centre is outside lose their area."""
+def _random_corner(image: Tensor, size_hw: SizeHW) -> SizeHW:
+    """Top and left of a window of this size."""
+    top = int(torch.randint(image.shape[-2] - size_hw[0] + 1, ()))
+    return top, int(torch.randint(image.shape[-1] - size_hw[1] + 1, ()))
+
+
+def _window(image: Tensor, boxes: Tensor, size_hw: SizeHW, top: int, left: int) -> tuple[Tensor, Tensor]:
+    """Cut an image back to a window; objects whose centre is outside lose their area."""
     height, width = size_hw
-    top = int(torch.randint(image.shape[-2] - height + 1, ()))
-    left = int(torch.randint(image.shape[-1] - width + 1, ()))
     moved = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
     centres = (moved[:, :2] + moved[:, 2:]) / 2
     inside = ((centres >= 0) & (centres < torch.tensor([width, height]))).all(dim=1)

@@ -1,10 +1,11 @@
 """The core: a frozen teacher, terms, and the module that adds them up. Knows detectors only by their Protocol."""
 
 from kdet.distill.distiller import Distiller
+from kdet.distill.lesson import Lesson, Taught
 from kdet.distill.methods import METHODS, Method
 from kdet.distill.proof import prove_it_acts
 from kdet.distill.schedule import Schedule
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 
-__all__ = ["METHODS", "Distiller", "FrozenTeacher", "Method", "Schedule", "Term", "prove_it_acts"]
+__all__ = ["METHODS", "Distiller", "FrozenTeacher", "Lesson", "Method", "Schedule", "Taught", "Term", "prove_it_acts"]

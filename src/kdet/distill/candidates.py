@@ -13,7 +13,7 @@ from torch import Tensor
 from kdet.distill.cells import same_anchors, shared_cells
 from kdet.distill.views import Adapt, Sight
 from kdet.errors import InputError
-from kdet.ops.boxes import paired_iou
+from kdet.ops.boxes import paired_iou, scaled
 from kdet.ops.ranks import mean_over_ranks
 from kdet.types import Need, Observation
 
@@ -210,7 +210,11 @@ class RegionSoftLabels:
         student = sight.student
         assert student.proposals is not None and student.proposal_labels is not None
         assert student.proposal_logits is not None and sight.teacher.features is not None
-        theirs = sight.teacher_detector.head_from(sight.teacher.features, student.proposals)
+        sizes = (student.input_size_hw, sight.teacher.input_size_hw)
+        regions = (
+            [scaled(regions, *sizes) for regions in student.proposals] if sizes[0] != sizes[1] else student.proposals
+        )
+        theirs = sight.teacher_detector.head_from(sight.teacher.features, regions)
         labels = torch.cat(student.proposal_labels)
         chosen = (teacher_columns(sight, labels) > 0) if self.candidates == "positive" else labels > -9
         return soft_label_inputs(sight, student.proposal_logits[chosen], theirs[chosen])

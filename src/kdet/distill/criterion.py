@@ -1,4 +1,4 @@
-"""All terms of one teacher: two observations in, weighted parts out."""
+"""All terms of all teachers: observations in, weighted parts out."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
 from kdet.distill.balance import Balance, gradient_at, pull
+from kdet.distill.lesson import Taught
 from kdet.distill.pairing import Pairing
 from kdet.distill.parts import Part, parts_of
+from kdet.distill.served import require_served
 from kdet.distill.terms import Learned, Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
@@ -20,22 +22,28 @@ from kdet.types import Detector, Need, Pull
 class Criterion(nn.Module):
     """Holds everything trainable of the terms: adapters, and losses that learn."""
 
-    def __init__(self, terms: Sequence[Term], student: Detector, teacher: Detector, pairing: Pairing) -> None:
+    def __init__(self, lessons: Sequence[Taught], student: Detector) -> None:
+        """One lesson a teacher.
+
+        Raises:
+            InputError: two terms of one name, or a term that student and teacher cannot serve.
+        """
         super().__init__()
-        names = [term.name for term in terms]
+        self.terms = tuple(term for lesson in lessons for term in lesson.terms)
+        names = [term.name for term in self.terms]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"two terms are called {twice[0]!r}; give one of them another `name:`")
-        for term in terms:
-            _require(term, term.view.student_needs, student, "student")
-            _require(term, term.view.teacher_needs, teacher, "teacher")
-            if term.reads_class_scores and not pairing.classes.names:
-                raise InputError(_no_shared_class(term, pairing))
-        self.terms = tuple(terms)
-        self.pairings = {term.name: pairing.only(term.strides) for term in terms}
-        self.parts = {term.name: parts_of(term, pairing) for term in terms}
+        self.lesson_of = {term.name: place for place, lesson in enumerate(lessons) for term in lesson.terms}
+        self.pairings: dict[str, Pairing] = {}
+        self.parts: dict[str, tuple[Part, ...]] = {}
         self.adapters = nn.ModuleDict()
         self.learned_losses = nn.ModuleDict()
-        for term in terms:
+        for term in self.terms:
+            lesson = lessons[self.lesson_of[term.name]]
+            pairing, teacher = lesson.pairing, lesson.teacher.detector
+            require_served(term, student, teacher, pairing)
+            self.pairings[term.name] = pairing.only(term.strides)
+            self.parts[term.name] = parts_of(term, pairing)
             adapted = self.pairings[term.name].levels * term.view.adapted_maps
             self.adapters[term.name] = make_adapter(term.adapter, adapted, student, teacher)
             if isinstance(term.loss, Learned):
@@ -43,12 +51,20 @@ class Criterion(nn.Module):
                     channels = [level.teacher_channels for level in part.pairing.levels]
                     self.learned_losses[part.name] = term.loss.make(channels)
         self.balance = Balance([part for parts in self.parts.values() for part in parts])
-        self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in terms))
-        self.teacher_needs = NO_NEEDS.union(*(term.view.teacher_needs for term in terms))
+        self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in self.terms))
+        self.teacher_needs = [NO_NEEDS.union(*(term.view.teacher_needs for term in lesson.terms)) for lesson in lessons]
+        """Of each teacher."""
 
-    def raw(self, sight: Sight) -> dict[str, Tensor]:
-        """The terms' values before weight and schedule, by name; one entry for each part of a term."""
-        return {name: torch.stack([self._value(part, sight) for part in parts]) for name, parts in self.parts.items()}
+    def raw(self, sights: Sequence[Sight]) -> dict[str, Tensor]:
+        """The terms' values before weight and schedule, by name; one entry for each part of a term.
+
+        Args:
+            sights: what each teacher and the student saw, in the order of the lessons.
+        """
+        return {
+            name: torch.stack([self._value(part, sights[self.lesson_of[name]]) for part in parts])
+            for name, parts in self.parts.items()
+        }
 
     def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, Pull]:
         """How hard each term pulls at the student's neck, at full weight; calibrates what is due.
@@ -106,29 +122,3 @@ def _weighted_sum(gradients: Sequence[tuple[float, Sequence[Tensor]]]) -> list[T
     """Level by level."""
     by_level = zip(*[[weight * level for level in levels] for weight, levels in gradients], strict=True)
     return [torch.stack(levels).sum(0) for levels in by_level]
-
-
-def _no_shared_class(term: Term, pairing: Pairing) -> str:
-    ours, theirs = (", ".join(names) for names in (pairing.classes.only_student, pairing.classes.only_teacher))
-    return (
-        f"{term.name} compares class scores, and teacher and student share no class: the student has {ours}; the "
-        f"teacher has {theirs}. Map names with `teacher: {{class_map: {{theirs: yours}}}}`, or use structural or lp"
-    )
-
-
-def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:
-    missing = sorted(needs - detector.gives)
-    if side == "teacher":
-        missing = [need for need in missing if need not in (Need.ASSIGNMENT, Need.LOSSES)]
-    if not missing:
-        return
-    dense = {Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT} & set(missing)
-    way_out = (
-        "a two-stage detector scores sampled regions, not a dense grid; "
-        "use structural or lp on its features, or soft_labels on its regions"
-        if dense
-        else "use structural or lp on its features"
-    )
-    raise InputError(
-        f"{term.name} reads {', '.join(missing)}, which the {side} ({detector.family}) does not have: {way_out}"
-    )

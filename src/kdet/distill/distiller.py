@@ -1,18 +1,22 @@
 """Student, terms and a hidden teacher in one module: the only thing that a training engine wraps."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from kdet.distill.criterion import Criterion
-from kdet.distill.pairing import Pairing, pair
+from kdet.distill.lesson import Lesson, Taught, fit_to
+from kdet.distill.pairing import Pairing
+from kdet.distill.pseudo_boxes import with_pseudo_boxes
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.errors import InputError
-from kdet.types import Batch, Detector, LossReport, Need, Pull, Target
+from kdet.ops.canvas import teacher_canvas
+from kdet.types import Batch, Detector, LossReport, Need, Observation, Pull, Target
 
 
 class Distiller(nn.Module):
@@ -30,31 +34,46 @@ class Distiller(nn.Module):
         terms: Sequence[Term] = (),
         *,
         class_map: Mapping[str, str] | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> None:
-        """Pair student and teacher.
+        """Pair student and teachers.
 
         Args:
             student: the detector to train.
             teacher: the detector to learn from; it is frozen here if it is not yet.
             terms: what `kdet.methods.…()` return, added up.
             class_map: teacher's class name → student's, where they differ.
+            lessons: in place of these three, for several teachers or one that sees larger images.
 
         Raises:
-            InputError: no common stride, other class names, or a term that either side cannot serve.
+            InputError: no common level, or a term that either side cannot serve.
         """
         super().__init__()
         self.student = student
         self.model = student.model
-        self.teacher: FrozenTeacher | None = None
-        self.pairing: Pairing | None = None
-        self.criterion: Criterion | None = None
         if teacher is not None:
-            if teacher.model is student.model:
-                raise InputError("student and teacher are the same module; give the teacher a copy of its own")
-            frozen = teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
-            self.teacher = frozen
-            self.pairing = pair(student.levels, frozen.levels, student.class_names, frozen.class_names, class_map)
-            self.criterion = Criterion(terms, student, frozen.detector, self.pairing)
+            if lessons:
+                raise InputError("give either a teacher with its terms, or lessons")
+            lessons = [Lesson(teacher=teacher, terms=terms, class_map=class_map or {})]
+        self.lessons = tuple(fit_to(student, lesson) for lesson in lessons)
+        scales = sorted({lesson.scale for lesson in self.lessons if lesson.needs_larger_images})
+        if len(scales) > 1:
+            raise InputError(f"teachers see images {scales} times as large; at most one size beside the student's")
+        self.teacher_scale = scales[0] if scales else 1.0
+        """How many times larger the images are that batches bring for a teacher."""
+        self.criterion = Criterion(self.lessons, student) if lessons else None
+        self.pseudo_score = 0.5
+        """The teacher's boxes from this score on are the targets of unlabelled images."""
+
+    @property
+    def teacher(self) -> FrozenTeacher | None:
+        """The first one: whose classes, detections and maps are shown beside the student's."""
+        return self.lessons[0].teacher if self.lessons else None
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """With the first teacher."""
+        return self.lessons[0].pairing if self.lessons else None
 
     def forward(
         self,
@@ -72,7 +91,7 @@ class Distiller(nn.Module):
             progress: fraction of the run done, 0…1; schedules read it. 1 = full weight unless a term has stopped.
             measure: fill the report's `pulls`; costs a backward pass from each term to the neck.
         """
-        batch = images if isinstance(images, Batch) else self.student.batch(images, targets)
+        batch = self.labelled(images if isinstance(images, Batch) else self._batch(images, targets))
         assert batch.targets is not None, "training needs targets"
         needs = frozenset({Need.LOSSES})
         if self.criterion is not None:
@@ -81,7 +100,7 @@ class Distiller(nn.Module):
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
-            values = self.criterion.raw(self.sight(batch, seen))
+            values = self.criterion.raw(self.sights(batch, seen))
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
@@ -89,22 +108,57 @@ class Distiller(nn.Module):
             self.criterion.balance.count()
         return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
 
-    def sight(self, batch: Batch, seen: Any) -> Sight:
-        """What the terms may read of one batch; runs the teacher."""
-        assert self.teacher is not None and self.pairing is not None and self.criterion is not None
-        return Sight(
-            student=seen,
-            teacher=self.teacher.observe(batch, self.criterion.teacher_needs),
-            targets=batch.targets or [],
-            pairing=self.pairing,
-            teacher_detector=self.teacher,
-        )
+    def labelled(self, batch: Batch) -> Batch:
+        """The batch with the teacher's boxes on its unlabelled images: those of the first teacher that has any."""
+        lesson = next((lesson for lesson in self.lessons if lesson.pairing.classes.names), None)
+        if not batch.unlabelled or lesson is None:
+            return batch
+        own = with_pseudo_boxes(as_seen_by(lesson, batch), lesson, self.pseudo_score)
+        return replace(own, teacher_images=batch.teacher_images)
+
+    def sights(self, batch: Batch, seen: Observation) -> list[Sight]:
+        """What the terms may read of one batch, one sight a teacher; runs the teachers."""
+        assert self.criterion is not None
+        return [
+            Sight(
+                student=seen,
+                teacher=lesson.teacher.observe(as_seen_by(lesson, batch), needs),
+                targets=batch.targets or [],
+                pairing=lesson.pairing,
+                teacher_detector=lesson.teacher,
+            )
+            for lesson, needs in zip(self.lessons, self.criterion.teacher_needs, strict=True)
+        ]
+
+    def _batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None) -> Batch:
+        batch = self.student.batch(images, targets)
+        if self.teacher_scale == 1:
+            return batch
+        height, width = batch.images.shape[-2:]
+        larger = teacher_canvas(images, batch.sizes_hw, (height, width), self.teacher_scale)
+        return replace(batch, teacher_images=larger)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """`.to(device)` and the like reach the teacher too."""
-        if self.teacher is not None:
-            self.teacher.model._apply(fn)  # pyright: ignore[reportPrivateUsage]
+        """`.to(device)` and the like reach the teachers too."""
+        for lesson in self.lessons:
+            lesson.teacher.model._apply(fn)  # pyright: ignore[reportPrivateUsage]
         return super()._apply(fn, recurse)  # pyright: ignore[reportReturnType]
+
+
+def as_seen_by(lesson: Taught, batch: Batch) -> Batch:
+    """The batch with or without its larger images, as this teacher needs them.
+
+    Raises:
+        InputError: they are needed and not there.
+    """
+    if not lesson.needs_larger_images:
+        return replace(batch, teacher_images=None)
+    if batch.teacher_images is None:
+        raise InputError(
+            f"this teacher sees images {lesson.scale:g} times as large, and the batch brings none; "
+            "give a list of images, or a batch of a pipeline with this `teacher_scale`"
+        )
+    return batch
 
 
 def sum_of(parts: Mapping[str, Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdet.distill.adapters import Adapter
-from kdet.distill.distiller import Distiller
+from kdet.distill.distiller import Distiller, as_seen_by
 from kdet.distill.pairing import Pairing
 from kdet.distill.views import Sight, paired_features
 from kdet.ops.precision import full_precision
@@ -43,16 +43,16 @@ def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[Le
         student: the detector to look into, in evaluation mode: the distiller's own, or its moving average.
         batch: on the models' device.
     """
-    assert distiller.teacher is not None
+    lesson = distiller.lessons[0]
     pairing, adapt = _compared(distiller)
     features = frozenset({Need.FEATURES})
     with torch.no_grad():
         sight = Sight(
             student=student.observe(batch, features),
-            teacher=distiller.teacher.observe(batch, features),
+            teacher=lesson.teacher.observe(as_seen_by(lesson, batch), features),
             targets=[],
             pairing=pairing,
-            teacher_detector=distiller.teacher,
+            teacher_detector=lesson.teacher,
         )
         ours, theirs = paired_features(sight, adapt)
         return [
@@ -64,7 +64,7 @@ def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[Le
 def _compared(distiller: Distiller) -> tuple[Pairing, Callable[[list[Tensor]], list[Tensor]]]:
     """Levels and adapter of the first term that has one for features; terms without compare them as they are."""
     assert distiller.criterion is not None and distiller.pairing is not None
-    for term in distiller.criterion.terms:
+    for term in distiller.lessons[0].terms:
         adapter = distiller.criterion.adapters[term.name]
         if term.view.adapted_maps == 1 and isinstance(adapter, Adapter):
             return distiller.criterion.pairings[term.name], adapter

@@ -17,6 +17,8 @@ from kdet.types import Batch
 
 SAME = 0.999
 """Share of the variance that the batch explains; exact but for rounding, where bfloat16 loses 1e-4."""
+SAME_SCENE = 0.8
+"""The same where one image was scaled down from larger pixels: edges differ, and a flip explains far less."""
 _MOST_PIXELS = 65536
 _NO_VARIANCE = 1e-12
 _COLOURS = 3

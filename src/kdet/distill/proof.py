@@ -61,14 +61,14 @@ def prove_it_acts(
 
 def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
     """All that can keep distillation from acting, looked for in one real step; arguments as of `prove_it_acts`."""
-    criterion, teacher = distiller.criterion, distiller.teacher
-    assert criterion is not None and teacher is not None
-    before = state_hash(teacher.model)
+    criterion, teachers = distiller.criterion, [lesson.teacher.model for lesson in distiller.lessons]
+    assert criterion is not None
+    before = [state_hash(teacher) for teacher in teachers]
     faults = {
         "terms have weights": list(_weightless(criterion)),
         "teacher and student have different weights": list(_same_weights(distiller)),
         "the optimizer holds all that is trained": list(_outside(distiller, optimizer)),
-        "the teacher is frozen and in evaluation mode": list(_awake(teacher.model)),
+        "the teacher is frozen and in evaluation mode": [fault for teacher in teachers for fault in _awake(teacher)],
     }
     with _buffers_kept(distiller):  # batch statistics move; the run starts as if nothing had been
         watched = watch(distiller, batch)
@@ -80,7 +80,7 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
             "terms are more than 0": list(_worthless(criterion, values)),
             "the gradient of each term reaches the student": list(_without_effect(distiller, values)),
         }
-    same = state_hash(teacher.model) == before
+    same = [state_hash(teacher) for teacher in teachers] == before
     faults["the step left the teacher unchanged"] = [] if same else [_CHANGED]
     return Evidence(values={name: float(value.detach()) for name, value in values.items()}, faults=faults)
 
@@ -108,19 +108,20 @@ def _weightless(criterion: Criterion) -> Iterator[str]:
 
 def _same_weights(distiller: Distiller) -> Iterator[str]:
     """A teacher that is the student itself; some terms are not 0 even then, but for noise alone."""
-    assert distiller.teacher is not None and distiller.criterion is not None
-    if all(term.placebo for term in distiller.criterion.terms):
-        return
-    ours, theirs = dict(distiller.model.named_parameters()), dict(distiller.teacher.model.named_parameters())
-    if ours.keys() == theirs.keys() and all(torch.equal(p, theirs[name]) for name, p in ours.items()):
-        yield (
-            "teacher and student have the same weights, so there is nothing to learn; "
-            "name another teacher, or start the student from other weights"
-        )
+    ours = dict(distiller.model.named_parameters())
+    for lesson in distiller.lessons:
+        theirs = dict(lesson.teacher.model.named_parameters())
+        if all(term.placebo for term in lesson.terms) or ours.keys() != theirs.keys():
+            continue
+        if all(torch.equal(p, theirs[name]) for name, p in ours.items()):
+            yield (
+                "teacher and student have the same weights, so there is nothing to learn; "
+                "name another teacher, or start the student from other weights"
+            )
 
 
 def _outside(distiller: Distiller, optimizer: torch.optim.Optimizer | None) -> Iterator[str]:
-    assert distiller.teacher is not None and distiller.criterion is not None
+    assert distiller.criterion is not None
     if optimizer is None:
         return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -129,9 +130,10 @@ def _outside(distiller: Distiller, optimizer: torch.optim.Optimizer | None) -> I
             yield f"{name} is trainable but not in the optimizer; build it from distiller.parameters()"
     if not any(id(p) in held for p in distiller.model.parameters() if p.requires_grad):
         yield "the optimizer holds nothing of the student; build it from distiller.parameters()"
-    for name, parameter in distiller.teacher.model.named_parameters():
-        if id(parameter) in held:
-            yield f"the teacher's {name} is in the optimizer; build it from distiller.parameters()"
+    for lesson in distiller.lessons:
+        for name, parameter in lesson.teacher.model.named_parameters():
+            if id(parameter) in held:
+                yield f"the teacher's {name} is in the optimizer; build it from distiller.parameters()"
 
 
 def _awake(teacher: nn.Module) -> Iterator[str]:
@@ -150,7 +152,7 @@ def _awake(teacher: nn.Module) -> Iterator[str]:
 def _values(criterion: Criterion, watched: Watched) -> tuple[Mapping[str, Tensor], list[str]]:
     """The raw terms; or none, and why a loss refused what it was given."""
     try:
-        return {name: parts.sum() for name, parts in criterion.raw(watched.sight).items()}, []
+        return {name: parts.sum() for name, parts in criterion.raw(watched.sights).items()}, []
     except ValueError as error:
         return {}, [f"a term cannot be computed: {error}"]
 

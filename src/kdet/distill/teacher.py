@@ -1,12 +1,14 @@
 """A teacher that cannot learn, wake up or leak."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MethodType
 
 import torch
 from torch import Tensor, nn
 
-from kdet.types import Batch, Detector, DividedHead, HeadFeatures, Need, Observation
+from kdet.ops.boxes import scaled
+from kdet.types import Batch, Detections, Detector, DividedHead, HeadFeatures, Need, Observation
 
 
 def _stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -33,8 +35,22 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def observe(self, batch: Batch, needs: frozenset[Need]) -> Observation:
-        """What the teacher makes of the batch; it stops where the needs are met."""
-        return self.detector.observe(batch, needs)
+        """What the teacher makes of the batch, boxes in pixels of the student's input; it stops where needs are met."""
+        own = batch.for_teacher()
+        seen = self.detector.observe(own, needs)
+        if batch.teacher_images is None or seen.boxes is None:
+            return seen
+        return replace(seen, boxes=scaled(seen.boxes, own.images.shape[-2:], batch.images.shape[-2:]))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> list[Detections]:
+        """What the teacher finds, boxes in pixels of the student's input."""
+        own = batch.for_teacher()
+        found = self.detector.predict(own)
+        if batch.teacher_images is None:
+            return found
+        sizes = own.images.shape[-2:], batch.images.shape[-2:]
+        return [replace(one, boxes=scaled(one.boxes, *sizes)) for one in found]
 
     @torch.no_grad()
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:

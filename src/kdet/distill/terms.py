@@ -1,7 +1,7 @@
 """One term of a distillation loss, described."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor, nn
@@ -44,6 +44,10 @@ class Term:
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""
+
+    def renamed(self, name: str) -> "Term":
+        """The same under another name."""
+        return replace(self, name=name)
 
     @property
     def reads_class_scores(self) -> bool:

@@ -1,15 +1,18 @@
 """One step of both models, watched: did they run, on which pixels, and is what they reveal of this batch at all?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from kdet.distill.criterion import Criterion
-from kdet.distill.distiller import Distiller
-from kdet.distill.pixels import SAME, Glimpse, explained, glimpse
+from kdet.distill.distiller import Distiller, as_seen_by
+from kdet.distill.lesson import Taught
+from kdet.distill.pixels import SAME, SAME_SCENE, Glimpse, explained, glimpse
+from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.types import Batch, Need, Observation
 
@@ -33,9 +36,10 @@ _FILLED: dict[Need, Callable[[Observation], Any]] = {
 class Watched:
     """Both models on one batch."""
 
-    sight: Sight
+    sights: Sequence[Sight]
+    """One a teacher."""
     student: Glimpse
-    teacher: Glimpse
+    teachers: Sequence[Glimpse]
     batch: Batch
     """As it was before the models saw it."""
     changed: bool
@@ -44,36 +48,42 @@ class Watched:
 
 def watch(distiller: Distiller, batch: Batch) -> Watched:
     """One forward pass of either model, as a step of training does it."""
-    assert distiller.criterion is not None and distiller.teacher is not None
+    assert distiller.criterion is not None
+    batch = distiller.labelled(batch)
     kept = replace(batch, images=batch.images.clone())
     needs = distiller.criterion.student_needs | {Need.LOSSES}
     with glimpse(distiller.model) as of_student:
         seen = distiller.student.observe(batch, needs, batch.targets)
-    with glimpse(distiller.teacher.model) as of_teacher:
-        sight = distiller.sight(batch, seen)
+    with ExitStack() as stack:
+        of_teachers = [stack.enter_context(glimpse(lesson.teacher.model)) for lesson in distiller.lessons]
+        sights = distiller.sights(batch, seen)
     changed = not torch.equal(batch.images, kept.images)
-    return Watched(sight=sight, student=of_student, teacher=of_teacher, batch=kept, changed=changed)
+    return Watched(sights=sights, student=of_student, teachers=of_teachers, batch=kept, changed=changed)
 
 
 def silent_parts(distiller: Distiller, watched: Watched) -> Iterator[str]:
     """What the terms read and an observation does not hold, or holds whatever the pixels are."""
-    criterion = distiller.criterion
-    assert criterion is not None and distiller.teacher is not None
-    sides = (
-        ("student", criterion.student_needs, watched.student, watched.sight.student),
-        ("teacher", criterion.teacher_needs, watched.teacher, watched.sight.teacher),
-    )
-    for side, needs, seen, observation in sides:
-        if not seen.ran:
+    criterion, sights = distiller.criterion, watched.sights
+    assert criterion is not None
+    student = Side("student", criterion.terms, criterion.student_needs, watched.student, sights[0].student)
+    teachers = [
+        Side("teacher", lesson.terms, needs, seen, sight.teacher)
+        for lesson, needs, seen, sight in zip(
+            distiller.lessons, criterion.teacher_needs, watched.teachers, sights, strict=True
+        )
+    ]
+    for number, side in enumerate([student, *teachers]):
+        if not side.seen.ran:
             yield (
-                f"the {side}: no layer of its model ran, so what its observe() returns belongs to another batch; "
+                f"the {side.name}: no layer of its model ran, so what its observe() returns belongs to another batch; "
                 "let observe() call the model that the detector holds"
             )
             continue
-        unfilled = list(_unfilled(side, needs, observation, criterion))
+        unfilled = list(_unfilled(side))
         yield from unfilled
         if not unfilled:
-            yield from _stale(side, _to_learn_from(side, criterion), observation, distiller, watched.batch)
+            lesson = distiller.lessons[number - 1] if number else None
+            yield from _stale(side, lesson, distiller, watched.batch)
 
 
 def other_pixels(watched: Watched) -> Iterator[str]:
@@ -83,8 +93,14 @@ def other_pixels(watched: Watched) -> Iterator[str]:
             "observe() of the student or the teacher writes into the batch's images, which both must find as they "
             "were; let it normalise a copy"
         )
-    for side, seen in (("student", watched.student), ("teacher", watched.teacher)):
-        share = 1.0 if seen.pixels is None else explained(seen.pixels, watched.batch)
+    scene = watched.batch.for_teacher()
+    if watched.batch.teacher_images is not None:
+        small = F.interpolate(scene.images, watched.batch.images.shape[-2:], mode="bilinear", antialias=True)
+        if explained(small, watched.batch) < SAME_SCENE:
+            yield "the teacher's larger images do not show what the student's do; give both the same crop and flip"
+    teachers = [("teacher", seen) for seen in watched.teachers]
+    for side, seen in (("student", watched.student), *teachers):
+        share = 1.0 if seen.pixels is None else max(explained(seen.pixels, given) for given in (watched.batch, scene))
         if share < SAME:
             yield (
                 f"the {side} does not see the batch's pixels: they explain {max(0.0, share):.0%} of what its first "
@@ -92,40 +108,59 @@ def other_pixels(watched: Watched) -> Iterator[str]:
             )
 
 
-def _unfilled(side: str, needs: frozenset[Need], seen: Observation, criterion: Criterion) -> Iterator[str]:
-    for need in sorted(needs):
+@dataclass(frozen=True)
+class Side:
+    """The student or one of the teachers, in one step."""
+
+    name: Literal["student", "teacher"]
+    terms: Sequence[Term]
+    needs: frozenset[Need]
+    seen: Glimpse
+    observation: Observation
+
+    def needs_of(self, term: Term) -> frozenset[Need]:
+        """What one term reads of this side."""
+        return term.view.student_needs if self.name == "student" else term.view.teacher_needs
+
+    @property
+    def teaches(self) -> frozenset[Need]:
+        """What this side must say about the pixels; a placebo may learn from noise."""
+        needs = [self.needs_of(term) for term in self.terms if not term.placebo]
+        return frozenset[Need]().union(*needs) - _FROM_THE_LABELS
+
+
+def _unfilled(side: Side) -> Iterator[str]:
+    seen = side.observation
+    for need in sorted(side.needs):
         if _FILLED[need](seen) is not None and len(_FILLED[need](seen)):
             continue
-        readers = [t.name for t in criterion.terms if need in getattr(t.view, f"{side}_needs")] or ["distillation"]
+        readers = [term.name for term in side.terms if need in side.needs_of(term)] or ["distillation"]
         yield (
-            f"{', '.join(readers)}: reads the {side}'s {need}, and its observe() left them empty; the layer that "
+            f"{', '.join(readers)}: reads the {side.name}'s {need}, and its observe() left them empty; the layer that "
             "should give them never ran, so hook one that does, or call it in observe()"
         )
     if seen.features is not None and 0 < len(seen.features) != len(seen.levels):
-        yield f"the {side} names {len(seen.levels)} levels and gave {len(seen.features)} feature maps; make them agree"
+        yield (
+            f"the {side.name} names {len(seen.levels)} levels and gave {len(seen.features)} feature maps; "
+            "make them agree"
+        )
 
 
-def _to_learn_from(side: str, criterion: Criterion) -> frozenset[Need]:
-    """What a side must say about the pixels; a placebo may learn from noise."""
-    needs = [getattr(term.view, f"{side}_needs") for term in criterion.terms if not term.placebo]
-    return frozenset[Need]().union(*needs) - _FROM_THE_LABELS
-
-
-def _stale(side: str, needs: frozenset[Need], seen: Observation, distiller: Distiller, batch: Batch) -> Iterator[str]:
+def _stale(side: Side, lesson: Taught | None, distiller: Distiller, batch: Batch) -> Iterator[str]:
     """Parts of an observation that are the same for the negative of every image."""
-    assert distiller.teacher is not None
-    negative = replace(batch, images=1 - batch.images)
+    larger = None if batch.teacher_images is None else 1 - batch.teacher_images
+    negative = replace(batch, images=1 - batch.images, teacher_images=larger)
     with torch.no_grad():
-        if side == "teacher":
-            other = distiller.teacher.observe(negative, needs)
+        if lesson is not None:
+            other = lesson.teacher.observe(as_seen_by(lesson, negative), side.teaches)
         else:
-            other = distiller.student.observe(negative, needs, batch.targets)
-    for need in sorted(needs):
-        before, after = _tensors(_FILLED[need](seen)), _tensors(_FILLED[need](other))
+            other = distiller.student.observe(negative, side.teaches, batch.targets)
+    for need in sorted(side.teaches):
+        before, after = _tensors(_FILLED[need](side.observation)), _tensors(_FILLED[need](other))
         if len(before) == len(after) and all(torch.equal(b, a) for b, a in zip(before, after, strict=True)):
             yield (
-                f"the {side}'s {need} are the same for other images: left over from an earlier pass (hook a layer that "
-                "runs, and return what it gave), or the model is dead (did its weights load?)"
+                f"the {side.name}'s {need} are the same for other images: left over from an earlier pass (hook a layer "
+                "that runs, and return what it gave), or the model is dead (did its weights load?)"
             )
 
 

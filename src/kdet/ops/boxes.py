@@ -1,7 +1,15 @@
 """What torchvision.ops lacks on boxes."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+
+def scaled(boxes: Tensor, from_hw: Sequence[int], to_hw: Sequence[int]) -> Tensor:
+    """Boxes …×4 in pixels of one canvas as pixels of another that shows the same."""
+    (height, width), (new_height, new_width) = from_hw, to_hw
+    return boxes * boxes.new_tensor([new_width / width, new_height / height] * 2)
 
 
 def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:

@@ -63,8 +63,9 @@ def require_buildable(recipe: Recipe, arms: Sequence[Arm]) -> None:
     Raises:
         InputError: no teacher yet, an unknown option, or a pair of detectors that cannot serve an arm.
     """
-    if isinstance(recipe.teacher, RunTeacher) and not recipe.teacher.run.exists():
-        run = recipe.teacher.run
+    for run in (teacher.run for teacher in recipe.teachers if isinstance(teacher, RunTeacher)):
+        if run.exists():
+            continue
         raise InputError(f"teacher.run: {run} does not exist yet; train it first: kdet train ITS-RECIPE --run {run}")
     classes = open_data(recipe, _say_nothing)[0].index.classes
     for arm in arms:

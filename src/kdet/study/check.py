@@ -3,21 +3,21 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import median
 
 import torch
 from torch.optim import Optimizer
 
-from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, inspect, make_loader
+from kdet.data import Source, inspect, make_loader
 from kdet.distill import Distiller
 from kdet.distill.proof import Evidence, examine
 from kdet.errors import InputError, WorkError
 from kdet.ops.classes import real_classes
 from kdet.study.check_report import (
     Report,
-    classes_section,
-    levels_section,
+    lesson_sections,
     memory_section,
     step_section,
     terms_section,
@@ -25,7 +25,7 @@ from kdet.study.check_report import (
 from kdet.study.problems import Problem
 from kdet.study.step_cost import StepCost, measure
 from kdet.study.teacher_worth import Worth, doubts, weigh
-from kdet.train.build import build_distiller, build_student, open_data, relabelled
+from kdet.train.build import build_distiller, build_student, open_data, training_data
 from kdet.train.engine import Engine
 from kdet.train.loop import require_sound_gradients
 from kdet.train.optim import make_optimizer
@@ -78,11 +78,9 @@ def prepare(recipe: Recipe) -> Prepared:
     notes: list[str] = []
     student = build_student(recipe, train.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
-    sampler = EpochSampler(len(train.index), batch_size=settings.batch_size, seed=settings.seed)
-    pipeline = Pipeline(recipe.data.image_size, recipe.data.augment)
-    data = DetectionDataset(relabelled(train, student.class_names), pipeline, seed=settings.seed)
+    data, sampler = training_data(recipe, train, distiller, notes.append)
     batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
-    pairing = distiller.pairing.describe() if distiller.pairing else []
+    pairing = [line for lesson in distiller.lessons for line in lesson.pairing.describe()]
     return Prepared(
         recipe=recipe,
         engine=engine,
@@ -101,16 +99,17 @@ def report_on(prepared: Prepared) -> Report:
     """Look at everything; nothing of `prepared` is changed."""
     recipe, distiller = prepared.recipe, prepared.distiller
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
-    if distiller.pairing is not None and distiller.pairing.classes.only_student:
-        problems.append(Problem("classes", "warning", distiller.pairing.classes.unknown()))
+    found = [lesson.pairing.classes for lesson in distiller.lessons]
+    problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
     evidence, cost = _tried(prepared, problems)
-    worth = None if distiller.teacher is None else _worth(prepared, problems)
+    worths = _worths(prepared, problems) if distiller.lessons else []
     device = str(prepared.engine.device)
+    beside = zip_longest(distiller.lessons, worths)  # no worths where a teacher's boxes are not finite
+    sections = [lesson_sections(lesson, worth) for lesson, worth in beside]
     return Report(
         data={"train": inspect(prepared.train), "val": inspect(prepared.val)},
-        classes=classes_section(distiller),
-        levels=levels_section(distiller),
-        teacher=worth and asdict(worth),
+        **(sections[0] if sections else {}),
+        more_teachers=sections[1:],
         terms=evidence and terms_section(distiller, evidence, cost),
         step=cost and step_section(recipe.train, device, prepared.steps_per_epoch, prepared.load_seconds, cost),
         memory=cost and memory_section(cost),
@@ -188,11 +187,12 @@ def _cost(prepared: Prepared, evidence: Evidence | None) -> StepCost:
     return measure(module, prepared.optimizer, prepared.batches, prepared.engine, average=average)
 
 
-def _worth(prepared: Prepared, problems: list[Problem]) -> Worth | None:
+def _worths(prepared: Prepared, problems: list[Problem]) -> list[Worth]:
     try:
-        worth = weigh(prepared.recipe, prepared.distiller, prepared.val, prepared.engine)
+        worths = weigh(prepared.recipe, prepared.distiller, prepared.val, prepared.engine)
     except WorkError as error:  # boxes or scores that are not finite
         problems.append(Problem("teacher", "failed", str(error)))
-        return None
-    problems += doubts(worth, prepared.distiller)
-    return worth
+        return []
+    for worth, lesson in zip(worths, prepared.distiller.lessons, strict=True):
+        problems += doubts(worth, lesson)
+    return worths

@@ -4,10 +4,11 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kdet.distill import Distiller
+from kdet.distill import Distiller, Taught
 from kdet.distill.proof import Evidence
 from kdet.study.problems import Problem
 from kdet.study.step_cost import StepCost
+from kdet.study.teacher_worth import Worth
 from kdet.train.recipe import TrainRecipe
 
 
@@ -19,6 +20,8 @@ class Report:
     classes: dict[str, Any] | None = None
     levels: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
+    more_teachers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Of each further teacher its `classes`, `levels` and `teacher`."""
     terms: dict[str, Any] | None = None
     step: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
@@ -34,13 +37,15 @@ class Report:
         return not any(strict or problem.status == "failed" for problem in self.problems)
 
 
-def classes_section(distiller: Distiller) -> dict[str, Any] | None:
+def lesson_sections(lesson: Taught, worth: Worth | None) -> dict[str, Any]:
+    """What belongs together between the student and one teacher, and what the teacher is worth."""
+    return {"classes": _classes(lesson), "levels": _levels(lesson), "teacher": worth and asdict(worth)}
+
+
+def _classes(lesson: Taught) -> dict[str, Any]:
     """Which column of the student's class layer belongs to which of the teacher's."""
-    if distiller.pairing is None or distiller.teacher is None:
-        return None
-    found = distiller.pairing.classes
+    found, theirs = lesson.pairing.classes, lesson.teacher.class_names
     pairs = zip(found.names, found.student, found.teacher, strict=True)
-    theirs = distiller.teacher.class_names
     return {
         "reordered": found.reordered,
         "pairs": [{"name": name, "student": s, "teacher": t, "teacher_name": theirs[t]} for name, s, t in pairs],
@@ -49,10 +54,8 @@ def classes_section(distiller: Distiller) -> dict[str, Any] | None:
     }
 
 
-def levels_section(distiller: Distiller) -> dict[str, Any] | None:
+def _levels(lesson: Taught) -> dict[str, Any]:
     """Which levels are compared."""
-    if distiller.pairing is None:
-        return None
     pairs = [
         {
             "stride": p.stride,
@@ -60,9 +63,9 @@ def levels_section(distiller: Distiller) -> dict[str, Any] | None:
             "teacher_stride": p.teacher_stride,
             "teacher_channels": p.teacher_channels,
         }
-        for p in distiller.pairing.levels
+        for p in lesson.pairing.levels
     ]
-    return {"pairs": pairs, "left_out": list(distiller.pairing.left_out)}
+    return {"pairs": pairs, "left_out": list(lesson.pairing.left_out)}
 
 
 def terms_section(distiller: Distiller, evidence: Evidence, cost: StepCost | None) -> dict[str, Any]:

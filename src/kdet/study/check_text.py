@@ -15,6 +15,7 @@ def as_text(report: Report, *, strict: bool = False) -> str:
         "classes": _classes(report.classes),
         "levels": _levels(report.levels),
         "teacher": _teacher(report.teacher),
+        **_further(report.more_teachers),
         "terms": _terms(report.terms),
         "step": _step(report.step),
         "memory": _memory(report.memory),
@@ -28,6 +29,18 @@ def as_text(report: Report, *, strict: bool = False) -> str:
             lines += [f"{_MARGIN}{problem.status}: {problem.text}" for problem in own]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join([*lines, _verdict(report, strict=strict)])
+
+
+def _further(teachers: Sequence[dict[str, Any]]) -> dict[str, Iterator[str]]:
+    """The same sections for the second teacher and those after it."""
+    sections: dict[str, Iterator[str]] = {}
+    for number, found in enumerate(teachers, start=2):
+        sections |= {
+            f"classes {number}": _classes(found["classes"]),
+            f"levels {number}": _levels(found["levels"]),
+            f"teacher {number}": _teacher(found["teacher"]),
+        }
+    return sections
 
 
 def _worst(statuses: Sequence[str]) -> str:
@@ -92,7 +105,8 @@ def _teacher(teacher: dict[str, Any] | None) -> Iterator[str]:
         return
     yield f"on {teacher['images']} validation images, both as they stand now"
     rows = [("", "AP", "AP50", "AP75")]
-    rows += [(side, *(f"{teacher[side][key]:.3f}" for key in rows[0][1:])) for side in ("teacher", "student")]
+    known = [side for side in ("teacher", "student") if teacher[side] is not None]
+    rows += [(side, *(f"{teacher[side][key]:.3f}" for key in rows[0][1:])) for side in known]
     yield from _table(rows)
     loaded = teacher["tensors"] - len(teacher["not_loaded"]) if teacher["origin"] else 0
     yield f"{loaded} of {teacher['tensors']} tensors are those of {teacher['origin'] or 'no file'}"

@@ -90,7 +90,7 @@ def measure(
             gradients=_bytes(trained),
             optimizer=_bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)),
             average=_bytes([*distiller.model.parameters(), *distiller.model.buffers()]) if average else 0,
-            teacher=_bytes(distiller.teacher.model.state_dict().values()) if distiller.teacher else 0,
+            teacher=sum(_bytes(lesson.teacher.model.state_dict().values()) for lesson in distiller.lessons),
             activations=activations,
             gpu_peak=peak,
         )

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from kdet.data import DetectionDataset, Pipeline, Source, make_loader
+from kdet.data.resize import ImageSize
 from kdet.detectors.weights import CLASS_LAYERS, StoredWeights, download, is_file, library_weights, read_weights
-from kdet.distill import Distiller
+from kdet.distill import Distiller, Taught
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader
 from kdet.study.problems import Problem
 from kdet.train.engine import Engine
-from kdet.train.recipe import Recipe, RunTeacher
+from kdet.train.recipe import BuiltTeacher, Recipe, RunTeacher
 from kdet.train.run_folder import BEST
 from kdet.train.run_log import Progress
 from kdet.train.scoring import KNOWS_NOTHING, in_own_words
@@ -30,8 +31,8 @@ class Worth:
     """Teacher and student on the same validation images, as they stand."""
 
     images: int
-    teacher: dict[str, Any]
-    """COCO metrics."""
+    teacher: dict[str, Any] | None
+    """COCO metrics; None where no class of the data is the teacher's."""
     student: dict[str, Any]
     not_loaded: list[str]
     """The teacher's tensors that are not those of its file: they stayed as they were built."""
@@ -40,41 +41,45 @@ class Worth:
     """Where its weights come from; None = nowhere, they are random."""
 
 
-def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) -> Worth:
-    """Evaluate both models on a sample of the validation images, and compare the teacher with its file.
+def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) -> list[Worth]:
+    """Evaluate student and teachers on a sample of the validation images, and compare the teachers with their files.
 
     Raises:
         InputError: no sampled image holds an object.
     """
-    assert recipe.teacher is not None and distiller.teacher is not None
     rows = _sample(len(source.index), recipe.train.seed)
-    teacher = in_own_words(distiller.teacher.detector, recipe.teacher.class_map)
-    stored = stored_weights(recipe)
-    return Worth(
-        images=len(rows),
-        teacher=_score(teacher, "teacher", source, rows, recipe, engine),
-        student=_score(distiller.student, "student", source, rows, recipe, engine),
-        not_loaded=[] if stored is None else not_loaded(distiller.teacher.detector, stored),
-        tensors=len(distiller.teacher.model.state_dict()),
-        origin=None if stored is None else stored.origin,
-    )
+    student = _score(distiller.student, "student", source, rows, recipe, engine)
+    found: list[Worth] = []
+    for own, lesson in zip(recipe.teachers, distiller.lessons, strict=True):
+        stored = stored_weights(own)
+        detector = in_own_words(lesson.teacher.detector, own.class_map)
+        known = bool(lesson.pairing.classes.names)
+        found.append(
+            Worth(
+                images=len(rows),
+                teacher=_score(detector, "teacher", source, rows, recipe, engine, own.image_size) if known else None,
+                student=student,
+                not_loaded=[] if stored is None else not_loaded(lesson.teacher.detector, stored),
+                tensors=len(lesson.teacher.model.state_dict()),
+                origin=None if stored is None else stored.origin,
+            )
+        )
+    return found
 
 
-def stored_weights(recipe: Recipe) -> StoredWeights | None:
-    """What the recipe's teacher is to be loaded from; None = random weights.
+def stored_weights(teacher: RunTeacher | BuiltTeacher) -> StoredWeights | None:
+    """What a recipe's teacher is to be loaded from; None = random weights.
 
     Raises:
         InputError: no such weights.
     """
-    if isinstance(recipe.teacher, RunTeacher):
-        path = recipe.teacher.run
-        return read_weights(path / BEST if path.is_dir() else path)
-    if recipe.teacher is None or recipe.teacher.weights is None:
+    if isinstance(teacher, RunTeacher):
+        return read_weights(teacher.run / BEST if teacher.run.is_dir() else teacher.run)
+    if teacher.weights is None:
         return None
-    weights = recipe.teacher.weights
-    if is_file(weights):
-        return read_weights(Path(weights))
-    return StoredWeights(origin=weights, state=download(library_weights(weights)))
+    if is_file(teacher.weights):
+        return read_weights(Path(teacher.weights))
+    return StoredWeights(origin=teacher.weights, state=download(library_weights(teacher.weights)))
 
 
 def not_loaded(teacher: Detector, stored: StoredWeights) -> list[str]:
@@ -90,10 +95,9 @@ def not_loaded(teacher: Detector, stored: StoredWeights) -> list[str]:
     return found
 
 
-def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
+def doubts(worth: Worth, lesson: Taught) -> Iterator[Problem]:
     """Why one should not learn from this teacher."""
-    assert distiller.criterion is not None
-    terms = [term for term in distiller.criterion.terms if not term.placebo]
+    terms = [term for term in lesson.terms if not term.placebo]
     if not terms:
         return
     if worth.origin is None:
@@ -104,6 +108,8 @@ def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
         )
     elif worth.not_loaded:
         yield _partly_loaded(worth, any(term.reads_class_scores for term in terms))
+    if worth.teacher is None:
+        return
     teacher, student = worth.teacher["AP"], worth.student["AP"]
     if teacher < KNOWS_NOTHING:
         yield Problem(
@@ -145,9 +151,15 @@ def _sample(images: int, seed: int) -> list[int]:
 
 
 def _score(
-    detector: Detector, name: str, source: Source, rows: list[int], recipe: Recipe, engine: Engine
+    detector: Detector,
+    name: str,
+    source: Source,
+    rows: list[int],
+    recipe: Recipe,
+    engine: Engine,
+    image_size: ImageSize | None = None,
 ) -> dict[str, Any]:
-    data = DetectionDataset(source, Pipeline(recipe.data.image_size))
+    data = DetectionDataset(source, Pipeline(image_size or recipe.data.image_size))
     size = recipe.train.batch_size
     batches = [[(0, row) for row in rows[first : first + size]] for first in range(0, len(rows), size)]
     truth = source.index.subset(rows)

@@ -1,8 +1,9 @@
 """Recipe, loop, checkpoints and run log."""
 
-from kdet.train.build import load_detector, open_data
+from kdet.train.build import open_data
 from kdet.train.loop import Outcome, fit
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import read_recipe, write_recipe
+from kdet.train.teachers import load_detector
 
 __all__ = ["Outcome", "Recipe", "fit", "load_detector", "open_data", "read_recipe", "write_recipe"]

@@ -1,25 +1,32 @@
-"""Recipe → objects; the only reader of the recipe's data, student, teacher and distill."""
+"""Recipe → objects: data, student, distiller."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import ConfigDict, ValidationError, validate_call
+from typing import Literal
 
 from kdet import detectors
-from kdet.data import IndexedSource, Source, open_source, share_of, split_off
+from kdet.data import (
+    DetectionDataset,
+    EpochSampler,
+    IndexedSource,
+    Pipeline,
+    Source,
+    image_folder,
+    joined,
+    open_source,
+    rest_of,
+    share_of,
+    split_off,
+    without_labels,
+)
 from kdet.data.resize import ImageSize
-from kdet.detectors import classes_in, read_weights, rebuild
-from kdet.distill import METHODS, Distiller, FrozenTeacher, Schedule, Term
+from kdet.distill import METHODS, Distiller, FrozenTeacher
 from kdet.errors import InputError
-from kdet.train.recipe import FileData, ModelRecipe, Recipe, RunTeacher, ShapesData, TermRecipe
-from kdet.train.recipe_file import nearest
-from kdet.train.run_folder import BEST, RECIPE
+from kdet.train.models import Say, build_detector
+from kdet.train.recipe import FileData, Recipe, ShapesData, TermRecipe
+from kdet.train.teachers import build_lessons
 from kdet.types import Detector
-
-Say = Callable[[str], None]
 
 
 def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
@@ -41,6 +48,58 @@ def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
     if labelled is not train:
         say(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
     return labelled, val
+
+
+def open_unlabelled(recipe: Recipe, say: Say) -> Source | None:
+    """The images of `data.unlabelled`.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    data = recipe.data
+    if data.unlabelled is None:
+        return None
+    if data.unlabelled.images == "rest":
+        train = _open(data, "train", lambda line: None)
+        source = without_labels(
+            rest_of(train if data.hold_out is None else split_off(train, data.hold_out)[0], data.labels)
+        )
+    else:
+        source = image_folder(Path(data.unlabelled.images))
+    shown = f"{data.unlabelled.per_batch} a batch, the teacher's boxes from score {data.unlabelled.score:g} on"
+    say(f"unlabelled: {len(source.index)} images, {shown}")
+    return source
+
+
+def training_data(
+    recipe: Recipe, train: Source, distiller: Distiller, say: Say, *, rank: int = 0, world: int = 1
+) -> tuple[DetectionDataset, EpochSampler]:
+    """The augmented images and their order.
+
+    Args:
+        recipe: its data and training settings are read.
+        train: the labelled images, labels of the data.
+        distiller: whose student's columns the labels become, and whose teacher may see larger images.
+        say: receives what the user should know.
+        rank: of this process.
+        world: number of processes.
+    """
+    settings = recipe.train
+    labelled = relabelled(train, distiller.student.class_names)
+    count = len(labelled.index)
+    unlabelled = open_unlabelled(recipe, say)
+    source = labelled if unlabelled is None else joined(labelled, unlabelled)
+    pipeline = Pipeline(image_size(recipe), recipe.data.augment, teacher_scale=distiller.teacher_scale)
+    sampler = EpochSampler(
+        count,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        rank=rank,
+        world=world,
+        unlabelled=len(source.index) - count,
+        unlabelled_per_batch=recipe.data.unlabelled.per_batch if recipe.data.unlabelled else 0,
+    )
+    return DetectionDataset(source, pipeline, seed=settings.seed, num_labelled=count), sampler
 
 
 def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
@@ -65,62 +124,30 @@ def image_size(recipe: Recipe) -> ImageSize:
 
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
     """The detector of `student:` for the classes of the data."""
-    return _build(recipe.student, classes, image_size(recipe), say)
+    return build_detector(recipe.student, classes, image_size(recipe), say)
 
 
 def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], say: Say) -> Distiller:
-    """The module to train: the student with the recipe's teacher and terms, or alone.
+    """The module to train: the student with the recipe's teachers and terms, or alone.
 
     Raises:
-        InputError: no teacher file, other classes, unknown methods, or terms that the pair cannot serve.
+        InputError: no teacher file, wrong class maps, unknown methods, or terms that a pair cannot serve.
     """
-    if recipe.teacher is None:
-        return Distiller(student)
-    terms = make_terms(recipe.distill)
-    if not terms:
-        raise InputError(
-            "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
-        )
-    if isinstance(recipe.teacher, RunTeacher):
-        teacher = load_detector(recipe.teacher.run)
-    else:
-        theirs = recipe.teacher.weights and classes_in(recipe.teacher.weights)
-        names = recipe.teacher.classes or theirs or classes
-        teacher = _build(recipe.teacher, names, image_size(recipe), say)
-        if recipe.teacher.weights is None:
-            say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
+    lessons = build_lessons(recipe, classes, say)
     if recipe.student.inherit:
-        for line in detectors.inherit(student, teacher, recipe.student.inherit).describe():
+        first = lessons[0].teacher
+        assert isinstance(first, FrozenTeacher)
+        for line in detectors.inherit(student, first.detector, recipe.student.inherit).describe():
             say(line)
-    distiller = Distiller(student, FrozenTeacher(teacher), terms, class_map=recipe.teacher.class_map)
-    assert distiller.pairing is not None
-    for line in distiller.pairing.describe():
-        say(line)
+    distiller = Distiller(student, lessons=lessons)
+    if recipe.data.unlabelled is not None:
+        distiller.pseudo_score = recipe.data.unlabelled.score
+    for number, lesson in enumerate(distiller.lessons, start=1):
+        if len(distiller.lessons) > 1:
+            say(f"teacher {number}: {', '.join(term.name for term in lesson.terms)}")
+        for line in lesson.pairing.describe():
+            say(line)
     return distiller
-
-
-def load_detector(path: Path) -> Detector:
-    """The student of a run folder (its best epoch) or of a weights file that kdet wrote.
-
-    Raises:
-        InputError: neither, or damaged.
-    """
-    if path.is_dir():
-        if not (path / RECIPE).exists():
-            raise InputError(f"{path}: not a run folder (no {RECIPE} in it)")
-        if not (path / BEST).exists():
-            raise InputError(f"{path}: the run has no {BEST} yet; let it finish, or continue it with --resume")
-        path = path / BEST
-    return rebuild(read_weights(path))
-
-
-def make_terms(recipes: Sequence[TermRecipe]) -> list[Term]:
-    """The terms of a `distill:` list.
-
-    Raises:
-        InputError: an unknown method or argument; the near ones are named.
-    """
-    return [term for recipe in recipes for term in _terms_of(recipe)]
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -132,40 +159,3 @@ def resolved(recipe: Recipe) -> Recipe:
         given = term.model_dump(exclude={"weight"} if term.weight is None else None)
         terms.append(TermRecipe(**{**defaults, **given}))
     return recipe.model_copy(update={"distill": terms})
-
-
-def _terms_of(recipe: TermRecipe) -> list[Term]:
-    if recipe.method not in METHODS:
-        raise InputError(f"distill: unknown method {recipe.method!r}; {nearest(recipe.method, list(METHODS))}")
-    build = METHODS[recipe.method].terms
-    options: dict[str, Any] = dict(recipe.model_extra or {})
-    if recipe.weight is not None:
-        options["weight"] = recipe.weight
-    known = list(inspect.signature(build).parameters)
-    if unknown := [name for name in options if name not in known]:
-        raise InputError(f"distill: {recipe.method} has no option {unknown[0]!r}; {nearest(unknown[0], known)}")
-    try:
-        terms: list[Term] = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(build)(**options)
-        schedule = Schedule(**recipe.schedule)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"distill: {recipe.method}.{first['loc'][-1]}: {first['msg']}") from None
-    except ValueError as error:
-        raise InputError(f"distill: {recipe.method}: {error}") from None
-    names = [term.name.replace(recipe.method, recipe.name or recipe.method, 1) for term in terms]
-    return [
-        replace(
-            term,
-            name=name,
-            schedule=schedule,
-            placebo=recipe.placebo,
-            share=recipe.share,
-            strides=None if recipe.strides is None else tuple(recipe.strides),
-        )
-        for term, name in zip(terms, names, strict=True)
-    ]
-
-
-def _build(model: ModelRecipe, classes: Sequence[str], size: ImageSize, say: Say) -> Detector:
-    arguments = model.model_dump(include=set(ModelRecipe.model_fields) - {"detector"})
-    return detectors.build(model.detector, classes=classes, image_size=size, notes=say, **arguments)

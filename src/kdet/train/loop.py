@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
+from kdet.data import DetectionDataset, Pipeline, Source, make_loader
 from kdet.distill import Distiller, prove_it_acts
 from kdet.errors import InputError
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, image_size, open_data, relabelled, resolved
+from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
@@ -76,7 +76,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
             return _train(run)
         try:
             _prove(run)
-            run.scorer.teacher(distiller.teacher)
+            run.scorer.teach(distiller.lessons)
             return _train(run)
         except InputError:
             if engine.is_main and not any((folder / name).exists() for name in (RESUME, LAST)):
@@ -112,11 +112,7 @@ def _prepare(
     val_source: Source,
 ) -> Run:
     settings = recipe.train
-    labelled = relabelled(train_source, student.class_names)
-    data = DetectionDataset(labelled, Pipeline(image_size(recipe), recipe.data.augment), seed=settings.seed)
-    sampler = EpochSampler(
-        len(data), batch_size=settings.batch_size, seed=settings.seed, rank=engine.rank, world=engine.world
-    )
+    data, sampler = training_data(recipe, train_source, distiller, log.say, rank=engine.rank, world=engine.world)
     optimizer = make_optimizer(distiller.parameters(), settings)
     module, optimizer = engine.prepare(distiller, optimizer)
     average = None
@@ -177,7 +173,9 @@ def _train(run: Run) -> Outcome:
     if metrics is None:
         metrics = _evaluate(run)
     if run.engine.is_main:
-        write_maps(run.folder, run.scorer.data, _scored(run), run.distiller, run.engine.device)
+        pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
+        shown = DetectionDataset(run.scorer.source, pipeline)
+        write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
     return Outcome(
         folder=run.folder,
         metrics=metrics,

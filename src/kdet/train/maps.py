@@ -51,7 +51,9 @@ def write_maps(
     if distiller.teacher is not None:
         with evaluating(student.model):
             for i, picture in zip(chosen[:_INSIDE], pictures, strict=False):
-                levels = level_maps(distiller, student, collate([data[i]]).to(device))
+                levels = level_maps(
+                    distiller, student, collate([data[i]], teacher_scale=data.pipeline.teacher_scale).to(device)
+                )
                 picture["levels"] = [_level(level, int(index.image_ids[i]), out) for level in levels]
     write_json(out / "maps.json", {"compared_with": "teacher" if taught else "truth", "pictures": pictures})
 

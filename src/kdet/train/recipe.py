@@ -47,6 +47,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
 
+class Unlabelled(_Strict):
+    """Images without labels: terms on features learn from them, everything else from the teacher's confident boxes."""
+
+    images: str
+    """A folder, or `rest`: the training images that `labels` leaves out."""
+    per_batch: Annotated[int, Field(ge=1)] = 8
+    """How many are added to each batch and process."""
+    score: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The teacher's boxes from this score on are taken for objects."""
+
+
 class _AnyData(_Strict):
     """Which of the images are used."""
 
@@ -54,6 +65,8 @@ class _AnyData(_Strict):
     """Share of the training images that is used, always the same ones; a quarter is part of the half."""
     hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
+    unlabelled: Unlabelled | None = None
+    """Images beside the labelled ones, for a student that has a teacher."""
 
 
 class FileData(_AnyData):
@@ -128,36 +141,6 @@ class StudentRecipe(ModelRecipe):
     """Start from the teacher's weights where names and shapes agree: neck; head = neck and head; all."""
 
 
-class RunTeacher(_Strict):
-    """A teacher that kdet trained."""
-
-    run: Path
-    """Its run folder, or its student.safetensors."""
-    class_map: dict[str, str] = {}
-    """Teacher's class name → student's, where they differ."""
-
-
-class BuiltTeacher(ModelRecipe):
-    """A teacher from weights."""
-
-    classes: list[str] | None = None
-    """Its class names; None = what the weights say, else those of the data."""
-    class_map: dict[str, str] = {}
-    """Teacher's class name → student's, where they differ."""
-
-
-def _kind_of_teacher(value: Any) -> str:
-    """Which of the two is meant, so that a mistake in it is explained by its own keys."""
-    built = "detector" in value if isinstance(value, dict) else isinstance(value, BuiltTeacher)
-    return "BuiltTeacher" if built else "RunTeacher"
-
-
-Teacher = Annotated[
-    Annotated[RunTeacher, Tag("RunTeacher")] | Annotated[BuiltTeacher, Tag("BuiltTeacher")],
-    Discriminator(_kind_of_teacher),
-]
-
-
 class TermRecipe(BaseModel):
     """One method; keys beside these are the method's own arguments (`kdet list methods`)."""
 
@@ -177,6 +160,59 @@ class TermRecipe(BaseModel):
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False
     """This term is meant to do nothing."""
+
+
+class _AnyTeacher(_Strict):
+    """How a teacher fits the student, wherever it comes from."""
+
+    class_map: dict[str, str] = {}
+    """Teacher's class name → student's, where they differ."""
+    image_size: ImageSize | None = None
+    """Input size of the teacher alone, as of `data`; it sees the same crops. None = the student's."""
+    resize: bool = True
+    """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Multiplies the weights of its terms; for several teachers."""
+    distill: list[TermRecipe] | None = None
+    """What is learned from this teacher; None = the recipe's `distill:`."""
+    name: str | None = None
+    """Stands before the names of its terms; None = t1, t2, … where there are several teachers."""
+
+
+class RunTeacher(_AnyTeacher):
+    """A teacher that kdet trained."""
+
+    run: Path
+    """Its run folder, or its student.safetensors."""
+
+
+class BuiltTeacher(ModelRecipe, _AnyTeacher):
+    """A teacher from weights."""
+
+    classes: list[str] | None = None
+    """Its class names; None = what the weights say, else those of the data."""
+
+
+def _kind_of_teacher(value: Any) -> str:
+    """Which of the two is meant, so that a mistake in it is explained by its own keys."""
+    built = "detector" in value if isinstance(value, dict) else isinstance(value, BuiltTeacher)
+    return "BuiltTeacher" if built else "RunTeacher"
+
+
+def _how_many(value: Any) -> str:
+    return "several" if isinstance(value, list) else "one"
+
+
+Teacher = Annotated[
+    Annotated[RunTeacher, Tag("RunTeacher")] | Annotated[BuiltTeacher, Tag("BuiltTeacher")],
+    Discriminator(_kind_of_teacher),
+]
+Teachers = Annotated[
+    Annotated[Teacher, Tag("one")] | Annotated[list[Teacher], Field(min_length=1), Tag("several")],
+    Discriminator(_how_many),
+]
+TAGS = ("RunTeacher", "BuiltTeacher", "one", "several")
+"""What pydantic puts into the place of an error beside the recipe's own keys."""
 
 
 class TrainRecipe(_Strict):
@@ -225,7 +261,7 @@ class Recipe(_Strict):
 
     data: Annotated[FileData | ShapesData, Field(discriminator="format")]
     student: StudentRecipe
-    teacher: Teacher | None = None
+    teacher: Teachers | None = None
     distill: list[TermRecipe] = []
     arms: dict[ArmName, Annotated[list[TermRecipe], Field(min_length=1)]] = {}
     """For `kdet compare` alone: other `distill:` lists by name."""
@@ -237,13 +273,25 @@ class Recipe(_Strict):
             raise InputError("distill: needs a teacher; add `teacher: {run: …}`")
         if self.arms and self.teacher is None:
             raise InputError("arms: need a teacher; add `teacher: {run: …}`")
+        if self.data.unlabelled and self.teacher is None:
+            raise InputError("data: unlabelled: needs a teacher that finds the objects; add `teacher: {run: …}`")
+        if self.data.unlabelled and self.data.unlabelled.images == "rest" and self.data.labels == 1:
+            raise InputError("data: unlabelled: rest: all images are labelled; set `labels: 0.25`, or name a folder")
         if "none" in self.arms:
             raise InputError("arms: `none` is the student without a teacher; give this arm another name")
         if self.student.inherit and self.teacher is None:
             raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
 
+    @property
+    def teachers(self) -> tuple[RunTeacher | BuiltTeacher, ...]:
+        """All of them, none or one or several."""
+        if self.teacher is None:
+            return ()
+        return tuple(self.teacher) if isinstance(self.teacher, list) else (self.teacher,)
+
     def alone(self) -> "Recipe":
         """The same student without anything of a teacher."""
         student = self.student.model_copy(update={"inherit": None})
-        return self.model_copy(update={"student": student, "teacher": None, "distill": [], "arms": {}})
+        data = self.data.model_copy(update={"unlabelled": None})
+        return self.model_copy(update={"data": data, "student": student, "teacher": None, "distill": [], "arms": {}})

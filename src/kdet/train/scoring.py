@@ -1,12 +1,13 @@
 """Looks at AP during a run: the validation images over all processes, once each."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdet.data import DetectionDataset, Pipeline, Source, evaluation_batches, make_loader
-from kdet.distill import FrozenTeacher
+from kdet.data.resize import ImageSize
+from kdet.distill import Taught
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader, write_predictions
 from kdet.train.engine import Engine
@@ -32,43 +33,50 @@ class Scorer:
     def __init__(self, recipe: Recipe, folder: Path, engine: Engine, log: RunLog, source: Source) -> None:
         self.folder, self.engine, self.log = folder, engine, log
         self.truth = source.index
-        self.precision = recipe.train.precision
-        self.class_map = recipe.teacher.class_map if recipe.teacher else {}
-        self.data = DetectionDataset(source, Pipeline(recipe.data.image_size))
-        batches = evaluation_batches(
-            len(self.data), batch_size=recipe.train.batch_size, rank=engine.rank, world=engine.world
-        )
-        self.loader = make_loader(self.data, batches, workers=recipe.train.workers)
+        self.source, self.settings, self.image_size = source, recipe.train, recipe.data.image_size
+        self.teachers = recipe.teachers
 
     def student(self, detector: Detector, *, step: int, epoch: int) -> dict[str, Any]:
         """Metrics of the student as it stands; its predictions and curves go to the run folder."""
-        metrics = self._score(detector, f"evaluating epoch {epoch}", PREDICTIONS, CURVES)
+        metrics = self._score(detector, f"evaluating epoch {epoch}", PREDICTIONS, CURVES, self.image_size)
         self.log.evaluation(step=step, epoch=epoch, metrics=metrics)
         self.log.say(f"{self.folder.name}: epoch {epoch}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
         return metrics
 
-    def teacher(self, teacher: FrozenTeacher | None) -> None:
-        """Metrics, predictions and curves of the teacher on the same images, once, before training."""
-        if teacher is None:
-            return
-        detector = in_own_words(teacher.detector, self.class_map)
-        metrics = self._score(detector, "evaluating the teacher", TEACHER_PREDICTIONS, TEACHER_CURVES)
-        if self.engine.is_main:
-            write_json(self.folder / TEACHER, metrics)
-        self.log.say(f"teacher: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f} on the validation images")
-        if metrics["AP"] < KNOWS_NOTHING:
-            self.log.say(
-                "warning: such a teacher knows next to nothing of these data; `kdet check` looks for the reason"
-            )
+    def teach(self, lessons: Sequence[Taught]) -> None:
+        """Metrics, predictions and curves of each teacher on the same images, once, before training.
 
-    def _score(self, detector: Detector, label: str, predictions: str, curves: str) -> dict[str, Any]:
+        Those of the first are teacher.json, teacher-predictions.json, teacher-curves.json; of the second teacher2….
+        """
+        for number, (recipe, lesson) in enumerate(zip(self.teachers, lessons, strict=True), start=1):
+            who = "teacher" + (f" {number}" if len(lessons) > 1 else "")
+            if not lesson.pairing.classes.names:
+                self.log.say(f"{who}: no class of the data is its own, so it has no AP; its features can teach")
+                continue
+            detector = in_own_words(lesson.teacher.detector, recipe.class_map)
+            predictions, curves = (_numbered(name, number) for name in (TEACHER_PREDICTIONS, TEACHER_CURVES))
+            size = recipe.image_size or self.image_size
+            metrics = self._score(detector, f"evaluating the {who}", predictions, curves, size)
+            if self.engine.is_main:
+                write_json(self.folder / _numbered(TEACHER, number), metrics)
+            self.log.say(f"{who}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f} on the validation images")
+            if metrics["AP"] < KNOWS_NOTHING:
+                self.log.say(
+                    "warning: such a teacher knows next to nothing of these data; `kdet check` looks for the reason"
+                )
+
+    def _score(self, detector: Detector, label: str, predictions: str, curves: str, size: ImageSize) -> dict[str, Any]:
+        data = DetectionDataset(self.source, Pipeline(size))
+        batches = evaluation_batches(
+            len(data), batch_size=self.settings.batch_size, rank=self.engine.rank, world=self.engine.world
+        )
         progress = Progress(label, len(self.truth))
         own = predict_loader(
             detector,
-            self.loader,
+            make_loader(data, batches, workers=self.settings.workers),
             self.truth.classes,
             device=self.engine.device,
-            precision=self.precision,
+            precision=self.settings.precision,
             progress=lambda count: progress.advance(count * self.engine.world),
         )
         progress.close()
@@ -80,3 +88,8 @@ class Scorer:
             write_predictions(self.folder / predictions, found, self.truth.classes)
             write_json(self.folder / curves, metrics.curves.as_json())
         return metrics.as_json()
+
+
+def _numbered(file: str, number: int) -> str:
+    """teacher.json of the first teacher, teacher2.json of the second."""
+    return file if number == 1 else file.replace("teacher", f"teacher{number}", 1)

@@ -1,0 +1,68 @@
+"""A teacher with what is learned from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kdet.distill.pairing import Pairing, pair
+from kdet.distill.teacher import FrozenTeacher
+from kdet.distill.terms import Term
+from kdet.errors import InputError
+from kdet.types import Detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One teacher, its terms, and how it fits the student."""
+
+    teacher: Detector | FrozenTeacher
+    """Frozen by the distiller if it is not yet."""
+    terms: Sequence[Term]
+    """What `kdet.methods.…()` return, added up."""
+    class_map: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Teacher's class name → student's, where they differ."""
+    scale: float = 1.0
+    """How many times larger the teacher's input image is."""
+    resize: bool = True
+    """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    name: str = ""
+    """Stands before the names of its terms; must differ where there are several teachers."""
+
+    def named_terms(self) -> list[Term]:
+        """The terms under the names that the log has for them."""
+        return [term.renamed(f"{self.name}/{term.name}") if self.name else term for term in self.terms]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """A lesson that has been fitted to a student."""
+
+    teacher: FrozenTeacher
+    pairing: Pairing
+    terms: tuple[Term, ...]
+    scale: float
+
+    @property
+    def needs_larger_images(self) -> bool:
+        """Whether its batches must bring images of another size."""
+        return self.scale != 1
+
+
+def fit_to(student: Detector, lesson: Lesson) -> Taught:
+    """Freeze the teacher, pair its levels and classes with the student's.
+
+    Raises:
+        InputError: no common level, or teacher and student are one module.
+    """
+    if lesson.teacher.model is student.model:
+        raise InputError("student and teacher are the same module; give the teacher a copy of its own")
+    frozen = lesson.teacher if isinstance(lesson.teacher, FrozenTeacher) else FrozenTeacher(lesson.teacher)
+    pairing = pair(
+        student.levels,
+        frozen.levels,
+        student.class_names,
+        frozen.class_names,
+        lesson.class_map,
+        resize=lesson.resize,
+        teacher_scale=lesson.scale,
+    )
+    return Taught(teacher=frozen, pairing=pairing, terms=tuple(lesson.named_terms()), scale=lesson.scale)

@@ -1,0 +1,139 @@
+"""A recipe's teachers, with what is learned from each."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from kdet.data.resize import ImageSize
+from kdet.detectors import classes_in, read_weights, rebuild
+from kdet.distill import METHODS, FrozenTeacher, Lesson, Schedule, Term
+from kdet.errors import InputError
+from kdet.train.models import Say, build_detector
+from kdet.train.recipe import BuiltTeacher, Recipe, RunTeacher, TermRecipe
+from kdet.train.recipe_file import nearest
+from kdet.train.run_folder import BEST, RECIPE
+from kdet.types import Detector
+
+
+def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Lesson]:
+    """One lesson a teacher; none without one.
+
+    Args:
+        recipe: with or without teachers.
+        classes: of the data; a teacher whose weights name no classes has these.
+        say: receives what the user should know, a line at a time.
+
+    Raises:
+        InputError: no teacher file, a teacher without terms, unknown methods or options.
+    """
+    several = len(recipe.teachers) > 1
+    lessons: list[Lesson] = []
+    for number, teacher in enumerate(recipe.teachers, start=1):
+        terms = make_terms(recipe.distill if teacher.distill is None else teacher.distill)
+        if not terms:
+            raise InputError(
+                "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
+            )
+        lessons.append(
+            Lesson(
+                teacher=FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say)),
+                terms=[_weighed(term, teacher.weight) for term in terms],
+                class_map=teacher.class_map,
+                scale=teacher_scale(teacher, recipe.data.image_size),
+                resize=teacher.resize,
+                name=teacher.name or (f"t{number}" if several else ""),
+            )
+        )
+    return lessons
+
+
+def teacher_scale(teacher: RunTeacher | BuiltTeacher, image_size: ImageSize) -> float:
+    """How many times larger the teacher's images are than the student's.
+
+    Raises:
+        InputError: one size is a long side, and the other a short side with its limit.
+    """
+    if teacher.image_size is None:
+        return 1.0
+    if isinstance(teacher.image_size, int) != isinstance(image_size, int):
+        raise InputError(
+            f"teacher: image_size: {teacher.image_size} beside the student's {image_size}; give both as a long side, "
+            "or both as [short side, limit]"
+        )
+    ours, theirs = (size if isinstance(size, int) else size[0] for size in (image_size, teacher.image_size))
+    return theirs / ours
+
+
+def load_detector(path: Path) -> Detector:
+    """The student of a run folder (its best epoch) or of a weights file that kdet wrote.
+
+    Raises:
+        InputError: neither, or damaged.
+    """
+    if path.is_dir():
+        if not (path / RECIPE).exists():
+            raise InputError(f"{path}: not a run folder (no {RECIPE} in it)")
+        if not (path / BEST).exists():
+            raise InputError(f"{path}: the run has no {BEST} yet; let it finish, or continue it with --resume")
+        path = path / BEST
+    return rebuild(read_weights(path))
+
+
+def make_terms(recipes: Sequence[TermRecipe]) -> list[Term]:
+    """The terms of a `distill:` list.
+
+    Raises:
+        InputError: an unknown method or argument; the near ones are named.
+    """
+    return [term for recipe in recipes for term in _terms_of(recipe)]
+
+
+def _weighed(term: Term, factor: float) -> Term:
+    if term.weight == "auto":
+        return replace(term, share=term.share * factor)
+    return replace(term, weight=term.weight * factor)
+
+
+def _detector(teacher: RunTeacher | BuiltTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> Detector:
+    if isinstance(teacher, RunTeacher):
+        return load_detector(teacher.run)
+    theirs = teacher.weights and classes_in(teacher.weights)
+    if teacher.weights is None:
+        say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
+    return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
+
+
+def _terms_of(recipe: TermRecipe) -> list[Term]:
+    if recipe.method not in METHODS:
+        raise InputError(f"distill: unknown method {recipe.method!r}; {nearest(recipe.method, list(METHODS))}")
+    build = METHODS[recipe.method].terms
+    options: dict[str, Any] = dict(recipe.model_extra or {})
+    if recipe.weight is not None:
+        options["weight"] = recipe.weight
+    known = list(inspect.signature(build).parameters)
+    if unknown := [name for name in options if name not in known]:
+        raise InputError(f"distill: {recipe.method} has no option {unknown[0]!r}; {nearest(unknown[0], known)}")
+    try:
+        terms: list[Term] = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(build)(**options)
+        schedule = Schedule(**recipe.schedule)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"distill: {recipe.method}.{first['loc'][-1]}: {first['msg']}") from None
+    except ValueError as error:
+        raise InputError(f"distill: {recipe.method}: {error}") from None
+    names = [term.name.replace(recipe.method, recipe.name or recipe.method, 1) for term in terms]
+    return [
+        replace(
+            term,
+            name=name,
+            schedule=schedule,
+            placebo=recipe.placebo,
+            share=recipe.share,
+            strides=None if recipe.strides is None else tuple(recipe.strides),
+        )
+        for term, name in zip(terms, names, strict=True)
+    ]
