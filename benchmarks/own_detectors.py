@@ -21,12 +21,12 @@ DETECTORS = ("retinanet", "atss", "gfl")
 DATA: dict[str, Any] = {"format": "shapes", "images": 600, "val_images": 200, "image_size": 96}
 STUDENT: dict[str, Any] = {"backbone": "resnet18", "width": 0.5, "fpn_channels": 64, "anchor_scale": 0.5}
 TRAIN: dict[str, Any] = {
-    "epochs": 20,
+    "epochs": 10,
     "batch_size": 16,
     "optimizer": "adamw",
     "lr": 3e-3,
     "weight_decay": 0.05,
-    "warmup_steps": 100,
+    "warmup_steps": 50,
     "clip_norm": 10.0,
     "precision": "auto",
     "evaluate_every": 0,
