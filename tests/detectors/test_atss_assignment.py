@@ -1,5 +1,8 @@
 """ATSS' choice of positives, on grids small enough for paper."""
 
+import math
+from statistics import mean, stdev
+
 import pytest
 import torch
 from torch import Tensor
@@ -55,3 +58,46 @@ def test_no_object_leaves_background_alone() -> None:
 def test_boxes_of_another_precision_meet_the_anchors() -> None:
     boxes = torch.tensor([[0.0, 0, 8, 8]], dtype=torch.float64)
     assert assign_adaptively(boxes, ROW, (3,), num_candidates=1).tolist() == [0, -1, -1]
+
+
+def naive(boxes: list[list[float]], anchors: list[list[float]], levels: list[int], k: int) -> list[int]:
+    """Algorithm 1 of the paper, object by object."""
+    centres = [((a[0] + a[2]) / 2, (a[1] + a[3]) / 2) for a in anchors]
+    best = [(0.0, -1)] * len(anchors)
+    for index, box in enumerate(boxes):
+        own = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        candidates, start = list[int](), 0
+        for count in levels:
+            candidates += sorted(range(start, start + count), key=lambda i: math.dist(own, centres[i]))[:k]
+            start += count
+        overlaps = {i: iou(box, anchors[i]) for i in candidates}
+        bar = mean(overlaps.values()) + stdev(overlaps.values())
+        for i, overlap in overlaps.items():
+            x, y = centres[i]
+            if overlap >= bar and box[0] < x < box[2] and box[1] < y < box[3] and overlap > best[i][0]:
+                best[i] = (overlap, index)
+    return [index for _, index in best]
+
+
+def iou(one: list[float], other: list[float]) -> float:
+    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    shared = max(width, 0) * max(height, 0)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_the_papers_algorithm(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    anchors: list[list[float]] = []
+    levels: list[int] = []
+    for stride, side in ((8, 32), (16, 64), (32, 128)):
+        cells = [(x * stride, y * stride) for y in range(96 // stride) for x in range(96 // stride)]
+        anchors += [[x - side / 2, y - side / 2, x + side / 2, y + side / 2] for x, y in cells]
+        levels.append(len(cells))
+    corners = 60 * torch.rand(6, 2, generator=generator, dtype=torch.float64)
+    boxes = torch.cat([corners, corners + 4 + 50 * torch.rand(6, 2, generator=generator, dtype=torch.float64)], 1)
+    exact = torch.tensor(anchors, dtype=torch.float64)
+    found = assign_adaptively(boxes, exact, levels).tolist()
+    assert found == naive(boxes.tolist(), anchors, levels, 9)
+    assert len(set(found)) > 3

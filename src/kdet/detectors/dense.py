@@ -33,7 +33,7 @@ class DenseDetector:
     def __init__(self, model: nn.Module, class_names: Sequence[str], family: DenseFamily) -> None:
         self.family = family.name
         self.gives = family.gives
-        self._own = family
+        self._family = family
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
@@ -96,7 +96,7 @@ class DenseDetector:
         """Logits and boxes of this head's rest on given maps before the activation of its `after`-th hidden layer."""
         classifier, regressor = self.model.head.classification_head, self.model.head.regression_head
         class_maps = finish(classifier.conv, hidden.classes, after)
-        outputs = self._own.predict_boxes(regressor, finish(regressor.conv, hidden.boxes, after))
+        outputs = self._family.predict_boxes(regressor, finish(regressor.conv, hidden.boxes, after))
         return replace(
             own,
             class_logits=rows([classifier.cls_logits(m) for m in class_maps], classifier.num_classes),
@@ -112,7 +112,7 @@ class DenseDetector:
     def _losses(
         self, targets: Sequence[Target], outputs: dict[str, Tensor], anchors: list[Tensor], features: list[Tensor]
     ) -> dict[str, Tensor]:
-        cells = [[h * w for h, w in grids(features)]] if self._own.loss_takes_cells else []
+        cells = [[h * w for h, w in grids(features)]] if self._family.loss_takes_cells else []
         return self.model.compute_loss(as_dicts(targets), outputs, anchors, *cells)
 
     @contextmanager
@@ -142,7 +142,7 @@ class DenseDetector:
     def _decode(self, regression: Tensor, anchors: list[Tensor]) -> Tensor:
         """Regression N×A×4 to boxes, in float32."""
         pairs = zip(regression.float(), anchors, strict=True)
-        return torch.stack([self._own.decode(self.model, r, a) for r, a in pairs])
+        return torch.stack([self._family.decode(self.model, r, a) for r, a in pairs])
 
 
 @dataclass(frozen=True)
