@@ -40,9 +40,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/own-detectors"), help="where the runs are kept")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
     torch.set_num_threads(1)  # networks this small gain little from a second thread
     rows = [row(name, arguments.seed, arguments.runs) for name in DETECTORS]
-    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
     content = {
         "what": "ATSS and GFL beside RetinaNet on generated shapes: AP at the last epoch, one thread",
         "recipe": {"data": DATA, "student": STUDENT, "train": TRAIN},
