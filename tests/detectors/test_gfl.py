@@ -114,6 +114,17 @@ def test_places_are_counted_in_strides_of_the_anchors_own_level() -> None:
     assert losses([[16.0] * 4] * 2, box, [-1, 0], edges=edges, strides=(8, 8))["bbox_distribution"] > 5
 
 
+def test_each_edge_has_its_own_place() -> None:
+    # From (4, 4) the edges of [-4, -12, 28, 36] are 8, 16, 24 and 32 pixels away: bins 1, 2, 3 and 4.
+    edges = torch.zeros(1, 2, 4, REG_MAX + 1)
+    edges[..., torch.arange(4), torch.arange(4) + 1] = 40.0
+    right, wrong = (
+        losses([[8, 16, 24, 32]] * 2, [[-4, -12, 28, 36]], [0, -1], edges=e)["bbox_distribution"]
+        for e in (edges, edges.roll(2, dims=2))
+    )
+    assert right < 1e-6 and wrong > 5
+
+
 def test_without_objects_only_the_classes_cost_something() -> None:
     found = losses([[1.0] * 4] * 2, [], [-1, -1])
     assert found == {"classification": pytest.approx(LN2), "bbox_regression": 0, "bbox_distribution": 0}
