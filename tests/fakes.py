@@ -12,7 +12,7 @@ from kdet.detectors import build
 from kdet.types import Batch, Detector, Target
 
 CLASSES = ("circle", "square", "triangle")
-DETECTOR_NAMES = ("retinanet", "fcos", "faster_rcnn", "ssdlite")
+DETECTOR_NAMES = ("retinanet", "fcos", "faster_rcnn", "ssdlite", "atss", "gfl")
 IMAGE_SIZE = 96
 
 

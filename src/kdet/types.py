@@ -131,11 +131,12 @@ class Observation:
     class_logits: Tensor | None = None
     """N×A×K before the activation; anchors ordered level by level, row by row, then anchor of the cell."""
     quality_logits: Tensor | None = None
-    """N×A, FCOS' centreness: multiplies the class score before NMS. None where the class score stands alone."""
+    """N×A, centreness (FCOS, ATSS): multiplies the class score before NMS. None where the class score stands alone."""
     boxes: Tensor | None = None
     """N×A×4 decoded boxes."""
     edge_logits: Tensor | None = None
-    """N×A×4×B, of heads that predict a distribution over B distances for each edge of a box, before the softmax."""
+    """N×A×4×B, of heads that predict a distribution over B distances for each edge of a box (left, top, right, bottom),
+    before the softmax."""
     assignment: Tensor | None = None
     """N×A int64: index of the image's object, -1 background, -2 ignored."""
     anchors_per_cell: tuple[int, ...] = ()

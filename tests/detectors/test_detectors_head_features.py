@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fakes import batch_for, same_state, state_of, tiny
 from kdet.types import Detector, DividedHead, HeadFeatures, Need, Observation
 
-DIVIDED = ("retinanet", "fcos")
+DIVIDED = ("retinanet", "fcos", "atss", "gfl")
 NEEDS = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.HEAD_FEATURES})
 DEPTH = 4
 
@@ -87,12 +87,13 @@ def test_the_rest_of_the_head_repeats_its_own_predictions(name: str, after: int)
     detector = tiny(name)
     detector.model.eval()
     own = seen_by(detector)
-    blank = replace(own, class_logits=None, quality_logits=None, boxes=None)
+    blank = replace(own, class_logits=None, quality_logits=None, boxes=None, edge_logits=None)
     again = finished(detector, own.head_features[after - 1], after, blank)
     torch.testing.assert_close(again.class_logits, own.class_logits)
     torch.testing.assert_close(again.boxes, own.boxes)
-    assert (again.quality_logits is None) == (name == "retinanet")
+    assert (again.quality_logits is None) == (name in ("retinanet", "gfl"))
     torch.testing.assert_close(again.quality_logits, own.quality_logits)
+    torch.testing.assert_close(again.edge_logits, own.edge_logits)
     assert (again.cells_hw, again.anchors_per_cell, again.levels) == (own.cells_hw, own.anchors_per_cell, own.levels)
 
 

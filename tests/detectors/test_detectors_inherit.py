@@ -61,7 +61,7 @@ def test_a_class_layer_in_another_order_is_never_taken():
     assert any("class lists differ" in line for line in result.describe())
 
 
-@pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "ssdlite"])
+@pytest.mark.parametrize("name", ["fcos", "faster_rcnn", "ssdlite", "atss", "gfl"])
 def test_every_family_inherits(name):
     student, teacher = pair(name)
     result = inherit(student, teacher, "head")

@@ -1,4 +1,4 @@
-"""An adapter shows what the bare torchvision model computes, and computes no more than it is asked for."""
+"""An adapter shows what the bare model computes, and computes no more than it is asked for."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 from fakes import DETECTOR_NAMES, batch_for, images_and_targets, tiny
 from kdet.types import Detector, Need, Target
 
-DENSE = ("retinanet", "fcos", "ssdlite")
+DENSE = ("retinanet", "fcos", "ssdlite", "atss", "gfl")
 
 
 def call_counts(detector: Detector, *names: str) -> dict[str, int]:
@@ -27,7 +27,7 @@ def call_counts(detector: Detector, *names: str) -> dict[str, int]:
 
 
 def bare_and_observed(name: str, dtype: torch.dtype) -> tuple[Detector, dict[str, Tensor], dict[str, Tensor]]:
-    """Task losses of torchvision's own forward and of `observe`, from the same weights, pixels and random numbers."""
+    """Task losses of the bare forward and of `observe`, from the same weights, pixels and random numbers."""
     detector = tiny(name)
     model = detector.model.train().to(dtype)
     images, targets = images_and_targets()
@@ -95,7 +95,8 @@ def test_one_pass_serves_every_need_at_once(name: str) -> None:
     assert (n, k) == (3, 4)
     assert seen.boxes.shape == (n, a, 4)
     assert seen.assignment.shape == (n, a)
-    assert (seen.quality_logits is not None) == (name == "fcos")
+    assert (seen.quality_logits is not None) == (name in ("fcos", "atss"))
+    assert (seen.edge_logits is not None) == (name == "gfl")
 
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
@@ -164,7 +165,7 @@ def test_fcos_assigns_points_that_lie_inside_their_object() -> None:
         assert bool(((inside > boxes[:, :2]) & (inside < boxes[:, 2:])).all())
 
 
-@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "atss", "gfl"])
 def test_observing_leaves_the_heads_own_method_in_place(name: str) -> None:
     detector = tiny(name)
     head = detector.model.head

@@ -66,7 +66,7 @@ def naive_rank_mimicking(pair: Distiller, sight: Sight) -> float:
     return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
 def test_rank_mimicking_is_the_papers_sum_over_objects(name: str) -> None:
     pair = Distiller(student(name), permuted(teacher(name), (1, 2, 0)), rank_mimicking(1.0)).train()
     sight = sight_of(pair, name)
@@ -75,7 +75,7 @@ def test_rank_mimicking_is_the_papers_sum_over_objects(name: str) -> None:
     assert float(value.detach()) == pytest.approx(naive_rank_mimicking(pair, sight), rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
 def test_ranking_by_box_scores_each_candidate_by_its_overlap(name: str) -> None:
     pair = Distiller(student(name), teacher(name), rank_mimicking(rank_by="localization")).train()
     sight = sight_of(pair, name)

@@ -109,7 +109,9 @@ def test_the_order_of_the_teachers_classes_makes_no_difference() -> None:
     torch.testing.assert_close(turned, straight)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("fcos", "retinanet"), ("retinanet", "fcos")])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("fcos", "retinanet"), ("retinanet", "fcos"), ("retinanet", "gfl"), ("gfl", "atss")]
+)
 def test_heads_of_two_families_can_be_crossed(ours: str, theirs: str) -> None:
     """The anchors are the teacher's on both sides, so that the student's own need not agree."""
     distiller = pair(student(ours, **WIDE), teacher(theirs))

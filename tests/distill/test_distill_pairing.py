@@ -64,7 +64,7 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
 
 
 @pytest.mark.parametrize("method", ["rank_mimicking", "prediction_guided", "soft_labels"])
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
 def test_a_teacher_with_its_classes_in_another_order_teaches_exactly_the_same(name: str, method: str) -> None:
     plain = teacher(name)
     shuffled = permuted(plain, (2, 0, 1))

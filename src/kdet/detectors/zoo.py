@@ -10,8 +10,9 @@ from torchvision.models import WeightsEnum
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
-from kdet.detectors.dense import DenseDetector
-from kdet.detectors.plain import BACKBONES, NORMS, build_any, build_model
+from kdet.detectors import dense_families
+from kdet.detectors.dense import Dense
+from kdet.detectors.plain import ATSS, BACKBONES, GFL, NORMS, build_any, build_model
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
 from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
@@ -19,15 +20,17 @@ from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
 
-Adapter = type[DenseDetector] | type[RcnnDetector] | type[SsdDetector]
+Adapter = Dense | type[RcnnDetector] | type[SsdDetector]
 
 DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
-    "retinanet": (RetinaNet, DenseDetector),
-    "fcos": (FCOS, DenseDetector),
+    "retinanet": (RetinaNet, Dense(dense_families.RETINANET)),
+    "fcos": (FCOS, Dense(dense_families.FCOS)),
     "faster_rcnn": (FasterRCNN, RcnnDetector),
     "ssdlite": (SSD, SsdDetector),
+    "atss": (ATSS, Dense(dense_families.ATSS)),
+    "gfl": (GFL, Dense(dense_families.GFL)),
 }
-"""Name in a recipe → torchvision's class, and the adapter that reads it."""
+"""Name in a recipe → the bare model's class, and the adapter that reads it."""
 
 Notes = Callable[[str], None]
 
@@ -64,8 +67,9 @@ def build(
         trainable_layers: 0…5, from the deep end.
         width: channel multiplier of resnet10/18/34 and MobileNetV3.
         fpn_channels: channels of the neck.
-        head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels.
-        anchor_scale: multiplies torchvision's anchor sizes.
+        head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels. The other
+            dense heads always have it.
+        anchor_scale: multiplies the anchor sizes.
         image_size: long side, or (short side, limit), in pixels.
         notes: receives what the user should know, a line at a time.
 
@@ -123,7 +127,7 @@ def rebuild(stored: StoredWeights) -> Detector:
 
 
 def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:
-    """The adapter for a torchvision detector; `build_arguments` go with its weights file."""
+    """The adapter for a bare detector; `build_arguments` go with its weights file."""
     for library_class, adapter in DETECTORS.values():
         if isinstance(model, library_class):
             channels_last: Any = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -136,10 +140,10 @@ def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[
 
 
 def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
-    """Wrap a torchvision detector that the user built.
+    """Wrap a detector that the user built.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS or GFL of kdet.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
             own `weights.meta["categories"]` works as it is.
 
@@ -215,12 +219,14 @@ def _num_columns(model: Any) -> int:
             return model.roi_heads.box_predictor.cls_score.out_features  # pyright: ignore
         case SSD():
             return model.head.classification_head.num_columns  # pyright: ignore
-        case RetinaNet() | FCOS():
+        case RetinaNet() | FCOS() | ATSS() | GFL():
             return model.head.classification_head.num_classes  # pyright: ignore
         case _:
             raise _no_adapter(model)
 
 
 def _no_adapter(model: nn.Module) -> InputError:
-    known = ", ".join(library_class.__name__ for library_class, _ in DETECTORS.values())
-    return InputError(f"no adapter for a {type(model).__name__}; known: torchvision's {known}")
+    classes = [bare for bare, _ in DETECTORS.values()]
+    theirs = ", ".join(c.__name__ for c in classes if c.__module__.startswith("torchvision."))
+    ours = ", ".join(c.__name__ for c in classes if c.__module__.startswith("kdet."))
+    return InputError(f"no adapter for a {type(model).__name__}; known: torchvision's {theirs}; kdet's {ours}")

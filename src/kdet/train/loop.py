@@ -93,7 +93,7 @@ def require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
     """Refuse what torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU."""
     size = image_size(recipe)
     long_side = size if isinstance(size, int) else size[1]
-    has_p7 = recipe.student.detector in ("retinanet", "fcos")
+    has_p7 = recipe.student.detector in ("retinanet", "fcos", "atss", "gfl")
     if has_p7 and long_side <= 64 and engine.device.type == "cpu" and recipe.train.precision == "bf16-mixed":
         raise InputError(
             f"train.precision: bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size "

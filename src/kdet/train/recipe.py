@@ -113,7 +113,7 @@ class ModelRecipe(_Strict):
     """A detector from plain arguments; `kdet list detectors` shows the names."""
 
     detector: str
-    """retinanet, fcos, faster_rcnn or ssdlite."""
+    """retinanet, fcos, faster_rcnn, ssdlite, atss or gfl."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
@@ -131,7 +131,7 @@ class ModelRecipe(_Strict):
     head_norm: bool | None = None
     """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
     anchor_scale: Annotated[float, Field(gt=0)] = 1.0
-    """Multiplies the anchor sizes, 1 = 32…512 px."""
+    """Multiplies the anchor sizes, 1 = 32…512 px (ATSS and GFL: 64…1024 px)."""
 
 
 class StudentRecipe(ModelRecipe):

@@ -5,8 +5,10 @@ student's weights, so that the student loads where kdet is not installed:
 `from student_model import load_student; model, class_names = load_student("student.safetensors")`.
 """
 
+from .atss import ATSS
 from .backbones import BACKBONES, NORMS
+from .gfl import GFL
 from .models import build_model
 from .stored import build_any, load_student
 
-__all__ = ["BACKBONES", "NORMS", "build_any", "build_model", "load_student"]
+__all__ = ["ATSS", "BACKBONES", "GFL", "NORMS", "build_any", "build_model", "load_student"]

@@ -12,9 +12,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from .atss import ATSS
 from .backbones import NORMS, Norm, feature_pyramid, group_norm, make_body
+from .gfl import GFL
 
 RATIOS = (0.5, 1.0, 2.0)
+_STRIDES = (8, 16, 32, 64, 128)
+_EIGHT_STRIDES = tuple(8 * stride for stride in _STRIDES)
+"""Sides of the anchors of ATSS and GFL."""
 
 
 def _anchors(bases: tuple[int, ...], scale: float, octaves: int, ratios: tuple[float, ...]) -> AnchorGenerator:
@@ -58,10 +63,30 @@ def _faster_rcnn(
     )
 
 
+def _atss(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    rest.pop("head_norm")  # always GroupNorm, as in the paper's code
+    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+    anchors = _anchors(_EIGHT_STRIDES, rest.pop("anchor_scale"), 1, (1.0,))
+    return ATSS(backbone, num_classes, anchor_generator=anchors, **rest)
+
+
+def _gfl(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    rest.pop("head_norm")  # always GroupNorm, as in the paper's code
+    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+    anchors = _anchors(_EIGHT_STRIDES, rest.pop("anchor_scale"), 1, (1.0,))
+    return GFL(backbone, num_classes, anchor_generator=anchors, strides=_STRIDES, **rest)
+
+
 FPN_DETECTORS: dict[str, Callable[..., nn.Module]] = {
     "retinanet": _retinanet,
     "fcos": _fcos,
     "faster_rcnn": _faster_rcnn,
+    "atss": _atss,
+    "gfl": _gfl,
 }
 
 
@@ -97,18 +122,20 @@ def build_model(
     image_size: int | tuple[int, int] = (800, 1333),
     body_state: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Build a detector of torchvision's own classes.
+    """Build a detector: torchvision's own class, or ATSS or GFL of this folder.
 
     Args:
-        detector: retinanet, fcos, faster_rcnn or ssdlite.
+        detector: retinanet, fcos, faster_rcnn, ssdlite, atss or gfl.
         num_classes: columns of the class layer, background (column 0) included.
         backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
         width: channel multiplier of resnet10/18/34 and MobileNetV3.
         fpn_channels: channels of every neck output; FCOS needs a multiple of 32.
         norm: normalisation of the backbone: batch, frozen (a fixed affine map) or group.
-        head_norm: GroupNorm in RetinaNet's head; without it a narrow head is almost dead at the start.
+        head_norm: GroupNorm in RetinaNet's head; without it a narrow head is almost dead at the start. FCOS, ATSS and
+            GFL always have it.
         trainable_layers: 0 (backbone frozen) … 5 (all trained), counted from the deep end.
-        anchor_scale: multiplies the anchors (FCOS: the size ranges of the levels), 1 = torchvision's 32…512 px.
+        anchor_scale: multiplies the anchors (FCOS: the size ranges of the levels), 1 = torchvision's 32…512 px, in
+            ATSS and GFL 64…1024 px.
         image_size: long side, or short side and its limit, in pixels.
         body_state: weights of the backbone under its library's key names; its classifier is left out.
 
