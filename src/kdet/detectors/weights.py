@@ -19,8 +19,9 @@ CLASS_LAYERS = (
     "head.classification_head.cls_logits",
     "head.classification_head.module_list",
     "roi_heads.box_predictor",
+    *(f"roi_heads.stages.{stage}.box_predictor.cls_score" for stage in range(3)),
 )
-"""Where torchvision's detectors keep what depends on the class list."""
+"""Where the detectors keep what depends on the class list."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
 from kdet.detectors.dense import DenseDetector
-from kdet.detectors.plain import BACKBONES, NORMS, build_any, build_model
+from kdet.detectors.plain import BACKBONES, NORMS, CascadeRCNN, build_any, build_model
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
 from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
@@ -25,9 +25,10 @@ DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
     "retinanet": (RetinaNet, DenseDetector),
     "fcos": (FCOS, DenseDetector),
     "faster_rcnn": (FasterRCNN, RcnnDetector),
+    "cascade_rcnn": (CascadeRCNN, RcnnDetector),
     "ssdlite": (SSD, SsdDetector),
 }
-"""Name in a recipe → torchvision's class, and the adapter that reads it."""
+"""Name in a recipe → the model's class, and the adapter that reads it."""
 
 Notes = Callable[[str], None]
 
@@ -211,6 +212,8 @@ def _load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ..
 
 def _num_columns(model: Any) -> int:
     match model:
+        case CascadeRCNN():
+            return model.roi_heads.stages[0].box_predictor.cls_score.out_features
         case FasterRCNN():
             return model.roi_heads.box_predictor.cls_score.out_features  # pyright: ignore
         case SSD():

@@ -100,7 +100,7 @@ class ModelRecipe(_Strict):
     """A detector from plain arguments; `kdet list detectors` shows the names."""
 
     detector: str
-    """retinanet, fcos, faster_rcnn or ssdlite."""
+    """retinanet, fcos, faster_rcnn, cascade_rcnn or ssdlite."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None

@@ -6,7 +6,8 @@ student's weights, so that the student loads where kdet is not installed:
 """
 
 from .backbones import BACKBONES, NORMS
+from .cascade import CascadeHeads, CascadeRCNN
 from .models import build_model
 from .stored import build_any, load_student
 
-__all__ = ["BACKBONES", "NORMS", "build_any", "build_model", "load_student"]
+__all__ = ["BACKBONES", "NORMS", "CascadeHeads", "CascadeRCNN", "build_any", "build_model", "load_student"]

@@ -13,6 +13,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from .backbones import NORMS, Norm, feature_pyramid, group_norm, make_body
+from .cascade import CascadeRCNN
 
 RATIOS = (0.5, 1.0, 2.0)
 
@@ -42,26 +43,36 @@ def _fcos(
     return FCOS(backbone, num_classes, anchor_generator=anchors, **rest)
 
 
+def _two_stage(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], rest: dict[str, Any]
+) -> tuple[BackboneWithFPN, dict[str, Any]]:
+    """Backbone and the options that both two-stage detectors share."""
+    anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 1, RATIOS)
+    rest.pop("head_norm")
+    return pyramid(1, LastLevelMaxPool()), {"rpn_anchor_generator": anchors, **rest}
+
+
 def _faster_rcnn(
     pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
 ) -> nn.Module:
-    backbone = pyramid(1, LastLevelMaxPool())
-    anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 1, RATIOS)
-    rest.pop("head_norm")
+    backbone, options = _two_stage(pyramid, rest)
     hidden = 4 * channels  # torchvision's 1024 at 256 channels
-    return FasterRCNN(
-        backbone,
-        rpn_anchor_generator=anchors,
-        box_head=TwoMLPHead(channels * 7 * 7, hidden),
-        box_predictor=FastRCNNPredictor(hidden, num_classes),
-        **rest,
-    )
+    head, predictor = TwoMLPHead(channels * 7 * 7, hidden), FastRCNNPredictor(hidden, num_classes)
+    return FasterRCNN(backbone, box_head=head, box_predictor=predictor, **options)
+
+
+def _cascade_rcnn(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    backbone, options = _two_stage(pyramid, rest)
+    return CascadeRCNN(backbone, num_classes, hidden=4 * channels, **options)
 
 
 FPN_DETECTORS: dict[str, Callable[..., nn.Module]] = {
     "retinanet": _retinanet,
     "fcos": _fcos,
     "faster_rcnn": _faster_rcnn,
+    "cascade_rcnn": _cascade_rcnn,
 }
 
 
@@ -97,10 +108,10 @@ def build_model(
     image_size: int | tuple[int, int] = (800, 1333),
     body_state: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Build a detector of torchvision's own classes.
+    """Build a detector of torchvision's own classes, or Cascade R-CNN on top of them.
 
     Args:
-        detector: retinanet, fcos, faster_rcnn or ssdlite.
+        detector: retinanet, fcos, faster_rcnn, cascade_rcnn or ssdlite.
         num_classes: columns of the class layer, background (column 0) included.
         backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
         width: channel multiplier of resnet10/18/34 and MobileNetV3.
