@@ -90,7 +90,9 @@ def answered(box: Tensor, target, least: float) -> int:
 def offsets_of(box: Tensor, truth: Tensor, weights: tuple[float, ...]) -> Tensor:
     (w, h), (tw, th) = box[2:] - box[:2], truth[2:] - truth[:2]
     x, y = (truth[:2] + truth[2:] - box[:2] - box[2:]) / 2
-    return torch.stack([weights[0] * x / w, weights[1] * y / h, weights[2] * (tw / w).log(), weights[3] * (th / h).log()])
+    return torch.stack(
+        [weights[0] * x / w, weights[1] * y / h, weights[2] * (tw / w).log(), weights[3] * (th / h).log()]
+    )
 
 
 def moved(box: Tensor, delta: Tensor, weights: tuple[float, ...], size: tuple[int, int]) -> Tensor:

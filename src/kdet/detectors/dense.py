@@ -31,6 +31,7 @@ class DenseDetector:
     """RetinaNet or FCOS of torchvision (v1, v2 or any variant) behind the Detector protocol."""
 
     gives = _HEAD | {Need.FEATURES}
+    predicts = True
 
     def __init__(self, model: RetinaNet | FCOS, class_names: Sequence[str]) -> None:
         self.family = "retinanet" if isinstance(model, RetinaNet) else "fcos"

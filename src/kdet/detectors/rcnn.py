@@ -33,6 +33,7 @@ class RcnnDetector:
     """
 
     gives = frozenset({Need.FEATURES, Need.PROPOSALS, Need.LOSSES})
+    predicts = True
 
     def __init__(self, model: FasterRCNN, class_names: Sequence[str]) -> None:
         self.family = "cascade_rcnn" if isinstance(model.roi_heads, CascadeHeads) else "faster_rcnn"

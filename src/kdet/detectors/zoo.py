@@ -110,6 +110,11 @@ def rebuild(stored: StoredWeights) -> Detector:
     Raises:
         InputError: the file does not say how it was built.
     """
+    if stored.build is None and stored.class_names is not None:
+        raise InputError(
+            f"{stored.origin}: holds a module that was wrapped, and kdet cannot build it; build it yourself, load the "
+            "file with safetensors.torch.load_file and load_state_dict, and wrap it again"
+        )
     if stored.build is None or stored.class_names is None:
         raise InputError(
             f"{stored.origin}: a plain weights file does not say its architecture; "

@@ -53,7 +53,9 @@ class Distiller(nn.Module):
                 raise InputError("student and teacher are the same module; give the teacher a copy of its own")
             frozen = teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
             self.teacher = frozen
-            self.pairing = pair(student.levels, frozen.levels, student.class_names, frozen.class_names, class_map)
+            # A teacher of features alone knows no classes, and no term reads any of it.
+            theirs = frozen.class_names or student.class_names
+            self.pairing = pair(student.levels, frozen.levels, student.class_names, theirs, class_map)
             self.criterion = Criterion(terms, student, frozen.detector, self.pairing)
 
     def forward(

@@ -36,7 +36,7 @@ class Report:
 
 def classes_section(distiller: Distiller) -> dict[str, Any] | None:
     """Which column of the student's class layer belongs to which of the teacher's."""
-    if distiller.pairing is None or distiller.teacher is None:
+    if distiller.pairing is None or distiller.teacher is None or not distiller.teacher.class_names:
         return None
     found = distiller.pairing.classes
     pairs = zip(found.names, found.student, found.teacher, strict=True)

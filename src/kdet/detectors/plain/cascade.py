@@ -57,7 +57,8 @@ class CascadeHeads(nn.Module):
     Paper: Cai, Vasconcelos, "Cascade R-CNN: Delving into High Quality Object Detection", CVPR 2018,
     https://arxiv.org/abs/1712.00726.
 
-        stage t:  L_t = L_cls(h_t(x_t), y_t) + [y_t ≥ 1] L_loc(f_t(x_t, b_t), g),   y_t by IoU ≥ u_t,   b_{t+1} = f_t(x_t, b_t)
+        stage t:  L_t = L_cls(h_t(x_t), y_t) + [y_t ≥ 1] L_loc(f_t(x_t, b_t), g),   y_t by IoU ≥ u_t
+                  b_{t+1} = f_t(x_t, b_t)
         test:     scores (h_1 + h_2 + h_3)(x_3) / 3,  boxes f_3(x_3, b_3)
 
     | symbol | constant       | value                                                |
