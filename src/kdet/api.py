@@ -1,12 +1,13 @@
-"""The functions behind `kdet.wrap` and `kdet.build`: detectors for somebody else's training loop."""
+"""`kdet.wrap`, `kdet.build` and `kdet.foundation`: detectors and teachers for somebody else's training loop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from torch import nn
 
 from kdet import detectors
 from kdet.detectors import Given, HookedDetector
+from kdet.detectors.foundation import Library
 from kdet.detectors.hooked import Forward, Losses, Predict
 from kdet.distill import FrozenTeacher
 from kdet.errors import InputError
@@ -91,3 +92,14 @@ def build(detector: str, *, classes: Sequence[str], **arguments: Any) -> Detecto
         InputError: an unknown name, or arguments that do not go together.
     """
     return detectors.build(detector, classes=classes, **arguments)
+
+
+def foundation(
+    name: str, *, library: Library = "timm", weights: str | None = None, options: Mapping[str, Any] | None = None
+) -> Detector:
+    """A pretrained ViT or ConvNeXt as a teacher of features; the arguments are those of `kdet.detectors.foundation`.
+
+    Raises:
+        InputError: no such model, or its library or weights are not there.
+    """
+    return detectors.foundation(name, library=library, weights=weights, options=options)

@@ -1,5 +1,6 @@
 """One adapter per family of detectors; this room knows nothing of distillation."""
 
+from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
 from kdet.detectors.weights import StoredWeights, classes_in, read_weights
@@ -14,6 +15,7 @@ __all__ = [
     "StoredWeights",
     "build",
     "classes_in",
+    "foundation",
     "inherit",
     "read_weights",
     "rebuild",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from kdet.detectors.taps import Tap, listening, picked, read_tap
-from kdet.detectors.torchvision_parts import as_dicts, make_batch, normalised
+from kdet.detectors.torchvision_parts import AsTheyAre, as_dicts, make_batch, normalised
 from kdet.errors import InputError
 from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
 
@@ -81,7 +81,7 @@ class HookedDetector:
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize to `image_size`, where one was given, and pad to a multiple of 32."""
         if self._given.image_size is None:
-            return make_batch(SimpleNamespace(transform=_AsTheyAre()), images, targets)
+            return make_batch(AsTheyAre(), images, targets)
         return make_batch(self._library, images, targets)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
@@ -162,14 +162,6 @@ class HookedDetector:
             Level(tap.written, int(feature.shape[1]), stride)
             for tap, stride, feature in zip(self._taps, strides, features, strict=True)
         )
-
-
-class _AsTheyAre:
-    """Stands in for a transform that resizes."""
-
-    def resize(self, image: Tensor, target: Any) -> tuple[Tensor, Any]:
-        """Both as they are."""
-        return image, target
 
 
 def _transform(given: Given) -> GeneralizedRCNNTransform:

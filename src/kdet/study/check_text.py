@@ -83,8 +83,11 @@ def _teacher(teacher: dict[str, Any] | None) -> Iterator[str]:
         return
     yield f"on {teacher['images']} validation images, both as they stand now"
     rows = [("", "AP", "AP50", "AP75")]
-    rows += [(side, *(f"{teacher[side][key]:.3f}" for key in rows[0][1:])) for side in ("teacher", "student")]
+    sides = [side for side in ("teacher", "student") if teacher[side] is not None]
+    rows += [(side, *(f"{teacher[side][key]:.3f}" for key in rows[0][1:])) for side in sides]
     yield from _table(rows)
+    if teacher["teacher"] is None:
+        yield "the teacher gives features alone, so it has no AP"
     loaded = teacher["tensors"] - len(teacher["not_loaded"]) if teacher["origin"] else 0
     yield f"{loaded} of {teacher['tensors']} tensors are those of {teacher['origin'] or 'no file'}"
 

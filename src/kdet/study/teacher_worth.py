@@ -15,7 +15,7 @@ from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader
 from kdet.study.problems import Problem
 from kdet.train.engine import Engine
-from kdet.train.recipe import Recipe, RunTeacher
+from kdet.train.recipe import FoundationTeacher, Recipe, RunTeacher
 from kdet.train.run_folder import BEST
 from kdet.train.run_log import Progress
 from kdet.train.scoring import KNOWS_NOTHING, in_own_words
@@ -30,8 +30,8 @@ class Worth:
     """Teacher and student on the same validation images, as they stand."""
 
     images: int
-    teacher: dict[str, Any]
-    """COCO metrics."""
+    teacher: dict[str, Any] | None
+    """COCO metrics; None = it gives features alone."""
     student: dict[str, Any]
     not_loaded: list[str]
     """The teacher's tensors that are not those of its file: they stayed as they were built."""
@@ -50,18 +50,21 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
     rows = _sample(len(source.index), recipe.train.seed)
     teacher = in_own_words(distiller.teacher.detector, recipe.teacher.class_map)
     stored = stored_weights(recipe)
+    origin = None if stored is None else stored.origin
+    if isinstance(recipe.teacher, FoundationTeacher):
+        origin = recipe.teacher.origin
     return Worth(
         images=len(rows),
-        teacher=_score(teacher, "teacher", source, rows, recipe, engine),
+        teacher=_score(teacher, "teacher", source, rows, recipe, engine) if teacher.predicts else None,
         student=_score(distiller.student, "student", source, rows, recipe, engine),
         not_loaded=[] if stored is None else not_loaded(distiller.teacher.detector, stored),
         tensors=len(distiller.teacher.model.state_dict()),
-        origin=None if stored is None else stored.origin,
+        origin=origin,
     )
 
 
 def stored_weights(recipe: Recipe) -> StoredWeights | None:
-    """What the recipe's teacher is to be loaded from; None = random weights.
+    """What the recipe's teacher is to be loaded from; None = random weights, or all of it loads or it is refused.
 
     Raises:
         InputError: no such weights.
@@ -69,7 +72,7 @@ def stored_weights(recipe: Recipe) -> StoredWeights | None:
     if isinstance(recipe.teacher, RunTeacher):
         path = recipe.teacher.run
         return read_weights(path / BEST if path.is_dir() else path)
-    if recipe.teacher is None or recipe.teacher.weights is None:
+    if recipe.teacher is None or recipe.teacher.weights is None or isinstance(recipe.teacher, FoundationTeacher):
         return None
     weights = recipe.teacher.weights
     if is_file(weights):
@@ -104,6 +107,8 @@ def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
         )
     elif worth.not_loaded:
         yield _partly_loaded(worth, any(_reads_class_scores(term) for term in terms))
+    if worth.teacher is None:
+        return
     teacher, student = worth.teacher["AP"], worth.student["AP"]
     if teacher < KNOWS_NOTHING:
         yield Problem(

@@ -14,7 +14,16 @@ from kdet.data.resize import ImageSize
 from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, Distiller, FrozenTeacher, Schedule, Term
 from kdet.errors import InputError
-from kdet.train.recipe import FileData, ModelRecipe, Recipe, RunTeacher, ShapesData, TermRecipe
+from kdet.train.recipe import (
+    FileData,
+    FoundationTeacher,
+    ModelRecipe,
+    Recipe,
+    RunTeacher,
+    ShapesData,
+    Teacher,
+    TermRecipe,
+)
 from kdet.train.recipe_file import nearest
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector
@@ -81,14 +90,7 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
         raise InputError(
             "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
         )
-    if isinstance(recipe.teacher, RunTeacher):
-        teacher = load_detector(recipe.teacher.run)
-    else:
-        theirs = recipe.teacher.weights and classes_in(recipe.teacher.weights)
-        names = recipe.teacher.classes or theirs or classes
-        teacher = _build(recipe.teacher, names, image_size(recipe), say)
-        if recipe.teacher.weights is None:
-            say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
+    teacher = _build_teacher(recipe.teacher, classes, image_size(recipe), say)
     if recipe.student.inherit:
         for line in detectors.inherit(student, teacher, recipe.student.inherit).describe():
             say(line)
@@ -97,6 +99,17 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     for line in distiller.pairing.describe():
         say(line)
     return distiller
+
+
+def _build_teacher(teacher: Teacher, classes: Sequence[str], size: ImageSize, say: Say) -> Detector:
+    if isinstance(teacher, RunTeacher):
+        return load_detector(teacher.run)
+    if teacher.weights is None:
+        say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
+    if isinstance(teacher, FoundationTeacher):
+        return detectors.foundation(**teacher.model_dump(exclude={"foundation"}), name=teacher.foundation)
+    theirs = teacher.weights and classes_in(teacher.weights)
+    return _build(teacher, teacher.classes or theirs or classes, size, say)
 
 
 def load_detector(path: Path) -> Detector:

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
@@ -146,14 +146,38 @@ class BuiltTeacher(ModelRecipe):
     """Teacher's class name → student's, where they differ."""
 
 
+class FoundationTeacher(_Strict):
+    """A pretrained backbone that teaches features alone."""
+
+    class_map: ClassVar[dict[str, str]] = {}  # it knows no classes
+
+    foundation: str
+    """Its name, such as vit_small_patch14_dinov2 or convnext_tiny; of transformers also a folder or a kind."""
+    library: Literal["timm", "transformers"] = "timm"
+    """Whose model it is."""
+    weights: str | None = None
+    """pretrained = the library's own; a file; None = random."""
+    options: dict[str, Any] = {}
+    """Of the library's constructor, such as depth; out_indices chooses the levels."""
+
+    @property
+    def origin(self) -> str | None:
+        """Where its weights come from; None = nowhere, they are random."""
+        return f"{self.library}'s {self.foundation}" if self.weights == "pretrained" else self.weights
+
+
 def _kind_of_teacher(value: Any) -> str:
-    """Which of the two is meant, so that a mistake in it is explained by its own keys."""
-    built = "detector" in value if isinstance(value, dict) else isinstance(value, BuiltTeacher)
-    return "BuiltTeacher" if built else "RunTeacher"
+    """Which of them is meant, so that a mistake in it is explained by its own keys."""
+    if not isinstance(value, dict):
+        return type(value).__name__
+    by_key = {"foundation": "FoundationTeacher", "detector": "BuiltTeacher"}
+    return next((kind for key, kind in by_key.items() if key in value), "RunTeacher")
 
 
 Teacher = Annotated[
-    Annotated[RunTeacher, Tag("RunTeacher")] | Annotated[BuiltTeacher, Tag("BuiltTeacher")],
+    Annotated[RunTeacher, Tag("RunTeacher")]
+    | Annotated[BuiltTeacher, Tag("BuiltTeacher")]
+    | Annotated[FoundationTeacher, Tag("FoundationTeacher")],
     Discriminator(_kind_of_teacher),
 ]
 

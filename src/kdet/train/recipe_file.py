@@ -12,16 +12,27 @@ from pydantic_core import ErrorDetails
 
 from kdet.data.shapes import Shapes
 from kdet.errors import InputError
-from kdet.train.recipe import BuiltTeacher, FileData, Recipe, RunTeacher, ShapesData, StudentRecipe, TrainRecipe
+from kdet.train.recipe import (
+    BuiltTeacher,
+    FileData,
+    FoundationTeacher,
+    Recipe,
+    RunTeacher,
+    ShapesData,
+    StudentRecipe,
+    TrainRecipe,
+)
 
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
     "data": (FileData, ShapesData),
     "student": (StudentRecipe,),
-    "teacher": (RunTeacher, BuiltTeacher),
+    "teacher": (RunTeacher, BuiltTeacher, FoundationTeacher),
     "train": (TrainRecipe,),
 }
 
+_TAGS = ("coco", "voc", "yolo", "shapes", *(kind.__name__ for kind in _SECTIONS["teacher"]))
+"""Parts of an error's place that stand in no file."""
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -142,9 +153,7 @@ def _first(error: ValidationError) -> ErrorDetails:
 
 def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
     """One line: file, line, key, what is wrong."""
-    location = [
-        part for part in error["loc"] if part not in ("coco", "voc", "yolo", "shapes", "RunTeacher", "BuiltTeacher")
-    ]
+    location = [part for part in error["loc"] if part not in _TAGS]
     key = ".".join(str(part) for part in location)
     line = _line_of(root, location)
     where = f"{path}:{line}" if line else str(path)

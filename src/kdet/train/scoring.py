@@ -51,6 +51,9 @@ class Scorer:
         """Metrics, predictions and curves of the teacher on the same images, once, before training."""
         if teacher is None:
             return
+        if not teacher.detector.predicts:
+            self.log.say(f"teacher: {teacher.family} gives features alone, so it has no AP")
+            return
         detector = in_own_words(teacher.detector, self.class_map)
         metrics = self._score(detector, "evaluating the teacher", TEACHER_PREDICTIONS, TEACHER_CURVES)
         if self.engine.is_main:
