@@ -188,7 +188,7 @@ def test_a_retinanet_learns_from_it_in_somebodys_loop(which: str) -> None:
     pair = kdet.Distiller(student, teacher, kdet.methods.structural()).train()
     before = state_of(teacher.model)
     images, targets = images_and_targets()
-    optimizer = torch.optim.SGD(pair.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(pair.parameters(), lr=0.001)
     prove_it_acts(pair, student.batch(images, targets), optimizer)
     shown = []
     for _ in range(2):

@@ -145,7 +145,7 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
     """Wrap a torchvision detector that the user built.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision, or kdet's Cascade R-CNN.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
             own `weights.meta["categories"]` works as it is.
 
@@ -231,4 +231,7 @@ def _num_columns(model: Any) -> int:
 
 def _no_adapter(model: nn.Module) -> InputError:
     known = ", ".join(library_class.__name__ for library_class, _ in DETECTORS.values())
-    return InputError(f"no adapter for a {type(model).__name__}; known: torchvision's {known}")
+    return InputError(
+        f"no adapter for a {type(model).__name__}; known: torchvision's {known}; any other module can be wrapped by "
+        "its taps: kdet.wrap(module, features=[…], strides=[…])"
+    )
