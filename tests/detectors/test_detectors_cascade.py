@@ -139,3 +139,17 @@ def test_the_class_layer_is_that_of_all_stages():
     model = tiny("cascade_rcnn").model
     assert wrap(model, ("a", "b", "c")).class_names == ("__background__", "a", "b", "c")
     assert wrap(model, ("a", "b", "c")).family == "cascade_rcnn"
+
+
+def test_boxes_stay_exact_under_mixed_precision():
+    detector = tiny("cascade_rcnn")
+    batch = batch_for(detector)
+    needs = frozenset({Need.PROPOSALS, Need.LOSSES})
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = detector.observe(batch, needs, batch.targets)
+        detector.model.eval()
+        found = detector.predict(batch)
+    assert all(torch.isfinite(value) for value in seen.losses.values())
+    for boxes in [*(seen.proposals or []), *(one.boxes for one in found)]:
+        assert boxes.dtype == torch.float32
+        assert len(boxes) == 0 or not torch.equal(boxes, boxes.bfloat16().float())

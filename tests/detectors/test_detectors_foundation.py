@@ -156,6 +156,7 @@ def test_a_folder_of_transformers_is_pretrained_and_says_its_own_normalisation(t
         ({"name": "facebook/dinov2-small", "library": "transformers", "weights": "pretrained"}, r"could not be had"),
         ({"name": "facebook/dinov2-small", "library": "transformers"}, r"could not be had"),
         ({"name": "dinov2", "library": "transformers", "weights": "pretrained"}, r"such as facebook/dinov2-small"),
+        ({"name": "resnet", "library": "transformers"}, r"resnet is no backbone .*no patches"),
         ({"name": "bert", "library": "transformers"}, r"bert is no backbone of transformers .*; timm may have it"),
     ],
 )

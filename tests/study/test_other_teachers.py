@@ -72,10 +72,11 @@ def test_compare_needs_no_ap_of_the_teacher(tmp_path: Path) -> None:
     [
         ({"foundation": "convnext_atto", "libary": "timm"}, "unknown key 'teacher.libary'; did you mean 'library'?"),
         ({"foundation": "convnext_atto", "class_map": {}}, "unknown key 'teacher.class_map'"),
+        ("runs/teacher", "teacher"),
         ({"foundation": "convnext_atto", "library": "torch"}, "teacher.library: Input should be 'timm' or"),
     ],
 )
-def test_a_mistake_in_it_is_explained_by_its_own_keys(teacher: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_mistake_in_it_is_explained_by_its_own_keys(teacher: Any, message: str, tmp_path: Path) -> None:
     path = write_yaml(tmp_path / "r.yaml", tiny_recipe(teacher=teacher, distill=[{"method": "structural"}]))
     with pytest.raises(InputError) as caught:
         read_recipe(path)

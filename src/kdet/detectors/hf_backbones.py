@@ -67,8 +67,8 @@ def _config(library: Any, name: str, weights: str | None, options: dict[str, Any
         config = library.AutoConfig.for_model(name, **options)
     else:
         config = library.AutoConfig.from_pretrained(name, **options)
-    if not hasattr(config, "out_indices"):
-        raise ValueError(f"{type(config).__name__} names no levels")
+    if not hasattr(config, "out_indices") or not hasattr(config, "patch_size"):
+        raise ValueError(f"{type(config).__name__} names no levels, or no patches")
     if out_indices is None:
         out_indices = [len(config.stage_names) - 1] if _is_flat(config) else list(_STAGES_OF_STRIDE_8_UP)
     config.out_indices = list(out_indices)

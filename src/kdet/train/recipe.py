@@ -168,10 +168,11 @@ class FoundationTeacher(_Strict):
 
 def _kind_of_teacher(value: Any) -> str:
     """Which of them is meant, so that a mistake in it is explained by its own keys."""
-    if not isinstance(value, dict):
-        return type(value).__name__
-    by_key = {"foundation": "FoundationTeacher", "detector": "BuiltTeacher"}
-    return next((kind for key, kind in by_key.items() if key in value), "RunTeacher")
+    kinds = {"foundation": FoundationTeacher, "detector": BuiltTeacher}
+    for key, kind in kinds.items():
+        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
+            return kind.__name__
+    return "RunTeacher"
 
 
 Teacher = Annotated[
