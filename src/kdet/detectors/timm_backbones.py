@@ -25,7 +25,7 @@ def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) ->
     if not timm.is_model(name):
         near = get_close_matches(name.split(".")[0], timm.list_models(), n=_NEAR)
         raise InputError(f"timm has no model {name!r}; near: {', '.join(near) or 'none, see timm.list_models()'}")
-    arguments = {"num_classes": 0, **options}
+    arguments: dict[str, Any] = {"num_classes": 0, **options}
     out_indices = arguments.pop("out_indices", None)
     try:
         model = _created(timm, name, weights, arguments)
