@@ -12,7 +12,8 @@ from kdet.detectors import build
 from kdet.types import Batch, Detector, Target
 
 CLASSES = ("circle", "square", "triangle")
-DETECTOR_NAMES = ("retinanet", "fcos", "faster_rcnn", "ssdlite", "atss", "gfl")
+DETECTOR_NAMES = ("retinanet", "fcos", "faster_rcnn", "cascade_rcnn", "ssdlite", "atss", "gfl")
+TWO_STAGE = ("faster_rcnn", "cascade_rcnn")
 IMAGE_SIZE = 96
 
 

@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fakes import tiny_recipe
+from kdet.train import Recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,6 +27,18 @@ def test_python_of_the_readme_runs_from_top_to_bottom():
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["report"].total.isfinite()
+
+
+def test_python_of_the_guide_to_other_teachers_runs():
+    snippets = blocks(ROOT / "docs" / "guides" / "other-teachers.md", "python")
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, "other-teachers.md", "exec"), {})
+
+
+def test_recipe_keys_of_the_guide_to_other_teachers_are_known():
+    for snippet in blocks(ROOT / "docs" / "guides" / "other-teachers.md", "yaml"):
+        Recipe.model_validate(tiny_recipe(**yaml.safe_load(snippet)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdet import losses as losses
     from kdet.api import build as build
+    from kdet.api import foundation as foundation
     from kdet.api import wrap as wrap
     from kdet.distill import Distiller as Distiller
     from kdet.distill import FrozenTeacher as FrozenTeacher
@@ -24,11 +25,12 @@ _HOMES = {
     "InputError": "kdet.errors",
     "WorkError": "kdet.errors",
     "build": "kdet.api",
+    "foundation": "kdet.api",
     "wrap": "kdet.api",
 }
 _MODULES = {"losses": "kdet.losses", "methods": "kdet.distill.methods"}
 
-__all__ = ["Distiller", "FrozenTeacher", "InputError", "WorkError", "build", "losses", "methods", "wrap"]
+__all__ = ["Distiller", "FrozenTeacher", "InputError", "WorkError", "build", "foundation", "losses", "methods", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,31 +1,88 @@
-"""The functions behind `kdet.wrap` and `kdet.build`: detectors for somebody else's training loop."""
+"""`kdet.wrap`, `kdet.build` and `kdet.foundation`: detectors and teachers for somebody else's training loop."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from torch import nn
 
 from kdet import detectors
+from kdet.detectors import Given, HookedDetector
+from kdet.detectors.foundation import Library
+from kdet.detectors.hooked import Forward, Losses, Predict
 from kdet.distill import FrozenTeacher
+from kdet.errors import InputError
 from kdet.types import Detector
 
+Normalize = tuple[Sequence[float], Sequence[float]]
+
+
+class _TapOptions(TypedDict, total=False):
+    """The options of `wrap` that belong to a module with taps."""
+
+    features: Sequence[str] | None
+    strides: Sequence[int] | None
+    predict: Predict | None
+    losses: Losses | None
+    forward: Forward | None
+    normalize: Normalize | None
+    image_size: int | tuple[int, int] | None
+
 
 @overload
-def wrap(model: nn.Module, classes: Sequence[str], *, frozen: Literal[True]) -> FrozenTeacher: ...
+def wrap(
+    model: nn.Module, classes: Sequence[str] = (), *, frozen: Literal[True], **options: Unpack[_TapOptions]
+) -> FrozenTeacher: ...
 @overload
-def wrap(model: nn.Module, classes: Sequence[str], *, frozen: Literal[False] = False) -> Detector: ...
-def wrap(model: nn.Module, classes: Sequence[str], *, frozen: bool = False) -> Detector | FrozenTeacher:
-    """Wrap a detector that the user built, weights and all.
+def wrap(
+    model: nn.Module, classes: Sequence[str] = (), *, frozen: Literal[False] = False, **options: Unpack[_TapOptions]
+) -> Detector: ...
+def wrap(
+    model: nn.Module,
+    classes: Sequence[str] = (),
+    *,
+    frozen: bool = False,
+    features: Sequence[str] | None = None,
+    strides: Sequence[int] | None = None,
+    predict: Predict | None = None,
+    losses: Losses | None = None,
+    forward: Forward | None = None,
+    normalize: Normalize | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> Detector | FrozenTeacher:
+    """Wrap a model that the user built, weights and all: a torchvision detector as it is, or any module by its taps.
+
+    Any module, where `features` are given: a teacher of features needs nothing more than its `strides`, a student
+    `losses` too. Of a torchvision detector kdet knows all of that.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS or GFL of kdet.
-        classes: one name per column of its class layer, with or without the background of column 0.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision, ATSS, GFL or Cascade R-CNN of kdet; with
+            `features` any module.
+        classes: one name per label. torchvision: per column of its class layer, with or without the background of
+            column 0. May be left out for a module that neither trains nor predicts.
         frozen: for a teacher: evaluation mode and no gradients from here on.
+        features: where the levels come from: paths of modules, `neck.p3`, `neck[0]` or `neck['p3']`.
+        strides: pixels per cell of each.
+        predict: `(module, images N×3×H×W, sizes_hw)` → for each image boxes M×4 x1 y1 x2 y2 in pixels of the input,
+            scores M and labels M, indices into `classes`.
+        losses: `(module, images, targets)` → the task's losses by name; it runs the module once, and the features are
+            taken from that same pass. Labels are indices into `classes`.
+        forward: `(module, images)`, where `module(images)` is not how it is run, or runs more than the features need.
+        normalize: mean and std of the three colours; None = the module is given pixels in 0…1.
+        image_size: long side, or short side and limit, that images are resized to; None = they keep their size.
 
     Raises:
-        InputError: no adapter for this module, or the number of names does not fit.
+        InputError: no adapter for this module, names, taps or strides that do not fit, or something is missing.
     """
-    detector = detectors.wrap(model, classes)
+    options = {"strides": strides, "predict": predict, "losses": losses, "forward": forward, "normalize": normalize}
+    if features is None:
+        if given := [name for name, value in (options | {"image_size": image_size}).items() if value is not None]:
+            raise InputError(f"wrap: {', '.join(given)} belong to a module with taps; name them: features=[…]")
+        detector = detectors.wrap(model, classes)
+    else:
+        if not classes and (predict or losses):
+            raise InputError("wrap: labels mean nothing without names; give classes=[…]")
+        given = Given(predict=predict, losses=losses, forward=forward, normalize=normalize, image_size=image_size)
+        detector = HookedDetector(model, classes, features, strides or (), given)
     return FrozenTeacher(detector) if frozen else detector
 
 
@@ -36,3 +93,14 @@ def build(detector: str, *, classes: Sequence[str], **arguments: Any) -> Detecto
         InputError: an unknown name, or arguments that do not go together.
     """
     return detectors.build(detector, classes=classes, **arguments)
+
+
+def foundation(
+    name: str, *, library: Library = "timm", weights: str | None = None, options: Mapping[str, Any] | None = None
+) -> Detector:
+    """A pretrained ViT or ConvNeXt as a teacher of features; the arguments are those of `kdet.detectors.foundation`.
+
+    Raises:
+        InputError: no such model, or its library or weights are not there.
+    """
+    return detectors.foundation(name, library=library, weights=weights, options=options)

@@ -196,10 +196,12 @@ class Detector(Protocol):
     model: nn.Module
     """The library's own module, untouched; its state_dict is the student file."""
     class_names: tuple[str, ...]
-    """One name per column of the class layer; background and unused columns keep their place."""
+    """One name per column of the class layer; background and unused columns keep their place. Empty: it knows none."""
     levels: tuple[Level, ...]
     gives: frozenset[Need]
     """What `observe` can reveal."""
+    predicts: bool
+    """Whether `predict` has an answer; a model that gives features alone has none, and no AP."""
     image_size: int | tuple[int, int]
     """Long side, or short side and its limit, to which images are resized before the model sees them."""
     build_arguments: dict[str, Any] | None

@@ -102,7 +102,7 @@ CASES: dict[Callable[[Command], Path], tuple[str, ...]] = {
     broken_image: ("a.png",),
     truncated_image: ("a.png",),
     unknown_key: ("r.yaml:", "train.epoch", "did you mean 'epochs'?"),
-    unknown_detector: ("unknown detector 'yolo'", "retinanet, fcos, faster_rcnn, ssdlite"),
+    unknown_detector: ("unknown detector 'yolo'", "retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite"),
     unknown_method: ("unknown method 'structurl'", "did you mean 'structural'?"),
     no_teacher_run: ("nowhere",),
 }

@@ -109,7 +109,7 @@ def test_backbone_weights_of_mobilenet_lie_under_features(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"detector": "yolo"}, "unknown detector 'yolo'; known: retinanet, fcos, faster_rcnn, ssdlite, atss, gfl"),
+        ({"detector": "yolo"}, "unknown detector 'yolo'; known: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite"),
         ({"backbone": "vgg16"}, "unknown backbone 'vgg16'; known: resnet10"),
         ({"norm": "layer"}, "unknown norm 'layer'; known: batch, frozen, group"),
         ({"backbone": "resnet50", "width": 0.5}, "expected width 1 for resnet50"),

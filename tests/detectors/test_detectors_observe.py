@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from fakes import DETECTOR_NAMES, batch_for, images_and_targets, tiny
+from fakes import DETECTOR_NAMES, TWO_STAGE, batch_for, images_and_targets, tiny
 from kdet.types import Detector, Need, Target
 
 DENSE = ("retinanet", "fcos", "ssdlite", "atss", "gfl")
@@ -40,7 +40,7 @@ def bare_and_observed(name: str, dtype: torch.dtype) -> tuple[Detector, dict[str
     return detector, expected, dict(detector.observe(batch, frozenset({Need.LOSSES}), batch.targets).losses)
 
 
-# Faster R-CNN in float64 alone: rounding decides which of two equal proposals its sampling takes.
+# Two-stage in float64 alone: rounding decides which of two equal proposals its sampling takes.
 @pytest.mark.parametrize(
     ("name", "dtype"), [*((n, torch.float64) for n in DETECTOR_NAMES), *((n, torch.float32) for n in DENSE)]
 )
@@ -76,7 +76,11 @@ def test_the_callers_targets_and_images_stay_as_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_features_alone_run_neither_head_nor_rpn(name: str) -> None:
     detector = tiny(name)
-    heads = ("rpn", "rpn.head", "roi_heads", "roi_heads.box_head") if name == "faster_rcnn" else ("head",)
+    heads = ("rpn", "rpn.head", "roi_heads") if name in TWO_STAGE else ("head",)
+    if name == "faster_rcnn":
+        heads = (*heads, "roi_heads.box_head")
+    if name == "cascade_rcnn":
+        heads = (*heads, "roi_heads.stages.0.box_head")
     counts = call_counts(detector, "backbone", *heads)
     seen = detector.observe(batch_for(detector), frozenset({Need.FEATURES}))
     assert counts == {"backbone": 1, **dict.fromkeys(heads, 0)}
@@ -120,7 +124,7 @@ def test_predictions_are_the_bare_models(name: str) -> None:
 @pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v3_small"])
 def test_levels_tell_the_true_channels_and_strides(name: str, backbone: str) -> None:
     detector = tiny(name) if name == "ssdlite" else tiny(name, backbone=backbone)
-    strides = {"faster_rcnn": (4, 8, 16, 32, 64), "ssdlite": (16, 32, 64, 128, 256, 512)}
+    strides = {**dict.fromkeys(TWO_STAGE, (4, 8, 16, 32, 64)), "ssdlite": (16, 32, 64, 128, 256, 512)}
     assert tuple(level.stride for level in detector.levels) == strides.get(name, (8, 16, 32, 64, 128))
     detector.model.eval()
     seen = detector.observe(detector.batch([torch.rand(3, 96, 96)]), frozenset({Need.FEATURES}))
@@ -198,11 +202,11 @@ def test_boxes_of_faster_rcnns_sampled_regions_match_their_labels() -> None:
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_head_from_repeats_the_class_logits_of_the_own_pass(name: str) -> None:
     detector = tiny(name)
-    detector.model.train(name == "faster_rcnn")
+    detector.model.train(name in TWO_STAGE)
     batch = batch_for(detector)
-    needs = frozenset({Need.PROPOSALS}) if name == "faster_rcnn" else frozenset({Need.CLASS_LOGITS})
+    needs = frozenset({Need.PROPOSALS}) if name in TWO_STAGE else frozenset({Need.CLASS_LOGITS})
     seen = detector.observe(batch, needs, batch.targets)
     assert seen.features is not None
     again = detector.head_from(seen.features, seen.proposals)
-    expected = seen.proposal_logits if name == "faster_rcnn" else seen.class_logits
+    expected = seen.proposal_logits if name in TWO_STAGE else seen.class_logits
     torch.testing.assert_close(again, expected)

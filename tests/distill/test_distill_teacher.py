@@ -6,7 +6,7 @@ import pytest
 import torch
 from distill_cases import batch, distiller, every_term, student, teacher
 
-from fakes import DETECTOR_NAMES, images_and_targets, same_state, state_of
+from fakes import DETECTOR_NAMES, TWO_STAGE, images_and_targets, same_state, state_of
 from kdet.distill import METHODS, Distiller, FrozenTeacher
 from kdet.distill.methods import soft_labels
 from kdet.types import Need
@@ -14,7 +14,7 @@ from kdet.types import Need
 
 def all_terms(name: str) -> list:
     """Every method that the family takes part in."""
-    return every_term(name) + (soft_labels(on="regions") if name == "faster_rcnn" else [])
+    return every_term(name) + (soft_labels(on="regions") if name in TWO_STAGE else [])
 
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)

@@ -1,16 +1,21 @@
 """One adapter per family of detectors; this room knows nothing of distillation."""
 
+from kdet.detectors.foundation import foundation
+from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
 from kdet.detectors.weights import StoredWeights, classes_in, read_weights
 from kdet.detectors.zoo import DETECTORS, build, rebuild, wrap
 
 __all__ = [
     "DETECTORS",
+    "Given",
+    "HookedDetector",
     "Inherit",
     "Inherited",
     "StoredWeights",
     "build",
     "classes_in",
+    "foundation",
     "inherit",
     "read_weights",
     "rebuild",

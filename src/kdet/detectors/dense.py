@@ -30,6 +30,8 @@ from kdet.types import Batch, Detections, HeadFeatures, Need, Observation, Targe
 class DenseDetector:
     """RetinaNet or FCOS of torchvision (v1, v2 or any variant), ATSS or GFL behind the Detector protocol."""
 
+    predicts = True
+
     def __init__(self, model: nn.Module, class_names: Sequence[str], family: DenseFamily) -> None:
         self.family = family.name
         self.gives = family.gives

@@ -1,16 +1,17 @@
-"""torchvision's Faster R-CNN: features of its pyramid, and class scores on sampled or given regions.
+"""Faster R-CNN and Cascade R-CNN: features of the pyramid, and class scores on sampled or given regions.
 
 Legend: N images, P sampled regions of the whole batch, K class columns.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
+from kdet.detectors.plain import CascadeHeads
 from kdet.detectors.torchvision_parts import (
     as_dicts,
     describe_levels,
@@ -24,15 +25,18 @@ from kdet.types import Batch, Detections, Need, Observation, SizeHW, Target
 
 
 class RcnnDetector:
-    """torchvision's Faster R-CNN behind the Detector protocol.
+    """Faster R-CNN or Cascade R-CNN behind the Detector protocol.
 
-    It has no dense class scores: rank mimicking and prediction-guided imitation have nothing to read here.
+    They have no dense class scores: rank mimicking and prediction-guided imitation have nothing to read here.
+    A cascade shows the regions of its last stage, for it is their scores that become detections; their logits are
+    the logarithm of the three heads' mean probability, as its test-time scores are.
     """
 
-    family = "faster_rcnn"
     gives = frozenset({Need.FEATURES, Need.PROPOSALS, Need.LOSSES})
+    predicts = True
 
     def __init__(self, model: FasterRCNN, class_names: Sequence[str]) -> None:
+        self.family = "cascade_rcnn" if isinstance(model.roi_heads, CascadeHeads) else "faster_rcnn"
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
@@ -57,25 +61,23 @@ class RcnnDetector:
         self, images: ImageList, maps: dict[str, Tensor], targets: list[dict[str, Tensor]], size_hw: SizeHW
     ) -> Observation:
         heads = self.model.roi_heads
-        if heads.has_mask() or heads.has_keypoint():
+        is_cascade = isinstance(heads, CascadeHeads)
+        if not is_cascade and (heads.has_mask() or heads.has_keypoint()):
             raise InputError(
                 f"a {type(self.model).__name__} cannot be trained here: kdet trains boxes alone and would forget the "
                 "rest; use it as a teacher, and a FasterRCNN as the student"
             )
         proposals, rpn_losses = self.model.rpn(images, maps, targets)
-        proposals, _, labels, regression = heads.select_training_samples(proposals, targets)
-        pooled = heads.box_roi_pool(maps, proposals, images.image_sizes)
-        logits, deltas = heads.box_predictor(heads.box_head(pooled))
-        classifier, box_reg = fastrcnn_loss(logits, deltas, labels, regression)
+        seen = (_cascade if is_cascade else _one_head)(heads, maps, proposals, images, targets)
         return Observation(
             levels=self.levels,
             input_size_hw=size_hw,
             features=list(maps.values()),
             activation="softmax",
-            losses={"loss_classifier": classifier, "loss_box_reg": box_reg, **rpn_losses},
-            proposals=list(proposals),
-            proposal_labels=list(labels),
-            proposal_logits=logits,
+            losses=seen.losses | rpn_losses,
+            proposals=seen.proposals,
+            proposal_labels=seen.labels,
+            proposal_logits=seen.logits,
         )
 
     def predict(self, batch: Batch) -> list[Detections]:
@@ -87,15 +89,44 @@ class RcnnDetector:
         return detections(found)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
-        """Class logits P×K of this box head on given regions of given neck outputs."""
+        """Class logits P×K of this box head on given regions of given neck outputs; of a cascade, log-probabilities."""
         assert proposals is not None, "a two-stage head reads proposals"
         maps = dict(zip((level.name for level in self.levels), features, strict=True))
         # The pooler's level rule needs the image size only through the ratio of map to image: the maps' own.
         height, width = (int(side) * self.levels[0].stride for side in features[0].shape[2:])
         heads = self.model.roi_heads
-        pooled = heads.box_roi_pool(maps, list(proposals), [(height, width)] * len(proposals))
-        return heads.box_predictor(heads.box_head(pooled))[0]
+        sizes = [(height, width)] * len(proposals)
+        if isinstance(heads, CascadeHeads):
+            return heads.log_scores(heads.pool(maps, list(proposals), sizes))
+        return heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, list(proposals), sizes)))[0]
 
     def native_state(self) -> dict[str, Tensor]:
         """torchvision's own state_dict."""
         return self.model.state_dict()
+
+
+class _Regions(NamedTuple):
+    proposals: list[Tensor]
+    labels: list[Tensor]
+    logits: Tensor
+    losses: dict[str, Tensor]
+
+
+def _one_head(
+    heads: Any, maps: dict[str, Tensor], proposals: list[Tensor], images: ImageList, targets: list[dict[str, Tensor]]
+) -> _Regions:
+    """Sampled regions of torchvision's RoIHeads."""
+    proposals, _, labels, regression = heads.select_training_samples(proposals, targets)
+    pooled = heads.box_roi_pool(maps, proposals, images.image_sizes)
+    logits, deltas = heads.box_predictor(heads.box_head(pooled))
+    classifier, box_reg = fastrcnn_loss(logits, deltas, labels, regression)
+    losses = {"loss_classifier": classifier, "loss_box_reg": box_reg}
+    return _Regions(list(proposals), list(labels), logits, losses)
+
+
+def _cascade(
+    heads: Any, maps: dict[str, Tensor], proposals: list[Tensor], images: ImageList, targets: list[dict[str, Tensor]]
+) -> _Regions:
+    """The last stage's regions, scored by all three heads as at test time."""
+    trained = heads.train_on(maps, proposals, images.image_sizes, targets)
+    return _Regions(trained.proposals, trained.labels, heads.log_scores(trained.pooled), trained.losses)

@@ -34,6 +34,7 @@ class SsdDetector:
 
     family = "ssdlite"
     gives = _HEAD | {Need.FEATURES}
+    predicts = True
 
     def __init__(self, model: SSD, class_names: Sequence[str]) -> None:
         self.model: Any = model  # torchvision's attributes carry no types

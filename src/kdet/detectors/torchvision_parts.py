@@ -24,6 +24,17 @@ def normalised(model: Any, batch: Batch) -> ImageList:
     return ImageList(images.contiguous(memory_format=torch.channels_last), batch.sizes_hw)
 
 
+class AsTheyAre:
+    """Stands in for a model whose images keep their size."""
+
+    def __init__(self) -> None:
+        self.transform = self
+
+    def resize(self, image: Tensor, target: Any) -> tuple[Tensor, Any]:
+        """Both as they are."""
+        return image, target
+
+
 def make_batch(model: Any, images: Sequence[Tensor], targets: Sequence[Target] | None) -> Batch:
     """Resize with the model's own rule and pad to a multiple of 32; pixels stay in 0…1."""
     resized: list[Tensor] = []

@@ -19,8 +19,9 @@ CLASS_LAYERS = (
     "head.classification_head.cls_logits",
     "head.classification_head.module_list",
     "roi_heads.box_predictor",
+    *(f"roi_heads.stages.{stage}.box_predictor.cls_score" for stage in range(3)),
 )
-"""Where torchvision's detectors keep what depends on the class list."""
+"""Where the detectors keep what depends on the class list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class StoredWeights:
     class_names: tuple[str, ...] | None = None
     """Names by column, background included; None where the file does not say."""
     build: dict[str, Any] | None = None
-    """Arguments that rebuild the architecture, in files that kdet wrote."""
+    """Arguments that rebuild the architecture, in files that kdet wrote; None for a module that the user brought."""
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -72,7 +73,10 @@ def _read_safetensors(path: Path) -> StoredWeights:
         return StoredWeights(origin=str(path), state=state)
     about = json.loads(metadata["kdet"])
     return StoredWeights(
-        origin=str(path), state=state, class_names=tuple(about["class_names"]), build=dict(about["build"])
+        origin=str(path),
+        state=state,
+        class_names=tuple(about["class_names"]),
+        build=about["build"] and dict(about["build"]),
     )
 
 

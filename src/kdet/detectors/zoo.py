@@ -12,7 +12,7 @@ from torchvision.models.detection.ssd import SSD
 
 from kdet.detectors import dense_families
 from kdet.detectors.dense import Dense
-from kdet.detectors.plain import ATSS, BACKBONES, GFL, NORMS, build_any, build_model
+from kdet.detectors.plain import ATSS, BACKBONES, GFL, NORMS, CascadeRCNN, build_any, build_model
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
 from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
@@ -26,6 +26,7 @@ DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
     "retinanet": (RetinaNet, Dense(dense_families.RETINANET)),
     "fcos": (FCOS, Dense(dense_families.FCOS)),
     "faster_rcnn": (FasterRCNN, RcnnDetector),
+    "cascade_rcnn": (CascadeRCNN, RcnnDetector),
     "ssdlite": (SSD, SsdDetector),
     "atss": (ATSS, Dense(dense_families.ATSS)),
     "gfl": (GFL, Dense(dense_families.GFL)),
@@ -113,6 +114,11 @@ def rebuild(stored: StoredWeights) -> Detector:
     Raises:
         InputError: the file does not say how it was built.
     """
+    if stored.build is None and stored.class_names is not None:
+        raise InputError(
+            f"{stored.origin}: holds a module that was wrapped, and kdet cannot build it; build it yourself, load the "
+            "file with safetensors.torch.load_file and load_state_dict, and wrap it again"
+        )
     if stored.build is None or stored.class_names is None:
         raise InputError(
             f"{stored.origin}: a plain weights file does not say its architecture; "
@@ -143,7 +149,7 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
     """Wrap a detector that the user built.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS or GFL of kdet.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS, GFL or Cascade R-CNN of kdet.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
             own `weights.meta["categories"]` works as it is.
 
@@ -215,6 +221,8 @@ def _load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ..
 
 def _num_columns(model: Any) -> int:
     match model:
+        case CascadeRCNN():
+            return model.roi_heads.stages[0].box_predictor.cls_score.out_features
         case FasterRCNN():
             return model.roi_heads.box_predictor.cls_score.out_features  # pyright: ignore
         case SSD():
@@ -229,4 +237,7 @@ def _no_adapter(model: nn.Module) -> InputError:
     classes = [bare for bare, _ in DETECTORS.values()]
     theirs = ", ".join(c.__name__ for c in classes if c.__module__.startswith("torchvision."))
     ours = ", ".join(c.__name__ for c in classes if c.__module__.startswith("kdet."))
-    return InputError(f"no adapter for a {type(model).__name__}; known: torchvision's {theirs}; kdet's {ours}")
+    return InputError(
+        f"no adapter for a {type(model).__name__}; known: torchvision's {theirs}; kdet's {ours}; any other module can "
+        "be wrapped by its taps: kdet.wrap(module, features=[…], strides=[…])"
+    )

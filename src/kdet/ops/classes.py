@@ -91,6 +91,8 @@ def match_classes(
         raise InputError(
             f"the class mapping leads to {unknown}, which the student does not have; it has {list(student_columns)}"
         )
+    if not teacher_columns:  # it gives features alone
+        return ClassPairs((), (), (), num_columns=len(student))
     renamed: dict[str, int] = {}
     for name, column in teacher_columns.items():
         ours = renames.get(name, name)

@@ -169,9 +169,11 @@ def _gain_chart(arms: Sequence[ArmView]) -> Chart:
     return gain_chart(f"Gain in AP over {arms[0].name}", bars)
 
 
-def _ap_chart(arms: Sequence[ArmView], teacher_ap: float) -> Chart:
+def _ap_chart(arms: Sequence[ArmView], teacher_ap: float | None) -> Chart:
     bars = [Bar(name=arm.name, value=arm.ap, slot=slot) for slot, arm in enumerate(arms)]
-    return bar_chart("AP, mean over seeds", [*bars, Bar(name="teacher", value=teacher_ap, slot=len(bars))])
+    if teacher_ap is not None:
+        bars.append(Bar(name="teacher", value=teacher_ap, slot=len(bars)))
+    return bar_chart("AP, mean over seeds", bars)
 
 
 def _iou_chart(breakdown: Mapping[str, Any], arms: Sequence[ArmView]) -> Chart:

@@ -42,9 +42,11 @@ def lesson_sections(lesson: Taught, worth: Worth | None) -> dict[str, Any]:
     return {"classes": _classes(lesson), "levels": _levels(lesson), "teacher": worth and asdict(worth)}
 
 
-def _classes(lesson: Taught) -> dict[str, Any]:
+def _classes(lesson: Taught) -> dict[str, Any] | None:
     """Which column of the student's class layer belongs to which of the teacher's."""
     found, theirs = lesson.pairing.classes, lesson.teacher.class_names
+    if not theirs:
+        return None
     pairs = zip(found.names, found.student, found.teacher, strict=True)
     return {
         "reordered": found.reordered,

@@ -108,6 +108,8 @@ def _teacher(teacher: dict[str, Any] | None) -> Iterator[str]:
     known = [side for side in ("teacher", "student") if teacher[side] is not None]
     rows += [(side, *(f"{teacher[side][key]:.3f}" for key in rows[0][1:])) for side in known]
     yield from _table(rows)
+    if teacher["teacher"] is None:
+        yield "the teacher gives features alone, so it has no AP"
     loaded = teacher["tensors"] - len(teacher["not_loaded"]) if teacher["origin"] else 0
     yield f"{loaded} of {teacher['tensors']} tensors are those of {teacher['origin'] or 'no file'}"
 

@@ -106,7 +106,9 @@ def table(result: Mapping[str, Any]) -> str:
         row = f"{arm['name']:<{width}}  {ap:>6.3f}  {gain:>7}  {intervals[0]:>17}  {intervals[1]:>17}  {cost:>6}"
         lines.append(f"{row}  {arm['verdict'] or ''}".rstrip())
     count = len(result["seeds"])
-    lines.append(f"teacher {result['teacher']['AP']:.3f} AP; {count} seed{'s' * (count > 1)}; AP of the last epoch")
+    known = result["teacher"]["AP"]
+    teacher = "" if known is None else f"teacher {known:.3f} AP; "
+    lines.append(f"{teacher}{count} seed{'s' * (count > 1)}; AP of the last epoch")
     return "\n".join([*lines, *result["left_out"], *result["notes"]])
 
 
@@ -122,7 +124,10 @@ def _run_row(run: Finished, out: Path) -> dict[str, Any]:
 
 def _teacher(runs: Mapping[str, Sequence[Finished]]) -> tuple[dict[str, Any], list[str]]:
     """Its metrics on the same images, and a warning if it was not the same teacher everywhere."""
-    found = [(run.folder, read_json(run.folder / TEACHER)) for name, of in runs.items() if name != NONE for run in of]
+    folders = [run.folder for name, of in runs.items() if name != NONE for run in of]
+    found = [(folder, read_json(folder / TEACHER)) for folder in folders if (folder / TEACHER).exists()]
+    if not found:
+        return {"AP": None}, ["the teacher gives features alone, so it has no AP"]
     folder, metrics = found[0]
     others = [other for other, theirs in found if theirs["AP"] != metrics["AP"]]
     note = f"the teacher of {others[0]} is not that of {folder}: do not trust this comparison" if others else None

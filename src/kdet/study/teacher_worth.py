@@ -16,7 +16,7 @@ from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader
 from kdet.study.problems import Problem
 from kdet.train.engine import Engine
-from kdet.train.recipe import BuiltTeacher, Recipe, RunTeacher
+from kdet.train.recipe import FoundationTeacher, OneTeacher, Recipe, RunTeacher
 from kdet.train.run_folder import BEST
 from kdet.train.run_log import Progress
 from kdet.train.scoring import KNOWS_NOTHING, in_own_words
@@ -32,7 +32,7 @@ class Worth:
 
     images: int
     teacher: dict[str, Any] | None
-    """COCO metrics; None where no class of the data is the teacher's."""
+    """COCO metrics; None where it gives features alone, or no class of the data is its own."""
     student: dict[str, Any]
     not_loaded: list[str]
     """The teacher's tensors that are not those of its file: they stayed as they were built."""
@@ -53,7 +53,8 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
     for own, lesson in zip(recipe.teachers, distiller.lessons, strict=True):
         stored = stored_weights(own)
         detector = in_own_words(lesson.teacher.detector, own.class_map)
-        known = bool(lesson.pairing.classes.names)
+        known = detector.predicts and bool(lesson.pairing.classes.names)
+        origin = own.origin if isinstance(own, FoundationTeacher) else stored and stored.origin
         found.append(
             Worth(
                 images=len(rows),
@@ -61,21 +62,21 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
                 student=student,
                 not_loaded=[] if stored is None else not_loaded(lesson.teacher.detector, stored),
                 tensors=len(lesson.teacher.model.state_dict()),
-                origin=None if stored is None else stored.origin,
+                origin=origin,
             )
         )
     return found
 
 
-def stored_weights(teacher: RunTeacher | BuiltTeacher) -> StoredWeights | None:
-    """What a recipe's teacher is to be loaded from; None = random weights.
+def stored_weights(teacher: OneTeacher) -> StoredWeights | None:
+    """What a recipe's teacher is to be loaded from; None = random weights, or all of it loads or it is refused.
 
     Raises:
         InputError: no such weights.
     """
     if isinstance(teacher, RunTeacher):
         return read_weights(teacher.run / BEST if teacher.run.is_dir() else teacher.run)
-    if teacher.weights is None:
+    if isinstance(teacher, FoundationTeacher) or teacher.weights is None:
         return None
     if is_file(teacher.weights):
         return read_weights(Path(teacher.weights))

@@ -113,7 +113,7 @@ class ModelRecipe(_Strict):
     """A detector from plain arguments; `kdet list detectors` shows the names."""
 
     detector: str
-    """retinanet, fcos, faster_rcnn, ssdlite, atss or gfl."""
+    """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss or gfl."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
@@ -193,25 +193,49 @@ class BuiltTeacher(ModelRecipe, _AnyTeacher):
     """Its class names; None = what the weights say, else those of the data."""
 
 
+class FoundationTeacher(_AnyTeacher):
+    """A pretrained backbone that teaches features alone."""
+
+    foundation: str
+    """Its name, such as vit_small_patch14_dinov2 or convnext_tiny; of transformers also a folder or a kind."""
+    library: Literal["timm", "transformers"] = "timm"
+    """Whose model it is."""
+    weights: str | None = None
+    """pretrained = the library's own; a file; None = random."""
+    options: dict[str, Any] = {}
+    """Of the library's constructor, such as depth; out_indices chooses the levels."""
+
+    @property
+    def origin(self) -> str | None:
+        """Where its weights come from; None = nowhere, they are random."""
+        return f"{self.library}'s {self.foundation}" if self.weights == "pretrained" else self.weights
+
+
 def _kind_of_teacher(value: Any) -> str:
-    """Which of the two is meant, so that a mistake in it is explained by its own keys."""
-    built = "detector" in value if isinstance(value, dict) else isinstance(value, BuiltTeacher)
-    return "BuiltTeacher" if built else "RunTeacher"
+    """Which of them is meant, so that a mistake in it is explained by its own keys."""
+    kinds = {"foundation": FoundationTeacher, "detector": BuiltTeacher}
+    for key, kind in kinds.items():
+        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
+            return kind.__name__
+    return "RunTeacher"
 
 
 def _how_many(value: Any) -> str:
     return "several" if isinstance(value, list) else "one"
 
 
+OneTeacher = RunTeacher | BuiltTeacher | FoundationTeacher
 Teacher = Annotated[
-    Annotated[RunTeacher, Tag("RunTeacher")] | Annotated[BuiltTeacher, Tag("BuiltTeacher")],
+    Annotated[RunTeacher, Tag("RunTeacher")]
+    | Annotated[BuiltTeacher, Tag("BuiltTeacher")]
+    | Annotated[FoundationTeacher, Tag("FoundationTeacher")],
     Discriminator(_kind_of_teacher),
 ]
 Teachers = Annotated[
     Annotated[Teacher, Tag("one")] | Annotated[list[Teacher], Field(min_length=1), Tag("several")],
     Discriminator(_how_many),
 ]
-TAGS = ("RunTeacher", "BuiltTeacher", "one", "several")
+TAGS = ("RunTeacher", "BuiltTeacher", "FoundationTeacher", "one", "several")
 """What pydantic puts into the place of an error beside the recipe's own keys."""
 
 
@@ -284,7 +308,7 @@ class Recipe(_Strict):
         return self
 
     @property
-    def teachers(self) -> tuple[RunTeacher | BuiltTeacher, ...]:
+    def teachers(self) -> tuple[OneTeacher, ...]:
         """All of them, none or one or several."""
         if self.teacher is None:
             return ()

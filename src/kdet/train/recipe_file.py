@@ -12,16 +12,28 @@ from pydantic_core import ErrorDetails
 
 from kdet.data.shapes import Shapes
 from kdet.errors import InputError
-from kdet.train.recipe import TAGS, BuiltTeacher, FileData, Recipe, RunTeacher, ShapesData, StudentRecipe, TrainRecipe
+from kdet.train.recipe import (
+    TAGS,
+    BuiltTeacher,
+    FileData,
+    FoundationTeacher,
+    Recipe,
+    RunTeacher,
+    ShapesData,
+    StudentRecipe,
+    TrainRecipe,
+)
 
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
     "data": (FileData, ShapesData),
     "student": (StudentRecipe,),
-    "teacher": (RunTeacher, BuiltTeacher),
+    "teacher": (RunTeacher, BuiltTeacher, FoundationTeacher),
     "train": (TrainRecipe,),
 }
 
+_TAGS = ("coco", "voc", "yolo", "shapes", *(kind.__name__ for kind in _SECTIONS["teacher"]))
+"""Parts of an error's place that stand in no file."""
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 

@@ -50,6 +50,9 @@ class Scorer:
         """
         for number, (recipe, lesson) in enumerate(zip(self.teachers, lessons, strict=True), start=1):
             who = "teacher" + (f" {number}" if len(lessons) > 1 else "")
+            if not lesson.teacher.detector.predicts:
+                self.log.say(f"{who}: {lesson.teacher.family} gives features alone, so it has no AP")
+                continue
             if not lesson.pairing.classes.names:
                 self.log.say(f"{who}: no class of the data is its own, so it has no AP; its features can teach")
                 continue

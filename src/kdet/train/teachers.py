@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
+from kdet import detectors
 from kdet.data.resize import ImageSize
 from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, FrozenTeacher, Lesson, Schedule, Term
 from kdet.errors import InputError
 from kdet.train.models import Say, build_detector
-from kdet.train.recipe import BuiltTeacher, Recipe, RunTeacher, TermRecipe
+from kdet.train.recipe import FoundationTeacher, OneTeacher, Recipe, RunTeacher, TermRecipe
 from kdet.train.recipe_file import nearest
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector
@@ -51,7 +52,7 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
     return lessons
 
 
-def teacher_scale(teacher: RunTeacher | BuiltTeacher, image_size: ImageSize) -> float:
+def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
     """How many times larger the teacher's images are than the student's.
 
     Raises:
@@ -98,12 +99,15 @@ def _weighed(term: Term, factor: float) -> Term:
     return replace(term, weight=term.weight * factor)
 
 
-def _detector(teacher: RunTeacher | BuiltTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> Detector:
+def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> Detector:
     if isinstance(teacher, RunTeacher):
         return load_detector(teacher.run)
-    theirs = teacher.weights and classes_in(teacher.weights)
     if teacher.weights is None:
         say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
+    if isinstance(teacher, FoundationTeacher):
+        own = {"library", "weights", "options"}
+        return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own))
+    theirs = teacher.weights and classes_in(teacher.weights)
     return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
 
 

@@ -7,8 +7,19 @@ student's weights, so that the student loads where kdet is not installed:
 
 from .atss import ATSS
 from .backbones import BACKBONES, NORMS
+from .cascade import CascadeHeads, CascadeRCNN
 from .gfl import GFL
 from .models import build_model
 from .stored import build_any, load_student
 
-__all__ = ["ATSS", "BACKBONES", "GFL", "NORMS", "build_any", "build_model", "load_student"]
+__all__ = [
+    "ATSS",
+    "BACKBONES",
+    "GFL",
+    "NORMS",
+    "CascadeHeads",
+    "CascadeRCNN",
+    "build_any",
+    "build_model",
+    "load_student",
+]

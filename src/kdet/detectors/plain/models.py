@@ -14,6 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from .atss import ATSS
 from .backbones import NORMS, Norm, feature_pyramid, group_norm, make_body
+from .cascade import CascadeRCNN
 from .gfl import GFL
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -47,20 +48,29 @@ def _fcos(
     return FCOS(backbone, num_classes, anchor_generator=anchors, **rest)
 
 
+def _two_stage(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], rest: dict[str, Any]
+) -> tuple[BackboneWithFPN, dict[str, Any]]:
+    """Backbone and the options that both two-stage detectors share."""
+    anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 1, RATIOS)
+    rest.pop("head_norm")
+    return pyramid(1, LastLevelMaxPool()), {"rpn_anchor_generator": anchors, **rest}
+
+
 def _faster_rcnn(
     pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
 ) -> nn.Module:
-    backbone = pyramid(1, LastLevelMaxPool())
-    anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 1, RATIOS)
-    rest.pop("head_norm")
+    backbone, options = _two_stage(pyramid, rest)
     hidden = 4 * channels  # torchvision's 1024 at 256 channels
-    return FasterRCNN(
-        backbone,
-        rpn_anchor_generator=anchors,
-        box_head=TwoMLPHead(channels * 7 * 7, hidden),
-        box_predictor=FastRCNNPredictor(hidden, num_classes),
-        **rest,
-    )
+    head, predictor = TwoMLPHead(channels * 7 * 7, hidden), FastRCNNPredictor(hidden, num_classes)
+    return FasterRCNN(backbone, box_head=head, box_predictor=predictor, **options)
+
+
+def _cascade_rcnn(
+    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
+) -> nn.Module:
+    backbone, options = _two_stage(pyramid, rest)
+    return CascadeRCNN(backbone, num_classes, hidden=4 * channels, **options)
 
 
 def _atss(
@@ -87,6 +97,7 @@ FPN_DETECTORS: dict[str, Callable[..., nn.Module]] = {
     "faster_rcnn": _faster_rcnn,
     "atss": _atss,
     "gfl": _gfl,
+    "cascade_rcnn": _cascade_rcnn,
 }
 
 
@@ -122,10 +133,10 @@ def build_model(
     image_size: int | tuple[int, int] = (800, 1333),
     body_state: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Build a detector: torchvision's own class, or ATSS or GFL of this folder.
+    """Build a detector: torchvision's own class, or one of this folder.
 
     Args:
-        detector: retinanet, fcos, faster_rcnn, ssdlite, atss or gfl.
+        detector: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss or gfl.
         num_classes: columns of the class layer, background (column 0) included.
         backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
         width: channel multiplier of resnet10/18/34 and MobileNetV3.

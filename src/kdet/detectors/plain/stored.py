@@ -17,6 +17,11 @@ def load_student(path: str) -> tuple[nn.Module, list[str]]:
     """A detector from a weights file that kdet wrote, in evaluation mode, and its class names by label."""
     with safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()["kdet"])
+    if about["build"] is None:
+        raise ValueError(
+            f"{path} holds a module that was wrapped; build it with its own source, then "
+            "load_state_dict(safetensors.torch.load_file(path))"
+        )
     model = build_any(about["build"])
     model.load_state_dict(load_file(path))
     return model.eval(), about["class_names"]
