@@ -15,11 +15,12 @@ def wrap(model: nn.Module, classes: Sequence[str], *, frozen: Literal[True]) -> 
 @overload
 def wrap(model: nn.Module, classes: Sequence[str], *, frozen: Literal[False] = False) -> Detector: ...
 def wrap(model: nn.Module, classes: Sequence[str], *, frozen: bool = False) -> Detector | FrozenTeacher:
-    """Wrap a torchvision detector that the user built, weights and all.
+    """Wrap a detector that the user built, weights and all.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision.
-        classes: one name per column of its class layer, with or without the background of column 0.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision, or a detection model of transformers.
+        classes: one name per column of its class layer, with or without the background of column 0; for transformers
+            one per label.
         frozen: for a teacher: evaluation mode and no gradients from here on.
 
     Raises:

@@ -19,8 +19,10 @@ CLASS_LAYERS = (
     "head.classification_head.cls_logits",
     "head.classification_head.module_list",
     "roi_heads.box_predictor",
+    *("class_embed", "class_labels_classifier", "model.decoder.class_embed", "model.enc_score_head"),
+    *("model.enc_out_class_embed", "model.denoising_class_embed"),
 )
-"""Where torchvision's detectors keep what depends on the class list."""
+"""Where torchvision's detectors, then those of transformers, keep what depends on the class list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def is_file(weights: str) -> bool:
     return Path(weights).exists() or weights.endswith((".pth", ".pt", ".safetensors"))
 
 
-def classes_in(weights: str) -> tuple[str, ...] | None:
+def classes_in_weights(weights: str) -> tuple[str, ...] | None:
     """Class names by column that weights come with; None where they do not say.
 
     Raises:

@@ -1,6 +1,6 @@
 """The detectors by name: built from plain arguments, or wrapped around a module that the user has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,40 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
 from kdet.detectors.dense import DenseDetector
+from kdet.detectors.detr import DetrDetector
+from kdet.detectors.detr_families import FAMILIES
+from kdet.detectors.detr_models import build_detr, classes_of, is_detr, rebuild_detr, wrap_detr
 from kdet.detectors.plain import BACKBONES, NORMS, build_any, build_model
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
-from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
+from kdet.detectors.weights import (
+    StoredWeights,
+    classes_in_weights,
+    download,
+    is_file,
+    library_weights,
+    load,
+    read_weights,
+)
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
 
 Adapter = type[DenseDetector] | type[RcnnDetector] | type[SsdDetector]
 
-DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
+TORCHVISION: dict[str, tuple[type[nn.Module], Adapter]] = {
     "retinanet": (RetinaNet, DenseDetector),
     "fcos": (FCOS, DenseDetector),
     "faster_rcnn": (FasterRCNN, RcnnDetector),
     "ssdlite": (SSD, SsdDetector),
 }
 """Name in a recipe → torchvision's class, and the adapter that reads it."""
+
+DETECTORS: dict[str, Adapter | type[DetrDetector]] = {
+    **{name: adapter for name, (_, adapter) in TORCHVISION.items()},
+    "hf": DetrDetector,
+}
+"""Name in a recipe → adapter."""
 
 Notes = Callable[[str], None]
 
@@ -40,6 +57,7 @@ def build(
     detector: str,
     *,
     classes: Sequence[str],
+    config: Mapping[str, Any] | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     backbone_weights: str | None = None,
@@ -57,8 +75,11 @@ def build(
     Args:
         detector: a name of DETECTORS.
         classes: names of the objects; background is added as column 0 where the list does not start with it.
-        backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite.
-        weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`.
+        config: of hf, with random weights: its `model_type`, and what is not to be transformers' default.
+        backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite. This and what follows is for
+            torchvision's detectors, but for weights and image size.
+        weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`. For hf a
+            folder or a name on the hub.
         backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
         norm: batch, frozen or group, in the backbone.
         trainable_layers: 0…5, from the deep end.
@@ -74,6 +95,15 @@ def build(
     """
     if detector not in DETECTORS:
         raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
+    size = image_size if isinstance(image_size, int) else (image_size[0], image_size[1])
+    shaped = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
+    shaped |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
+    if detector == "hf":
+        shaped |= {"backbone": backbone is not None, "norm": norm != "batch", "trainable_layers": trainable_layers != 5}
+        _refuse_ignored("detector hf: config or weights", shaped)
+        return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
+    if config is not None:
+        raise InputError(f"config: belongs to detector hf, got detector {detector}; leave it out")
     backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
     if backbone not in BACKBONES:
         raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
@@ -90,12 +120,10 @@ def build(
         "head_norm": (fpn_channels < 256) if head_norm is None else head_norm,
         "trainable_layers": trainable_layers,
         "anchor_scale": anchor_scale,
-        "image_size": image_size if isinstance(image_size, int) else tuple(image_size),
+        "image_size": size,
     }
     if weights is not None and not is_file(weights):
-        given = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
-        given |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
-        _refuse_ignored(weights, given)
+        _refuse_ignored(f"weights {weights}", shaped)
         return _from_library(library_weights(weights), arguments, names, notes)
     model = _build_plain(arguments, backbone_weights)
     if weights is not None:
@@ -114,6 +142,8 @@ def rebuild(stored: StoredWeights) -> Detector:
             f"{stored.origin}: a plain weights file does not say its architecture; "
             "name it as `weights:` of a recipe's `student:` or `teacher:`"
         )
+    if stored.build["detector"] == "hf":
+        return rebuild_detr(stored)
     arguments = dict(stored.build)
     if isinstance(arguments.get("image_size"), list):
         arguments["image_size"] = tuple(arguments["image_size"])
@@ -124,7 +154,7 @@ def rebuild(stored: StoredWeights) -> Detector:
 
 def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:
     """The adapter for a torchvision detector; `build_arguments` go with its weights file."""
-    for library_class, adapter in DETECTORS.values():
+    for library_class, adapter in TORCHVISION.values():
         if isinstance(model, library_class):
             channels_last: Any = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             detector = adapter(channels_last, class_names)
@@ -136,16 +166,18 @@ def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[
 
 
 def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
-    """Wrap a torchvision detector that the user built.
+    """Wrap a detector that the user built.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision, or a detection model of transformers.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
-            own `weights.meta["categories"]` works as it is.
+            own `weights.meta["categories"]` works as it is. For transformers one name per label.
 
     Raises:
         InputError: no adapter, or the number of names does not fit the class layer.
     """
+    if is_detr(model):
+        return wrap_detr(model, classes)
     columns = _num_columns(model)
     names = tuple(classes) if len(classes) == columns else (BACKGROUND, *classes)
     if len(names) != columns:
@@ -158,6 +190,15 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
             f"{len(classes)} classes need num_classes={len(classes) + 1}"
         )
     return adapt(model, names)
+
+
+def classes_in(weights: str, detector: str) -> tuple[str, ...] | None:
+    """Class names by column that the weights of such a detector come with; None where they do not say.
+
+    Raises:
+        InputError: no such weights.
+    """
+    return classes_of(weights) if detector == "hf" else classes_in_weights(weights)
 
 
 def with_background(classes: Sequence[str]) -> tuple[str, ...]:
@@ -184,17 +225,17 @@ def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.
         raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
 
 
-def _refuse_ignored(weights: str, given: dict[str, bool]) -> None:
+def _refuse_ignored(source: str, given: dict[str, bool]) -> None:
     """A setting that would be ignored in silence is an error."""
     if ignored := [name for name, is_given in given.items() if is_given]:
-        raise InputError(f"weights {weights} fix the architecture; leave out {', '.join(ignored)}")
+        raise InputError(f"{source} fix the architecture; leave out {', '.join(ignored)}")
 
 
 def _from_library(weights: WeightsEnum, arguments: dict[str, Any], names: tuple[str, ...], notes: Notes) -> Detector:
     """torchvision's pretrained detector; its class layer is made anew where the classes are others."""
     arguments = {**arguments, "library": type(weights).__name__.removesuffix("_Weights").lower()}
     model = build_any(arguments)
-    expected = DETECTORS[arguments["detector"]][0]
+    expected = TORCHVISION[arguments["detector"]][0]
     if not isinstance(model, expected):
         raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
     categories = tuple(weights.meta["categories"])
@@ -222,5 +263,8 @@ def _num_columns(model: Any) -> int:
 
 
 def _no_adapter(model: nn.Module) -> InputError:
-    known = ", ".join(library_class.__name__ for library_class, _ in DETECTORS.values())
-    return InputError(f"no adapter for a {type(model).__name__}; known: torchvision's {known}")
+    known = ", ".join(library_class.__name__ for library_class, _ in TORCHVISION.values())
+    return InputError(
+        f"no adapter for a {type(model).__name__}; known: torchvision's {known}, and the detection models of "
+        f"transformers of type {', '.join(FAMILIES)}"
+    )

@@ -61,7 +61,7 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
 
 
 def stored_weights(recipe: Recipe) -> StoredWeights | None:
-    """What the recipe's teacher is to be loaded from; None = random weights.
+    """What the recipe's teacher is to be loaded from; None = random weights, or transformers' own business.
 
     Raises:
         InputError: no such weights.
@@ -72,6 +72,8 @@ def stored_weights(recipe: Recipe) -> StoredWeights | None:
     if recipe.teacher is None or recipe.teacher.weights is None:
         return None
     weights = recipe.teacher.weights
+    if recipe.teacher.detector == "hf" and not weights.endswith(".safetensors"):
+        return None  # a folder or the hub: a tensor that is missing there was an error when it was loaded
     if is_file(weights):
         return read_weights(Path(weights))
     return StoredWeights(origin=weights, state=download(library_weights(weights)))

@@ -84,7 +84,8 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     if isinstance(recipe.teacher, RunTeacher):
         teacher = load_detector(recipe.teacher.run)
     else:
-        theirs = recipe.teacher.weights and classes_in(recipe.teacher.weights)
+        weights = recipe.teacher.weights
+        theirs = None if weights is None else classes_in(weights, recipe.teacher.detector)
         names = recipe.teacher.classes or theirs or classes
         teacher = _build(recipe.teacher, names, image_size(recipe), say)
         if recipe.teacher.weights is None:

@@ -100,11 +100,13 @@ class ModelRecipe(_Strict):
     """A detector from plain arguments; `kdet list detectors` shows the names."""
 
     detector: str
-    """retinanet, fcos, faster_rcnn or ssdlite."""
+    """retinanet, fcos, faster_rcnn or ssdlite of torchvision, or hf: a detection model of transformers."""
+    config: dict[str, Any] | None = None
+    """hf, with random weights: `model_type` and what is not to be transformers' default; else give `weights`."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
-    """A weights file, or torchvision's weights by name; None = random."""
+    """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
     backbone_weights: str | None = None
     """The same for the backbone alone."""
     norm: Literal["batch", "frozen", "group"] = "batch"
