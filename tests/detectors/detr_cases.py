@@ -114,7 +114,9 @@ def config_of(kind: str = "rt_detr", **changes: Any) -> dict[str, Any]:
     return {"model_type": kind, **CONFIGS[kind], **changes}
 
 
-def tiny_detr(kind: str = "rt_detr", *, classes: Sequence[str] = CLASSES, seed: int = 0, size: int = 96, **changes: Any):
+def tiny_detr(
+    kind: str = "rt_detr", *, classes: Sequence[str] = CLASSES, seed: int = 0, size: int = 96, **changes: Any
+):
     """A detector of this type; another seed, other weights."""
     torch.manual_seed(seed)
     detector = build("hf", classes=classes, config=config_of(kind, **changes), image_size=size)

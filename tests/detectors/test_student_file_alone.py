@@ -1,7 +1,6 @@
 """Promise 1: the student file loads without kdet."""
 
 import ast
-import shutil
 import subprocess
 import sys
 from pathlib import Path
