@@ -77,8 +77,9 @@ class DetrDetector:
             assert targets is not None, "task losses need targets"
             labels = self._labels(batch, targets)
         output = None
-        stop = needs <= {Need.FEATURES}
-        with neck_maps(self.model, self._family, stop=stop) as features, suppress(NeckReached):
+        stop, (height, width), inner = needs <= {Need.FEATURES}, self._padded(batch), _size(batch)
+        shown = inner[0] / height, inner[1] / width
+        with neck_maps(self.model, self._family, stop=stop, shown=shown) as features, suppress(NeckReached):
             output = self._forward(batch, labels)
         logits, boxes = (None, None) if output is None else self._queries(output, batch)
         return Observation(
@@ -122,14 +123,19 @@ class DetrDetector:
         return state
 
     def _forward(self, batch: Batch, labels: list[dict[str, Tensor]] | None) -> Any:
-        pixels = normalised(self, batch).tensors
+        pixels = normalised(self, batch).tensors.contiguous()  # dropout draws in the order of memory
         mask = torch.zeros(len(pixels), *pixels.shape[2:], dtype=torch.int64, device=pixels.device)
         for row, (h, w) in zip(mask, batch.sizes_hw, strict=True):
             row[:h, :w] = 1
-        down, right = (-side % _multiple(self.model.config) for side in pixels.shape[2:])
-        if down or right:
-            pixels, mask = F.pad(pixels, (0, right, 0, down)), F.pad(mask, (0, right, 0, down))
-        return self.model(pixel_values=pixels, pixel_mask=mask, labels=labels)
+        height, width = self._padded(batch)
+        beyond = (0, width - pixels.shape[3], 0, height - pixels.shape[2])
+        return self.model(pixel_values=F.pad(pixels, beyond), pixel_mask=F.pad(mask, beyond), labels=labels)
+
+    def _padded(self, batch: Batch) -> SizeHW:
+        """The input's size with the further padding that the model cannot do without."""
+        multiple = _multiple(self.model.config)
+        height, width = (math.ceil(side / multiple) * multiple for side in _size(batch))
+        return (max(height, width),) * 2 if self._family.square else (height, width)
 
     def _queries(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits N×Q×K and boxes N×Q×4 in pixels."""

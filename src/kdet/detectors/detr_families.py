@@ -3,6 +3,7 @@
 Legend: N images, C channels, H W a level's size; L = H·W cells, of one level or of all levels one after the other.
 """
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Family:
     """softmax: one more column than classes, the last, for "no object"."""
     weighted_losses: bool = False
     """Its loss_dict holds the parts of its loss as they are added up; else before their weights."""
+    square: bool = False
+    """Anything but a square input is scrambled inside."""
     image_size: int | tuple[int, int] = (800, 1333)
     """Of its image processor."""
 
@@ -49,7 +52,8 @@ FAMILIES: dict[str, Family] = {
     "d_fine": _RT_DETR,
     "deimv2": _RT_DETR,
     "deformable_detr": Family(neck="model.encoder"),
-    "rf_detr": Family(neck="model.backbone.projector", image_size=560),
+    # RF-DETR's window_partition (transformers 5.24) takes width for height.
+    "rf_detr": Family(neck="model.backbone.projector", square=True, image_size=560),
     "lw_detr": Family(neck="model.backbone.projector", image_size=640),
     "conditional_detr": _DETR,
     "dab-detr": _DETR,
@@ -64,16 +68,19 @@ class NeckReached(Exception):
 
 
 @contextmanager
-def neck_maps(model: nn.Module, family: Family, *, stop: bool) -> Generator[list[Tensor]]:
+def neck_maps(
+    model: nn.Module, family: Family, *, stop: bool, shown: tuple[float, float] = (1.0, 1.0)
+) -> Generator[list[Tensor]]:
     """The list that the next forward pass fills with the neck's maps, N×C×H×W each; hooks are gone afterwards.
 
-    The maps are what the rest of the model reads, so that its losses have a gradient there: a flat output is cut into
-    maps, and the model goes on with those put together again.
+    The maps are what the rest of the model reads, so that its losses have a gradient there: an output that is cut into
+    maps, or to its top left part, is put together again for the model to go on with.
 
     Args:
         model: with the modules that `family` names.
         family: where to look.
         stop: raise NeckReached as soon as the maps are there.
+        shown: share of their height and width that is wanted, from the top left.
     """
     maps: list[Tensor] = []
     sizes: list[SizeHW] = []
@@ -81,10 +88,16 @@ def neck_maps(model: nn.Module, family: Family, *, stop: bool) -> Generator[list
     def at_grid(_: nn.Module, given: Any, output: Tensor) -> None:
         sizes.append((int(output.shape[2]), int(output.shape[3])))
 
-    def at_neck(_: nn.Module, given: Any, named: Mapping[str, Any], output: Any) -> None:
-        maps.extend(_maps_in(output, named.get("spatial_shapes_list") or sizes))
+    def at_neck(_: nn.Module, given: Any, named: Mapping[str, Any], output: Any) -> Any:
+        whole = _maps_in(output, named.get("spatial_shapes_list") or sizes)
+        parts = [m[..., : math.ceil(shown[0] * m.shape[2]), : math.ceil(shown[1] * m.shape[3])] for m in whole]
+        maps.extend(whole if shown == (1, 1) else parts)
         if stop:
             raise NeckReached
+        if shown == (1, 1):
+            return None
+        rebuilt = [_put_into(m, part) for m, part in zip(whole, parts, strict=True)]
+        return rebuilt if isinstance(output, list) else rebuilt[0]
 
     hooks = [model.get_submodule(family.neck).register_forward_hook(at_neck, with_kwargs=True)]
     if family.grid is not None:
@@ -111,6 +124,13 @@ def _maps_in(output: Any, sizes: Sequence[SizeHW]) -> list[Tensor]:
     maps = [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
     output["last_hidden_state"] = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
     return maps
+
+
+def _put_into(whole: Tensor, part: Tensor) -> Tensor:
+    """The same numbers, with the top left part as the given tensor and not as a piece of the whole."""
+    rebuilt = whole.clone()
+    rebuilt[..., : part.shape[2], : part.shape[3]] = part
+    return rebuilt
 
 
 def own_queries(output: Any, num_queries: int) -> Callable[[Tensor], Tensor]:

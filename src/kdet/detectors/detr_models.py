@@ -16,6 +16,8 @@ from kdet.ops.classes import BACKGROUND, real_classes
 
 Notes = Callable[[str], None]
 _FROM_THE_DATA = ("num_labels", "id2label", "label2id")
+_THAWED = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
+"""Types whose config says whether the norms of the backbone are frozen."""
 
 
 def is_detr(model: nn.Module) -> bool:
@@ -59,7 +61,13 @@ def build_detr(
     library = _library()
     if config is not None:
         model = _from_config(library, _checked(library, config, names))
-        return _described(DetrDetector(model, _columns(model), image_size=image_size))
+        _free_backbone(model, notes)
+        try:
+            return _described(DetrDetector(model, _columns(model), image_size=image_size))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"config: the {config['model_type']} does not run, its sizes do not go together ({_one_line(error)})"
+            ) from None
     assert weights is not None
     if weights.endswith(".safetensors"):
         return _from_file(library, read_weights(Path(weights)), names, image_size, notes)
@@ -161,7 +169,7 @@ def _checked(library: Any, given: Mapping[str, Any], names: Sequence[str]) -> An
         _refuse_unknown(library, inner, backbone["model_type"], "config.backbone_config")
     try:
         return library.CONFIG_MAPPING[str(kind)].from_dict({**keys, **_labelled(names)})
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # of kinds of its own
         raise InputError(f"config: {_one_line(error)}") from None
 
 
@@ -187,8 +195,22 @@ def _refuse_unknown(library: Any, keys: Mapping[str, Any], kind: str, where: str
 def _from_config(library: Any, config: Any) -> Any:
     try:
         return library.AutoModelForObjectDetection.from_config(config)
-    except (ImportError, ValueError, TypeError, IndexError, RuntimeError) as error:
+    except Exception as error:  # whatever its constructors stumble over
         raise InputError(f"config: transformers cannot build this {config.model_type} ({_one_line(error)})") from None
+
+
+def _free_backbone(model: Any, notes: Notes) -> None:
+    """Random weights that never learn serve nobody; transformers freezes (parts of) some backbones."""
+    backbone = getattr(model.model, "backbone", None)
+    if backbone is None:
+        return
+    backbone.requires_grad_(True)
+    frozen = sum("FrozenBatchNorm" in type(module).__name__ for module in backbone.modules())
+    if frozen:
+        remedy = (
+            "set `freeze_backbone_batch_norms: false`" if model.config.model_type in _THAWED else "prefer `weights:`"
+        )
+        notes(f"config: {frozen} frozen norms of the backbone normalise nothing on random weights; {remedy}")
 
 
 def _read_config(library: Any, weights: str) -> Any:

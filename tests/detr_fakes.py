@@ -1,11 +1,12 @@
 """The smallest models of every type of transformers that kdet reads: random weights, 0.06 to 0.25 M parameters."""
 
+import copy
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from fakes import CLASSES, images_and_targets
 from kdet.detectors import build
@@ -114,10 +115,19 @@ def config_of(kind: str = "rt_detr", **changes: Any) -> dict[str, Any]:
     return {"model_type": kind, **CONFIGS[kind], **changes}
 
 
-def tiny_detr(
-    kind: str = "rt_detr", *, classes: Sequence[str] = CLASSES, seed: int = 0, size: int = 96, **changes: Any
-):
-    """A detector of this type; another seed, other weights."""
+def tiny_detr(kind: str = "rt_detr", **options: Any) -> Any:
+    """A detector of this type; another `seed`, other weights; what is no argument of `_built` changes its config."""
+    if options:
+        return _built(kind, **options)
+    return copy.deepcopy(_plain(kind))
+
+
+@cache
+def _plain(kind: str) -> Any:
+    return _built(kind)
+
+
+def _built(kind: str, *, classes: Sequence[str] = CLASSES, seed: int = 0, size: int = 96, **changes: Any) -> Any:
     torch.manual_seed(seed)
     detector = build("hf", classes=classes, config=config_of(kind, **changes), image_size=size)
     with torch.no_grad():  # scores that differ between queries and classes, as after some training
@@ -132,8 +142,3 @@ def shared_batch(detector: Detector) -> Batch:
     images, targets = images_and_targets()
     lowered = [Target(boxes=target["boxes"], labels=target["labels"] - 1) for target in targets]
     return detector.batch(images, lowered)
-
-
-def gradients_of(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """One per parameter."""
-    return list(torch.autograd.grad(torch.stack(list(losses)).sum(), parameters, allow_unused=True))
