@@ -135,7 +135,8 @@ class DetrDetector:
         """The input's size with the further padding that the model cannot do without."""
         multiple = _multiple(self.model.config)
         height, width = (math.ceil(side / multiple) * multiple for side in _size(batch))
-        return (max(height, width),) * 2 if self._family.square else (height, width)
+        longer = max(height, width)
+        return (longer, longer) if self._family.square else (height, width)
 
     def _queries(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits N×Q×K and boxes N×Q×4 in pixels."""

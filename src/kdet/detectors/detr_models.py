@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from kdet.detectors.detr import DetrDetector, Pixels
+from kdet.detectors.detr_config import checked, known_type, labelled, one_line
 from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 
 Notes = Callable[[str], None]
-_FROM_THE_DATA = ("num_labels", "id2label", "label2id")
 _THAWED = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
 """Types whose config says whether the norms of the backbone are frozen."""
 
@@ -60,13 +59,13 @@ def build_detr(
         )
     library = _library()
     if config is not None:
-        model = _from_config(library, _checked(library, config, names))
+        model = _from_config(library, checked(library, config, names))
         _free_backbone(model, notes)
         try:
             return _described(DetrDetector(model, _columns(model), image_size=image_size))
         except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(
-                f"config: the {config['model_type']} does not run, its sizes do not go together ({_one_line(error)})"
+                f"config: the {config['model_type']} does not run, its sizes do not go together ({one_line(error)})"
             ) from None
     assert weights is not None
     if weights.endswith(".safetensors"):
@@ -147,56 +146,11 @@ def _columns(model: Any) -> tuple[str, ...]:
     return (*names, BACKGROUND) if FAMILIES[model.config.model_type].activation == "softmax" else names
 
 
-def _labelled(names: Sequence[str]) -> dict[str, Any]:
-    return {"id2label": dict(enumerate(names)), "label2id": {name: label for label, name in enumerate(names)}}
-
-
-def _checked(library: Any, given: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The config, every key of it known; transformers itself takes any."""
-    kind, keys = given.get("model_type"), {key: value for key, value in given.items() if key != "model_type"}
-    _known_type("config.model_type", kind)
-    if told := [key for key in _FROM_THE_DATA if key in keys]:
-        raise InputError(f"config.{told[0]}: the classes come from the data; leave it out")
-    _refuse_unknown(library, keys, str(kind), "config")
-    backbone = keys.get("backbone_config")
-    if isinstance(backbone, dict):
-        if backbone.get("model_type") not in library.CONFIG_MAPPING:
-            raise InputError(
-                f"config.backbone_config.model_type: expected a model type of transformers, such as resnet or "
-                f"rt_detr_resnet, got {backbone.get('model_type')!r}"
-            )
-        inner = {key: value for key, value in backbone.items() if key != "model_type"}
-        _refuse_unknown(library, inner, backbone["model_type"], "config.backbone_config")
-    try:
-        return library.CONFIG_MAPPING[str(kind)].from_dict({**keys, **_labelled(names)})
-    except Exception as error:  # of kinds of its own
-        raise InputError(f"config: {_one_line(error)}") from None
-
-
-def _known_type(where: str, kind: Any) -> None:
-    if kind not in FAMILIES:
-        near = get_close_matches(str(kind), FAMILIES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FAMILIES)}"
-        raise InputError(f"{where}: {kind!r} is no detector that kdet can read; {hint}")
-
-
-def _refuse_unknown(library: Any, keys: Mapping[str, Any], kind: str, where: str) -> None:
-    theirs = library.CONFIG_MAPPING[kind]
-    known = {*theirs().to_dict(), *theirs.attribute_map}
-    for key in keys:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            raise InputError(
-                f"{where}: {kind} has no key {key!r}; "
-                + (f"did you mean {near[0]!r}?" if near else f"its keys are those of {theirs.__name__}")
-            )
-
-
 def _from_config(library: Any, config: Any) -> Any:
     try:
         return library.AutoModelForObjectDetection.from_config(config)
     except Exception as error:  # whatever its constructors stumble over
-        raise InputError(f"config: transformers cannot build this {config.model_type} ({_one_line(error)})") from None
+        raise InputError(f"config: transformers cannot build this {config.model_type} ({one_line(error)})") from None
 
 
 def _free_backbone(model: Any, notes: Notes) -> None:
@@ -219,9 +173,9 @@ def _read_config(library: Any, weights: str) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(
             f"weights {weights}: neither a folder with a config.json nor a model of the hub within reach "
-            f"({_one_line(error)})"
+            f"({one_line(error)})"
         ) from None
-    _known_type(f"weights {weights}: model_type", config.model_type)
+    known_type(f"weights {weights}: model_type", config.model_type)
     return config
 
 
@@ -229,7 +183,7 @@ def _from_pretrained(library: Any, weights: str, names: Sequence[str], notes: No
     """The model; its own class layer where it has these classes, in its own order."""
     config = _read_config(library, weights)
     if set(real_classes(tuple(config.id2label.values()))) != set(names):
-        for key, value in _labelled(names).items():
+        for key, value in labelled(names).items():
             setattr(config, key, value)
         notes(f"{weights}: other classes, so the class layer starts fresh")
     try:
@@ -237,7 +191,7 @@ def _from_pretrained(library: Any, weights: str, names: Sequence[str], notes: No
             weights, config=config, ignore_mismatched_sizes=True, output_loading_info=True, dtype="float32"
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"weights {weights}: cannot be loaded ({_one_line(error)})") from None
+        raise InputError(f"weights {weights}: cannot be loaded ({one_line(error)})") from None
     if about["missing_keys"]:
         missing = sorted(about["missing_keys"])
         raise InputError(f"weights {weights}: no tensor {missing[0]} for its own config.json ({len(missing)} missing)")
@@ -252,7 +206,7 @@ def _from_file(
         raise InputError(f"{stored.origin}: no config in it; name the folder that holds it with its config.json")
     config = library.CONFIG_MAPPING[stored.build["config"]["model_type"]].from_dict(stored.build["config"])
     if set(real_classes(stored.class_names or ())) != set(names):
-        for key, value in _labelled(names).items():
+        for key, value in labelled(names).items():
             setattr(config, key, value)
     model = _from_config(library, config)
     if fresh := load(model, stored, _columns(model)):
@@ -270,8 +224,3 @@ def _pixels(library: Any, weights: str) -> Pixels | None:
     if "do_normalize" not in about:
         return None
     return (about["image_mean"], about["image_std"]) if about["do_normalize"] else ((0.0,) * 3, (1.0,) * 3)
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__

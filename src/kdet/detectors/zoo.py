@@ -1,12 +1,11 @@
 """The detectors by name: built from plain arguments, or wrapped around a module that the user has."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
@@ -14,13 +13,13 @@ from kdet.detectors.dense import DenseDetector
 from kdet.detectors.detr import DetrDetector
 from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import build_detr, classes_of, is_detr, rebuild_detr, wrap_detr
-from kdet.detectors.plain import BACKBONES, NORMS, build_any, build_model
+from kdet.detectors.plain import BACKBONES, build_any
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
+from kdet.detectors.torchvision_models import Notes, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
     classes_in_weights,
-    download,
     is_file,
     library_weights,
     load,
@@ -45,8 +44,6 @@ DETECTORS: dict[str, Adapter | type[DetrDetector]] = {
     "hf": DetrDetector,
 }
 """Name in a recipe → adapter."""
-
-Notes = Callable[[str], None]
 
 
 def _quiet(_: str) -> None:
@@ -124,10 +121,12 @@ def build(
     }
     if weights is not None and not is_file(weights):
         _refuse_ignored(f"weights {weights}", shaped)
-        return _from_library(library_weights(weights), arguments, names, notes)
-    model = _build_plain(arguments, backbone_weights)
+        found = library_weights(weights)
+        arguments["library"] = type(found).__name__.removesuffix("_Weights").lower()
+        return adapt(library_model(found, arguments, names, notes, TORCHVISION[detector][0]), names, arguments)
+    model = plain_model(arguments, backbone_weights)
     if weights is not None:
-        _load_and_tell(model, read_weights(Path(weights)), names, notes)
+        load_and_tell(model, read_weights(Path(weights)), names, notes)
     return adapt(model, names, arguments)
 
 
@@ -212,42 +211,10 @@ def with_background(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(classes) if 0 not in real_classes(classes).values() else (BACKGROUND, *classes)
 
 
-def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
-    state = None
-    if backbone_weights is not None:
-        given = backbone_weights
-        state = read_weights(Path(given)).state if is_file(given) else download(library_weights(given))
-    if arguments["norm"] not in NORMS:
-        raise InputError(f"unknown norm {arguments['norm']!r}; known: {', '.join(NORMS)}")
-    try:
-        return build_model(**arguments, body_state=state)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
-
-
 def _refuse_ignored(source: str, given: dict[str, bool]) -> None:
     """A setting that would be ignored in silence is an error."""
     if ignored := [name for name, is_given in given.items() if is_given]:
         raise InputError(f"{source} fix the architecture; leave out {', '.join(ignored)}")
-
-
-def _from_library(weights: WeightsEnum, arguments: dict[str, Any], names: tuple[str, ...], notes: Notes) -> Detector:
-    """torchvision's pretrained detector; its class layer is made anew where the classes are others."""
-    arguments = {**arguments, "library": type(weights).__name__.removesuffix("_Weights").lower()}
-    model = build_any(arguments)
-    expected = TORCHVISION[arguments["detector"]][0]
-    if not isinstance(model, expected):
-        raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
-    categories = tuple(weights.meta["categories"])
-    stored = StoredWeights(origin=str(weights), state=download(weights), class_names=categories)
-    _load_and_tell(model, stored, names, notes)
-    return adapt(model, names, arguments)
-
-
-def _load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ...], notes: Notes) -> None:
-    fresh = load(model, stored, names)
-    if fresh:
-        notes(f"{stored.origin}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")
 
 
 def _num_columns(model: Any) -> int:

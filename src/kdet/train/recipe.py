@@ -102,7 +102,7 @@ class ModelRecipe(_Strict):
     detector: str
     """retinanet, fcos, faster_rcnn or ssdlite of torchvision, or hf: a detection model of transformers."""
     config: dict[str, Any] | None = None
-    """hf, with random weights: `model_type` and what is not to be transformers' default; else give `weights`."""
+    """hf with random weights: its `model_type`, and what is not to be transformers' default."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
@@ -235,10 +235,9 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> "Recipe":
-        if self.distill and self.teacher is None:
-            raise InputError("distill: needs a teacher; add `teacher: {run: …}`")
-        if self.arms and self.teacher is None:
-            raise InputError("arms: need a teacher; add `teacher: {run: …}`")
+        for name, verb in (("distill", "needs"), ("arms", "need")):
+            if getattr(self, name) and self.teacher is None:
+                raise InputError(f"{name}: {verb} a teacher; add `teacher: {{run: …}}`")
         if "none" in self.arms:
             raise InputError("arms: `none` is the student without a teacher; give this arm another name")
         if self.student.inherit and self.teacher is None:
