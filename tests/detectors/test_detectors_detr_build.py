@@ -82,6 +82,8 @@ def test_a_wrapped_model_is_recognised_and_can_be_rebuilt(tmp_path: Path):
     assert (detector.class_names, [level.stride for level in detector.levels]) == (("N/A", *CLASSES), [8, 16, 32])
     save_student(detector, detector.native_state(), tmp_path / FILE)
     assert rebuild(read_weights(tmp_path / FILE)).class_names == ("N/A", *CLASSES)
+    assert classes_in(str(tmp_path), "hf") == ("N/A", *CLASSES)
+    assert model.config.id2label[1] == "LABEL_1"  # the user's module is left as it was
 
 
 @pytest.mark.parametrize(("kind", "names"), [("rt_detr", CLASSES[:2]), ("detr", (*CLASSES, "star")), ("rt_detr", ())])

@@ -59,14 +59,7 @@ def build_detr(
         )
     library = _library()
     if config is not None:
-        model = _from_config(library, checked(library, config, names))
-        _free_backbone(model, notes)
-        try:
-            return _described(DetrDetector(model, _columns(model), image_size=image_size))
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"config: the {config['model_type']} does not run, its sizes do not go together ({one_line(error)})"
-            ) from None
+        return _random(library, checked(library, config, names), image_size, notes)
     assert weights is not None
     if weights.endswith(".safetensors"):
         return _from_file(library, read_weights(Path(weights)), names, image_size, notes)
@@ -129,11 +122,25 @@ def _library() -> Any:
     return transformers
 
 
+def _random(library: Any, config: Any, image_size: int | tuple[int, int], notes: Notes) -> DetrDetector:
+    """A detector with random weights."""
+    model = _from_config(library, config)
+    _free_backbone(model, notes)
+    try:
+        return _described(DetrDetector(model, _columns(model), image_size=image_size))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"config: the {config.model_type} does not run, its sizes do not go together ({one_line(error)})"
+        ) from None
+
+
 def _described(detector: DetrDetector) -> DetrDetector:
     """With what rebuilds it."""
+    config = detector.model.config
+    names = detector.class_names[: config.num_labels]
     detector.build_arguments = {
         "detector": "hf",
-        "config": json.loads(detector.model.config.to_json_string(use_diff=False)),
+        "config": json.loads(config.to_json_string(use_diff=False)) | json.loads(json.dumps(labelled(names))),
         "image_size": detector.image_size,
         "pixels": detector.pixels,
     }

@@ -124,8 +124,9 @@ def doubts(worth: Worth, distiller: Distiller) -> Iterator[Problem]:
 
 
 def _reads_class_scores(term: Term) -> bool:
-    """Of the teacher: on its own grid, or on the regions that the student samples."""
-    return Need.CLASS_LOGITS in term.view.teacher_needs or Need.PROPOSALS in term.view.student_needs
+    """Of the teacher: on its own grid or queries, or on the regions that the student samples."""
+    scores = {Need.CLASS_LOGITS, Need.QUERIES}
+    return bool(scores & term.view.teacher_needs) or Need.PROPOSALS in term.view.student_needs
 
 
 def _partly_loaded(worth: Worth, classes_are_read: bool) -> Problem:
