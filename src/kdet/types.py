@@ -1,7 +1,7 @@
 """The handful of types that cross a layer.
 
 Legend for tensor shapes, here and everywhere: N images, C channels, H W height and width, A anchors or
-points of all levels, K classes (columns of the model's own class layer), M objects of one image,
+points of all levels, Q queries, K classes (columns of the model's own class layer), M objects of one image,
 P proposals of the whole batch. Boxes are x1 y1 x2 y2 in pixels of the network input, float32.
 A label is an index into the `class_names` of whoever speaks: `class_names[label]` is its name.
 """
@@ -110,6 +110,7 @@ class Need(StrEnum):
     PROPOSALS = "proposals"
     HEAD_FEATURES = "head features"
     EDGE_LOGITS = "edge distributions"
+    QUERIES = "queries"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +153,10 @@ class Observation:
     """Their assigned labels, 0 = background."""
     proposal_logits: Tensor | None = None
     """P×K class logits of the sampled regions."""
+    query_logits: Tensor | None = None
+    """N×Q×K before the activation, of detectors that predict a set; without the extra queries of their training."""
+    query_boxes: Tensor | None = None
+    """N×Q×4, in the order of `query_logits`."""
     head_features: tuple[HeadFeatures, ...] = ()
     """One per hidden layer of the head, the first after its first layer."""
 
@@ -205,7 +210,8 @@ class Detector(Protocol):
     image_size: int | tuple[int, int]
     """Long side, or short side and its limit, to which images are resized before the model sees them."""
     build_arguments: dict[str, Any] | None
-    """What rebuilds the architecture, written into the weights file; None for a module the user brought."""
+    """What rebuilds the architecture, written into the weights file; None where a module that the user brought does
+    not say."""
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize to the model's own input size and pad a list of 3×H×W images (0…1) with their targets."""

@@ -123,7 +123,7 @@ def test_report_writes_a_page_beside_the_run(job: dict[str, Path], kdet: Command
     ("what", "names"),
     [
         ("methods", set(DISTILLATION)),
-        ("detectors", {"retinanet", "fcos", "faster_rcnn", "cascade_rcnn", "ssdlite", "atss", "gfl"}),
+        ("detectors", {"retinanet", "fcos", "faster_rcnn", "cascade_rcnn", "ssdlite", "atss", "gfl", "hf"}),
         ("formats", {"coco", "voc", "yolo", "shapes"}),
     ],
 )

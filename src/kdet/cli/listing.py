@@ -50,15 +50,17 @@ def _methods() -> list[dict[str, Any]]:
 
 def _detectors() -> list[dict[str, Any]]:
     from kdet.detectors import DETECTORS
+    from kdet.detectors.detr_families import FAMILIES
     from kdet.detectors.plain import BACKBONES
 
+    others = {"ssdlite": "mobilenet_v3_large", "hf": f"those of transformers' {', '.join(FAMILIES)}"}
     return [
         {
             "name": name,
             "gives": ", ".join(sorted(adapter.gives)),
-            "backbones": "mobilenet_v3_large" if name == "ssdlite" else ", ".join(BACKBONES),
+            "backbones": others.get(name, ", ".join(BACKBONES)),
         }
-        for name, (_, adapter) in DETECTORS.items()
+        for name, adapter in DETECTORS.items()
     ]
 
 

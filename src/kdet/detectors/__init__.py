@@ -3,8 +3,8 @@
 from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
-from kdet.detectors.weights import StoredWeights, classes_in, read_weights
-from kdet.detectors.zoo import DETECTORS, build, rebuild, wrap
+from kdet.detectors.weights import StoredWeights, read_weights
+from kdet.detectors.zoo import DETECTORS, build, classes_in, rebuild, wrap
 
 __all__ = [
     "DETECTORS",

@@ -17,8 +17,13 @@ _PREFIXES: dict[str, Part] = {
     "backbone.fpn.": "neck",
     "backbone.extra.": "neck",
     "backbone.": "backbone",
+    "model.backbone.projector.": "neck",
+    "model.backbone.": "backbone",
+    "model.conv_encoder.": "backbone",
+    "model.encoder": "neck",
+    "model.input_proj": "neck",
 }
-"""torchvision's names; SSD's extra layers are its neck. What no prefix names is the head."""
+"""torchvision's names, then transformers'; SSD's extra layers are its neck. What no prefix names is the head."""
 
 _TAKEN_BY: dict[Inherit, tuple[Part, ...]] = {
     "neck": ("neck",),

@@ -20,8 +20,10 @@ CLASS_LAYERS = (
     "head.classification_head.module_list",
     "roi_heads.box_predictor",
     *(f"roi_heads.stages.{stage}.box_predictor.cls_score" for stage in range(3)),
+    *("class_embed", "class_labels_classifier", "model.decoder.class_embed", "model.enc_score_head"),
+    *("model.enc_out_class_embed", "model.denoising_class_embed"),
 )
-"""Where the detectors keep what depends on the class list."""
+"""Where torchvision's and our detectors, then those of transformers, keep what depends on the class list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def is_file(weights: str) -> bool:
     return Path(weights).exists() or weights.endswith((".pth", ".pt", ".safetensors"))
 
 
-def classes_in(weights: str) -> tuple[str, ...] | None:
+def classes_in_weights(weights: str) -> tuple[str, ...] | None:
     """Class names by column that weights come with; None where they do not say.
 
     Raises:

@@ -1,28 +1,38 @@
 """The detectors by name: built from plain arguments, or wrapped around a module that the user has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
 from kdet.detectors import dense_families
 from kdet.detectors.dense import Dense
-from kdet.detectors.plain import ATSS, BACKBONES, GFL, NORMS, CascadeRCNN, build_any, build_model
+from kdet.detectors.detr import DetrDetector
+from kdet.detectors.detr_families import FAMILIES
+from kdet.detectors.detr_models import build_detr, classes_of, is_detr, rebuild_detr, wrap_detr
+from kdet.detectors.plain import ATSS, BACKBONES, GFL, CascadeRCNN, build_any
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
-from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
+from kdet.detectors.torchvision_models import Notes, library_model, load_and_tell, plain_model
+from kdet.detectors.weights import (
+    StoredWeights,
+    classes_in_weights,
+    is_file,
+    library_weights,
+    load,
+    read_weights,
+)
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
 
 Adapter = Dense | type[RcnnDetector] | type[SsdDetector]
 
-DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
+BARE: dict[str, tuple[type[nn.Module], Adapter]] = {
     "retinanet": (RetinaNet, Dense(dense_families.RETINANET)),
     "fcos": (FCOS, Dense(dense_families.FCOS)),
     "faster_rcnn": (FasterRCNN, RcnnDetector),
@@ -33,7 +43,11 @@ DETECTORS: dict[str, tuple[type[nn.Module], Adapter]] = {
 }
 """Name in a recipe → the bare model's class, and the adapter that reads it."""
 
-Notes = Callable[[str], None]
+DETECTORS: dict[str, Adapter | type[DetrDetector]] = {
+    **{name: adapter for name, (_, adapter) in BARE.items()},
+    "hf": DetrDetector,
+}
+"""Name in a recipe → adapter."""
 
 
 def _quiet(_: str) -> None:
@@ -44,6 +58,7 @@ def build(
     detector: str,
     *,
     classes: Sequence[str],
+    config: Mapping[str, Any] | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     backbone_weights: str | None = None,
@@ -61,8 +76,11 @@ def build(
     Args:
         detector: a name of DETECTORS.
         classes: names of the objects; background is added as column 0 where the list does not start with it.
-        backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite.
-        weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`.
+        config: of hf, with random weights: its `model_type`, and what is not to be transformers' default.
+        backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite. This and what follows is for
+            torchvision's detectors, but for weights and image size.
+        weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`. For hf a
+            folder or a name on the hub.
         backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
         norm: batch, frozen or group, in the backbone.
         trainable_layers: 0…5, from the deep end.
@@ -79,6 +97,15 @@ def build(
     """
     if detector not in DETECTORS:
         raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
+    size = image_size if isinstance(image_size, int) else (image_size[0], image_size[1])
+    shaped = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
+    shaped |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
+    if detector == "hf":
+        shaped |= {"backbone": backbone is not None, "norm": norm != "batch", "trainable_layers": trainable_layers != 5}
+        _refuse_ignored("detector hf: config or weights", shaped)
+        return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
+    if config is not None:
+        raise InputError(f"config: belongs to detector hf, got detector {detector}; leave it out")
     backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
     if backbone not in BACKBONES:
         raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
@@ -95,16 +122,16 @@ def build(
         "head_norm": (fpn_channels < 256) if head_norm is None else head_norm,
         "trainable_layers": trainable_layers,
         "anchor_scale": anchor_scale,
-        "image_size": image_size if isinstance(image_size, int) else tuple(image_size),
+        "image_size": size,
     }
     if weights is not None and not is_file(weights):
-        given = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
-        given |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
-        _refuse_ignored(weights, given)
-        return _from_library(library_weights(weights), arguments, names, notes)
-    model = _build_plain(arguments, backbone_weights)
+        _refuse_ignored(f"weights {weights}", shaped)
+        found = library_weights(weights)
+        arguments["library"] = type(found).__name__.removesuffix("_Weights").lower()
+        return adapt(library_model(found, arguments, names, notes, BARE[detector][0]), names, arguments)
+    model = plain_model(arguments, backbone_weights)
     if weights is not None:
-        _load_and_tell(model, read_weights(Path(weights)), names, notes)
+        load_and_tell(model, read_weights(Path(weights)), names, notes)
     return adapt(model, names, arguments)
 
 
@@ -124,6 +151,8 @@ def rebuild(stored: StoredWeights) -> Detector:
             f"{stored.origin}: a plain weights file does not say its architecture; "
             "name it as `weights:` of a recipe's `student:` or `teacher:`"
         )
+    if stored.build["detector"] == "hf":
+        return rebuild_detr(stored)
     arguments = dict(stored.build)
     if isinstance(arguments.get("image_size"), list):
         arguments["image_size"] = tuple(arguments["image_size"])
@@ -134,7 +163,7 @@ def rebuild(stored: StoredWeights) -> Detector:
 
 def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:
     """The adapter for a bare detector; `build_arguments` go with its weights file."""
-    for library_class, adapter in DETECTORS.values():
+    for library_class, adapter in BARE.values():
         if isinstance(model, library_class):
             channels_last: Any = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             detector = adapter(channels_last, class_names)
@@ -149,13 +178,16 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
     """Wrap a detector that the user built.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS, GFL or Cascade R-CNN of kdet.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS, GFL or Cascade R-CNN of kdet; or a
+            detection model of transformers.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
-            own `weights.meta["categories"]` works as it is.
+            own `weights.meta["categories"]` works as it is. For transformers one name per label.
 
     Raises:
         InputError: no adapter, or the number of names does not fit the class layer.
     """
+    if is_detr(model):
+        return wrap_detr(model, classes)
     columns = _num_columns(model)
     names = tuple(classes) if len(classes) == columns else (BACKGROUND, *classes)
     if len(names) != columns:
@@ -170,6 +202,15 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
     return adapt(model, names)
 
 
+def classes_in(weights: str, detector: str) -> tuple[str, ...] | None:
+    """Class names by column that the weights of such a detector come with; None where they do not say.
+
+    Raises:
+        InputError: no such weights.
+    """
+    return classes_of(weights) if detector == "hf" else classes_in_weights(weights)
+
+
 def with_background(classes: Sequence[str]) -> tuple[str, ...]:
     """The class list as torchvision's class layers count it: background first.
 
@@ -181,42 +222,10 @@ def with_background(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(classes) if 0 not in real_classes(classes).values() else (BACKGROUND, *classes)
 
 
-def _build_plain(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
-    state = None
-    if backbone_weights is not None:
-        given = backbone_weights
-        state = read_weights(Path(given)).state if is_file(given) else download(library_weights(given))
-    if arguments["norm"] not in NORMS:
-        raise InputError(f"unknown norm {arguments['norm']!r}; known: {', '.join(NORMS)}")
-    try:
-        return build_model(**arguments, body_state=state)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
-
-
-def _refuse_ignored(weights: str, given: dict[str, bool]) -> None:
+def _refuse_ignored(source: str, given: dict[str, bool]) -> None:
     """A setting that would be ignored in silence is an error."""
     if ignored := [name for name, is_given in given.items() if is_given]:
-        raise InputError(f"weights {weights} fix the architecture; leave out {', '.join(ignored)}")
-
-
-def _from_library(weights: WeightsEnum, arguments: dict[str, Any], names: tuple[str, ...], notes: Notes) -> Detector:
-    """torchvision's pretrained detector; its class layer is made anew where the classes are others."""
-    arguments = {**arguments, "library": type(weights).__name__.removesuffix("_Weights").lower()}
-    model = build_any(arguments)
-    expected = DETECTORS[arguments["detector"]][0]
-    if not isinstance(model, expected):
-        raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
-    categories = tuple(weights.meta["categories"])
-    stored = StoredWeights(origin=str(weights), state=download(weights), class_names=categories)
-    _load_and_tell(model, stored, names, notes)
-    return adapt(model, names, arguments)
-
-
-def _load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ...], notes: Notes) -> None:
-    fresh = load(model, stored, names)
-    if fresh:
-        notes(f"{stored.origin}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")
+        raise InputError(f"{source} fix the architecture; leave out {', '.join(ignored)}")
 
 
 def _num_columns(model: Any) -> int:
@@ -234,10 +243,11 @@ def _num_columns(model: Any) -> int:
 
 
 def _no_adapter(model: nn.Module) -> InputError:
-    classes = [bare for bare, _ in DETECTORS.values()]
+    classes = [bare for bare, _ in BARE.values()]
     theirs = ", ".join(c.__name__ for c in classes if c.__module__.startswith("torchvision."))
     ours = ", ".join(c.__name__ for c in classes if c.__module__.startswith("kdet."))
     return InputError(
-        f"no adapter for a {type(model).__name__}; known: torchvision's {theirs}; kdet's {ours}; any other module can "
-        "be wrapped by its taps: kdet.wrap(module, features=[…], strides=[…])"
+        f"no adapter for a {type(model).__name__}; known: torchvision's {theirs}; kdet's {ours}; the detection models "
+        f"of transformers of type {', '.join(FAMILIES)}; any other module can be wrapped by its taps: "
+        "kdet.wrap(module, features=[…], strides=[…])"
     )

@@ -65,5 +65,9 @@ def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detect
 
 def _kin(detector: Detector) -> tuple[str, str]:
     """Detector and backbone family: the paper's φ helps across these, and not within."""
-    backbone = str((detector.build_arguments or {}).get("backbone", ""))
+    arguments = detector.build_arguments or {}
+    if "config" in arguments:
+        config = arguments["config"]
+        return config["model_type"], str((config.get("backbone_config") or {}).get("model_type"))
+    backbone = str(arguments.get("backbone", ""))
     return detector.family, backbone.rstrip("0123456789_xd").split("_")[0]

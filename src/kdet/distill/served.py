@@ -1,5 +1,7 @@
 """Whether a pair of detectors can serve a term; said before training, with the way out."""
 
+from collections.abc import Sequence
+
 from kdet.distill.pairing import Pairing
 from kdet.distill.terms import Term
 from kdet.errors import InputError
@@ -32,13 +34,24 @@ def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) 
         missing = [need for need in missing if need not in (Need.ASSIGNMENT, Need.LOSSES)]
     if not missing:
         return
-    dense = {Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT} & set(missing)
-    way_out = (
-        "a two-stage detector scores sampled regions, not a dense grid; "
-        "use structural or lp on its features, or soft_labels on its regions"
-        if dense
-        else "use structural or lp on its features"
-    )
     raise InputError(
-        f"{term.name} reads {', '.join(missing)}, which the {side} ({detector.family}) does not have: {way_out}"
+        f"{term.name} reads {', '.join(missing)}, which the {side} ({detector.family}) does not have: "
+        f"{_way_out(missing, detector)}"
     )
+
+
+def _way_out(missing: Sequence[Need], detector: Detector) -> str:
+    """What to use in place of a term that reads what a detector does not have."""
+    features = "use structural or lp on its features"
+    if Need.QUERIES in missing:
+        return f"it predicts no set of boxes, as detectors of `detector: hf` do; {features}"
+    if Need.QUERIES in detector.gives:
+        return (
+            f"it predicts a set of boxes, not scores of a grid or of regions; {features}, or detrdistill on its "
+            "queries where teacher and student are both such detectors"
+        )
+    if {Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT} & set(missing):
+        return (
+            f"a two-stage detector scores sampled regions, not a dense grid; {features}, or soft_labels on its regions"
+        )
+    return features

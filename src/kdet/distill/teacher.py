@@ -38,9 +38,11 @@ class FrozenTeacher:
         """What the teacher makes of the batch, boxes in pixels of the student's input; it stops where needs are met."""
         own = batch.for_teacher()
         seen = self.detector.observe(own, needs)
-        if batch.teacher_images is None or seen.boxes is None:
+        if batch.teacher_images is None:
             return seen
-        return replace(seen, boxes=scaled(seen.boxes, own.images.shape[-2:], batch.images.shape[-2:]))
+        sizes = own.images.shape[-2:], batch.images.shape[-2:]
+        boxes, queries = (None if b is None else scaled(b, *sizes) for b in (seen.boxes, seen.query_boxes))
+        return replace(seen, boxes=boxes, query_boxes=queries)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:

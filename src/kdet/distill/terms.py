@@ -51,5 +51,6 @@ class Term:
 
     @property
     def reads_class_scores(self) -> bool:
-        """Of the teacher: on its own grid, or on the regions that the student samples."""
-        return Need.CLASS_LOGITS in self.view.teacher_needs or Need.PROPOSALS in self.view.student_needs
+        """Of the teacher: on its own grid or queries, or on the regions that the student samples."""
+        scores = {Need.CLASS_LOGITS, Need.QUERIES}
+        return bool(scores & self.view.teacher_needs) or Need.PROPOSALS in self.view.student_needs

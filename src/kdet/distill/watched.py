@@ -28,6 +28,7 @@ _FILLED: dict[Need, Callable[[Observation], Any]] = {
     Need.PROPOSALS: lambda o: o.proposals,
     Need.HEAD_FEATURES: lambda o: o.head_features,
     Need.EDGE_LOGITS: lambda o: o.edge_logits,
+    Need.QUERIES: lambda o: o.query_logits,
 }
 """Where an observation keeps what a need asks for."""
 

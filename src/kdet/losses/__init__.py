@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from kdet.losses.attention_transfer import attention_transfer_loss
 from kdet.losses.crosskd import crosskd_loss
 from kdet.losses.cwd import cwd_loss
+from kdet.losses.detrdistill import detrdistill_loss
 from kdet.losses.dist import dist_loss
 from kdet.losses.fgd import FGDLoss
 from kdet.losses.hint import hint_loss
@@ -24,6 +25,7 @@ LOSSES: Mapping[str, Callable[..., Tensor | nn.Module]] = {
     "attention_transfer": attention_transfer_loss,
     "crosskd": crosskd_loss,
     "cwd": cwd_loss,
+    "detrdistill": detrdistill_loss,
     "dist": dist_loss,
     "fgd": FGDLoss,
     "hint": hint_loss,
@@ -45,6 +47,7 @@ __all__ = [
     "attention_transfer_loss",
     "crosskd_loss",
     "cwd_loss",
+    "detrdistill_loss",
     "dist_loss",
     "hint_loss",
     "ld_loss",

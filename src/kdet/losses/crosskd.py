@@ -3,15 +3,12 @@
 Legend: P candidates (anchors or points of the whole batch), K classes.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdet.ops.boxes import paired_generalised_iou
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
-
-EPSILON = 1e-7
-"""The least area, in the boxes' own unit squared."""
 
 
 def crosskd_loss(
@@ -74,7 +71,7 @@ def crosskd_loss(
         highest_P = score_PK.amax(1)
         loss = _quality_focal(student_PK, score_PK, power).sum()
         if boxes:
-            loss = loss + box_weight * (highest_P * (1 - _generalised_iou(*boxes))).sum()
+            loss = loss + box_weight * (highest_P * (1 - paired_generalised_iou(*boxes))).sum()
         loss = loss / (highest_P.sum().clamp_min(1.0) if normaliser is None else normaliser)
     inputs = {
         "student_logits": student_logits,
@@ -101,21 +98,3 @@ def _pair_boxes(student: Tensor | None, teacher: Tensor | None, num_candidates: 
 def _quality_focal(student_PK: Tensor, score_PK: Tensor, power: float) -> Tensor:
     cross_entropy_PK = F.binary_cross_entropy_with_logits(student_PK, score_PK, reduction="none")
     return (student_PK.sigmoid() - score_PK).abs().pow(power) * cross_entropy_PK
-
-
-def _generalised_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
-    """IoU less the share of the enclosing box that neither covers, in −1…1; length P.
-
-    torchvision's is not taken: a loss imports torch alone, and equal boxes without an area would count 1, with a
-    gradient of 1e7 and more.
-    """
-    inner_P2 = torch.minimum(boxes_P4[:, 2:], others_P4[:, 2:]) - torch.maximum(boxes_P4[:, :2], others_P4[:, :2])
-    outer_P2 = torch.maximum(boxes_P4[:, 2:], others_P4[:, 2:]) - torch.minimum(boxes_P4[:, :2], others_P4[:, :2])
-    overlap_P, hull_P = _area(inner_P2.relu()), _area(outer_P2)
-    union_P = _area(boxes_P4[:, 2:] - boxes_P4[:, :2]) + _area(others_P4[:, 2:] - others_P4[:, :2]) - overlap_P
-    similarity_P = overlap_P / union_P.clamp_min(EPSILON) - (hull_P - union_P) / hull_P.clamp_min(EPSILON)
-    return torch.where(hull_P <= EPSILON, 1.0, similarity_P)
-
-
-def _area(size_P2: Tensor) -> Tensor:
-    return size_P2[:, 0] * size_P2[:, 1]

@@ -6,8 +6,8 @@ Legend: P candidates, K classes.
 from typing import assert_never
 
 from torch import Tensor
-from torch.nn import functional as F
 
+from kdet.ops.divergence import binary_divergence
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.temperature import check_temperature
@@ -69,9 +69,7 @@ def _divergence(student_PK: Tensor, teacher_PK: Tensor, activation: Activation) 
     """Each class's share of the divergence; a share may be negative under softmax, their sum is not."""
     match activation:
         case "sigmoid":
-            present_PK = teacher_PK.sigmoid() * (F.logsigmoid(teacher_PK) - F.logsigmoid(student_PK))
-            absent_PK = teacher_PK.neg().sigmoid() * (F.logsigmoid(-teacher_PK) - F.logsigmoid(-student_PK))
-            return present_PK + absent_PK
+            return binary_divergence(student_PK, teacher_PK)
         case "softmax":
             log_teacher_PK = teacher_PK.log_softmax(1)
             return log_teacher_PK.exp() * (log_teacher_PK - student_PK.log_softmax(1))

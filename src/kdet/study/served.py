@@ -27,6 +27,6 @@ def _detectors(method: Method, options: Mapping[str, Any]) -> list[str]:
     of_student, of_teacher = method.needs(options)
     return [
         name
-        for name, (_, adapter) in DETECTORS.items()
+        for name, adapter in DETECTORS.items()
         if of_student <= adapter.gives and of_teacher - _FROM_THE_LABELS <= adapter.gives
     ]

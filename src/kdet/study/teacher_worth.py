@@ -78,6 +78,8 @@ def stored_weights(teacher: OneTeacher) -> StoredWeights | None:
         return read_weights(teacher.run / BEST if teacher.run.is_dir() else teacher.run)
     if isinstance(teacher, FoundationTeacher) or teacher.weights is None:
         return None
+    if teacher.detector == "hf" and not teacher.weights.endswith(".safetensors"):
+        return None  # a folder or the hub: a tensor that is missing there was an error when it was loaded
     if is_file(teacher.weights):
         return read_weights(Path(teacher.weights))
     return StoredWeights(origin=teacher.weights, state=download(library_weights(teacher.weights)))

@@ -113,11 +113,13 @@ class ModelRecipe(_Strict):
     """A detector from plain arguments; `kdet list detectors` shows the names."""
 
     detector: str
-    """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss or gfl."""
+    """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, or hf: a detection model of transformers."""
+    config: dict[str, Any] | None = None
+    """hf with random weights: its `model_type`, and what is not to be transformers' default."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
-    """A weights file, or torchvision's weights by name; None = random."""
+    """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
     backbone_weights: str | None = None
     """The same for the backbone alone."""
     norm: Literal["batch", "frozen", "group"] = "batch"
@@ -293,10 +295,9 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> "Recipe":
-        if self.distill and self.teacher is None:
-            raise InputError("distill: needs a teacher; add `teacher: {run: …}`")
-        if self.arms and self.teacher is None:
-            raise InputError("arms: need a teacher; add `teacher: {run: …}`")
+        for name, verb in (("distill", "needs"), ("arms", "need")):
+            if getattr(self, name) and self.teacher is None:
+                raise InputError(f"{name}: {verb} a teacher; add `teacher: {{run: …}}`")
         if self.data.unlabelled and self.teacher is None:
             raise InputError("data: unlabelled: needs a teacher that finds the objects; add `teacher: {run: …}`")
         if self.data.unlabelled and self.data.unlabelled.images == "rest" and self.data.labels == 1:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ LAST = "student-last.safetensors"
 RESUME = "last"
 SOURCE = "student_model"
 """Loads the weights files where kdet is not installed."""
+CONFIG = "config.json"
+"""In place of SOURCE where the student is transformers': its own file, which names BEST as the weights."""
 
 
 def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -57,7 +60,8 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / RECIPE)
-        write_source(folder)
+        if recipe.student.detector != "hf":
+            write_source(folder)
         write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None
@@ -70,7 +74,8 @@ def write_source(folder: Path) -> None:
 
 def environment(seed: int) -> dict[str, Any]:
     """Where and with what a run was made."""
-    packages = ("kdet", "torch", "torchvision", "accelerate", "faster-coco-eval", "numpy")
+    packages = ["kdet", "torch", "torchvision", "accelerate", "faster-coco-eval", "numpy"]
+    packages += ["transformers"] if find_spec("transformers") else []
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["kdet", *sys.argv[1:]]),
@@ -89,7 +94,9 @@ def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) ->
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     new = path.with_suffix(".new")
-    save_file(plain, new, metadata={"kdet": json.dumps(about)})
+    save_file(plain, new, metadata={"kdet": json.dumps(about), "format": "pt"})
+    if config := (detector.build_arguments or {}).get("config"):
+        write_json(path.with_name(CONFIG), {**config, "transformers_weights": BEST})
     sync(new)
     new.replace(path)
 

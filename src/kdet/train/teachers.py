@@ -107,7 +107,7 @@ def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str]
     if isinstance(teacher, FoundationTeacher):
         own = {"library", "weights", "options"}
         return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own))
-    theirs = teacher.weights and classes_in(teacher.weights)
+    theirs = None if teacher.weights is None else classes_in(teacher.weights, teacher.detector)
     return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
 
 

@@ -14,6 +14,7 @@ from kdet.distill.methods.features import (
 )
 from kdet.distill.methods.predictions import (
     crosskd,
+    detrdistill,
     dist,
     ld,
     prediction_guided,
@@ -29,6 +30,7 @@ __all__ = [
     "attention_transfer",
     "crosskd",
     "cwd",
+    "detrdistill",
     "dist",
     "fgd",
     "hint",

@@ -7,10 +7,12 @@ from typing import Literal
 from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
 from kdet.distill.cross_head import CrossHead
 from kdet.distill.edge_distributions import EdgeDistributions
+from kdet.distill.queries import MatchedQueries
 from kdet.distill.terms import AdapterMode, Term, Weight
 from kdet.distill.views import GuidedFeatures
 from kdet.losses import (
     crosskd_loss,
+    detrdistill_loss,
     dist_loss,
     ld_loss,
     prediction_guided_loss,
@@ -94,6 +96,20 @@ def ld(weight: Weight = 1.0, *, temperature: float = 10.0) -> list[Term]:
     """KL between the two models' distributions of each box edge, at the student's positives."""
     loss = partial(ld_loss, temperature=temperature)
     return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=weight)]
+
+
+def detrdistill(
+    weight: Weight = 1.0,
+    *,
+    class_weight: float = 2.0,
+    box_weight: float = 5.0,
+    giou_weight: float = 2.0,
+    threshold: float = 0.1,
+) -> list[Term]:
+    """Each query with which the teacher sees something is matched to one of the student's, which follows it."""
+    options = {"class_weight": class_weight, "box_weight": box_weight, "giou_weight": giou_weight}
+    view = MatchedQueries(threshold=threshold, class_cost=class_weight, box_cost=box_weight, giou_cost=giou_weight)
+    return [Term(name="detrdistill", loss=partial(detrdistill_loss, **options), view=view, weight=weight)]
 
 
 def _class_logits(

@@ -169,4 +169,14 @@ METHODS: dict[str, Method] = {
         paper=Paper("CrossKD: Cross-Head Knowledge Distillation for Object Detection", "CVPR 2024", "arXiv 2306.11369"),
         official="1 for RetinaNet; for FCOS 0.4 with `box_weight: 1.875`, `after: 2`",
     ),
+    "detrdistill": Method(
+        terms=predictions.detrdistill,
+        loss=losses.detrdistill_loss,
+        paper=Paper(
+            "DETRDistill: A Universal Knowledge Distillation Framework for DETR-families, its logits distillation",
+            "ICCV 2023",
+            "arXiv 2211.10156",
+        ),
+        official="not known to us",
+    ),
 }

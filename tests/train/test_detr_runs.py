@@ -1,0 +1,83 @@
+"""Runs of two steps with transformers' detectors as student and as teacher."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+pytest.importorskip("transformers", reason="detector hf needs Hugging Face transformers: pip install 'kdet[hf]'")
+
+from train_cases import recipe_of, records, run
+
+from detr_fakes import config_of, tiny_detr
+from fakes import same_state, state_of
+from kdet.errors import InputError
+from kdet.train.build import build_student, load_detector
+from kdet.train.run_folder import BEST, CONFIG, LAST, SOURCE, save_student
+
+TWO_STEPS = {"epochs": 1, "batch_size": 4}
+STUDENT = {"student": None, "train": TWO_STEPS}
+
+
+def teacher_folder(folder: Path, kind: str = "rt_detr") -> Path:
+    folder.mkdir()
+    detector = tiny_detr(kind, seed=2, size=64)
+    save_student(detector, detector.native_state(), folder / BEST)
+    return folder
+
+
+def recipe(student: dict[str, Any], **sections: Any) -> Any:
+    made = recipe_of(**{"train": TWO_STEPS, **sections})
+    return made.model_validate({**made.model_dump(), "student": student})
+
+
+def parts_of(folder: Path) -> dict[str, float]:
+    return records(folder, "step")[-1]["parts"]
+
+
+@pytest.mark.parametrize("kind", ["rt_detr", "detr", "lw_detr"])
+def test_a_student_trains_and_comes_back_from_its_run_folder(kind: str, tmp_path: Path):
+    made = recipe({"detector": "hf", "config": config_of(kind)})
+    before = state_of(build_student(made, ("circle", "square", "triangle"), print).model)
+    run(made, tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {BEST, LAST, CONFIG} <= files and SOURCE not in files
+    again = load_detector(tmp_path / "run")
+    assert again.class_names[:3] == ("circle", "square", "triangle")
+    assert same_state(state_of(again.model), load_file(tmp_path / "run" / BEST))
+    assert not same_state(state_of(again.model), before)
+    assert len(records(tmp_path / "run", "step")) == 2
+
+
+def test_a_detr_teaches_a_retinanet_by_features(tmp_path: Path):
+    teacher = {"run": str(teacher_folder(tmp_path / "teacher") / BEST)}
+    made = recipe_of(teacher=teacher, distill=[{"method": "structural"}], train=TWO_STEPS)
+    run(made, tmp_path / "run")
+    assert parts_of(tmp_path / "run")["structural"] > 0
+
+
+def test_a_detr_teaches_a_detr_by_queries(tmp_path: Path):
+    teacher = {"detector": "hf", "weights": str(teacher_folder(tmp_path / "teacher"))}
+    student = {"detector": "hf", "config": config_of()}
+    made = recipe(student, teacher=teacher, distill=[{"method": "detrdistill"}, {"method": "structural"}])
+    run(made, tmp_path / "run")
+    parts = parts_of(tmp_path / "run")
+    assert parts["detrdistill"] > 0 and parts["structural"] > 0 and parts["task/loss_vfl"] > 0
+
+
+def test_a_teacher_that_is_sure_of_nothing_is_refused_before_the_first_epoch(tmp_path: Path):
+    teacher = {"detector": "hf", "config": config_of("detr", num_queries=5)}
+    student = {"detector": "hf", "config": config_of("detr")}
+    made = recipe(student, teacher=teacher, distill=[{"method": "detrdistill", "threshold": 0.9}])
+    with pytest.raises(InputError, match="detrdistill: its value on the first batch is 0"):
+        run(made, tmp_path / "run")
+
+
+def test_mixed_precision_trains(tmp_path: Path):
+    run(
+        recipe({"detector": "hf", "config": config_of()}, train={**TWO_STEPS, "precision": "bf16-mixed"}),
+        tmp_path / "r",
+    )
+    assert all(torch.tensor(value).isfinite() for value in parts_of(tmp_path / "r").values())
