@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from kdet.data import Shapes
+from kdet.study.arms import arms_of, require_buildable
 from kdet.train import Recipe, fit, read_recipe
 from kdet.train.build import build_student
 from kdet.train.recipe import RunTeacher
@@ -17,9 +18,12 @@ from kdet.train.recipe import RunTeacher
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"
 ALL = sorted((ROOT / "recipes").rglob("*.yaml"))
-SMALL = [path for path in ALL if path.parent.name != "coco"]
+COMPARED = [path for path in ALL if path.parent.name == "compare"]
+SMALL = [path for path in ALL if path.parent.name not in ("coco", "compare")]
 DISTILLED = [path for path in SMALL if "distill" in yaml.safe_load(path.read_text())]
 """Distilled on a CPU; the other small ones train a teacher or the student alone."""
+PAIRS = [path for path in DISTILLED if path.parent.name == "pairs"]
+GENERATED = ("shapes", "pairs")
 
 OFFLINE = ("student.backbone_weights=null", "student.norm=batch")
 """A COCO recipe without its download; norms cannot be frozen on random weights."""
@@ -41,7 +45,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, 
     """Overrides that point a recipe to a handful of its own images; skips where the images are absent."""
 
     def overrides(data_set: str) -> tuple[str, ...]:
-        if data_set == "shapes":
+        if data_set in GENERATED:
             return FEW_SHAPES
         source = REAL / data_set
         if not source.is_dir():
@@ -100,15 +104,15 @@ def command_of(path: Path) -> list[str]:
 
 def classes_of(recipe: Recipe) -> list[str]:
     """As many names as the data would bring; the names do not matter here."""
-    count = 3 if recipe.data.format == "shapes" else 80
+    count = recipe.data.classes if recipe.data.format == "shapes" else 80
     return [f"class {i}" for i in range(count)]
 
 
 def test_there_are_recipes_for_every_data_set():
-    assert {path.parent.name for path in ALL} == {"aquarium", "bccd", "coco", "shapes"}
+    assert {path.parent.name for path in ALL} == {"aquarium", "bccd", "coco", "compare", "pairs", "shapes"}
 
 
-@every(ALL)
+@every([path for path in ALL if path not in COMPARED])
 def test_says_how_to_run_it(path):
     kdet, command, file, flag, folder = command_of(path)
     assert (kdet, ROOT / file, flag) == ("kdet", path, "--run")
@@ -117,7 +121,20 @@ def test_says_how_to_run_it(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
 
 
-@pytest.mark.parametrize("folder", ["aquarium", "bccd", "coco", "shapes"])
+@every(COMPARED)
+def test_comparisons_name_arms_that_can_be_built(path, teacher_of):
+    words = command_of(path)
+    assert words[:2] == ["kdet", "compare"] and ROOT / words[2] == path
+    own = (
+        () if path.stem == "random_teacher" else (f"teacher.run={teacher_of(ROOT / 'recipes/shapes/structural.yaml')}",)
+    )
+    recipe = read_recipe(path, (*FEW_SHAPES, *own))
+    arms = arms_of(recipe, words[words.index("--arms") + 1].split(","))
+    require_buildable(recipe, arms)
+    assert [arm.name for arm in arms if arm.placebo] == (["placebo"] if own else [])
+
+
+@pytest.mark.parametrize("folder", ["aquarium", "bccd", "coco", "pairs", "shapes"])
 def test_no_two_recipes_share_a_run_folder(folder):
     names = [command_of(path)[-1] for path in ALL if path.parent.name == folder]
     assert len(set(names)) == len(names)
@@ -154,6 +171,8 @@ def test_all_arms_have_one_student_and_one_budget(folder, detector):
 @every(DISTILLED)
 def test_teacher_sees_the_data_of_its_student(path):
     teacher, student = read_recipe(teacher_recipe(path)), read_recipe(path)
+    if path in PAIRS:
+        return  # there a teacher of other classes or sizes is the point
     assert teacher.data == student.data
     assert teacher.student.anchor_scale == student.student.anchor_scale  # rank mimicking compares the same anchors
 

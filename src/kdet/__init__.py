@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kdet.api import wrap as wrap
     from kdet.distill import Distiller as Distiller
     from kdet.distill import FrozenTeacher as FrozenTeacher
+    from kdet.distill import Lesson as Lesson
     from kdet.distill import methods as methods
     from kdet.errors import InputError as InputError
     from kdet.errors import WorkError as WorkError
@@ -23,6 +24,7 @@ _HOMES = {
     "Distiller": "kdet.distill",
     "FrozenTeacher": "kdet.distill",
     "InputError": "kdet.errors",
+    "Lesson": "kdet.distill",
     "WorkError": "kdet.errors",
     "build": "kdet.api",
     "foundation": "kdet.api",
@@ -30,7 +32,18 @@ _HOMES = {
 }
 _MODULES = {"losses": "kdet.losses", "methods": "kdet.distill.methods"}
 
-__all__ = ["Distiller", "FrozenTeacher", "InputError", "WorkError", "build", "foundation", "losses", "methods", "wrap"]
+__all__ = [
+    "Distiller",
+    "FrozenTeacher",
+    "InputError",
+    "Lesson",
+    "WorkError",
+    "build",
+    "foundation",
+    "losses",
+    "methods",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -123,10 +123,11 @@ def distilled_from(job: dict[str, Path], **sections: Any) -> dict[str, Any]:
     return {**tiny_recipe(), "teacher": teacher, "distill": [{"method": "structural"}], **sections}
 
 
-def test_a_teacher_with_other_classes_is_refused(job: dict[str, Path], kdet: Command) -> None:
-    data = {"format": "shapes", "images": 8, "val_images": 4, "image_size": 64, "classes": 4}
-    path = write_yaml(kdet.folder / "r.yaml", distilled_from(job, data=data))
-    assert_refused(kdet("distill", path, "--run", "run"), "different classes", "only the student has ['star']")
+def test_a_class_map_to_a_class_that_is_not_there_is_refused(job: dict[str, Path], kdet: Command) -> None:
+    recipe = distilled_from(job)
+    recipe["teacher"] = {**recipe["teacher"], "class_map": {"circle": "moon"}}
+    path = write_yaml(kdet.folder / "r.yaml", recipe)
+    assert_refused(kdet("distill", path, "--run", "run"), "leads to ['moon']", "which the student does not have")
     assert kdet.files() == {"r.yaml"}
 
 
@@ -155,7 +156,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(job: dict[str, Path], kdet: 
         (("data", "inspect", "nowhere"), ("nowhere: no such file or folder",)),
         (("data", "inspect", "."), ("not a data set",)),
         (("data", "convert", "nowhere", "new", "--to", "voc"), ("nowhere",)),
-        (("data", "shapes", "new", "-o", "classes=9"), ("classes: expected 1…6, got 9",)),
+        (("data", "shapes", "new", "-o", "classes=99"), ("classes: expected 1…20, got 99",)),
         (("data", "shapes", "new", "-o", "clases=2"), ("did you mean 'classes'?",)),
         (("data", "shapes", "new", "--to", "csv"), ("csv",)),
         (("train", "nowhere.yaml"), ("nowhere.yaml: no such recipe",)),

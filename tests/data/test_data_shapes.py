@@ -50,7 +50,14 @@ def test_boxes_are_the_extent_of_what_is_drawn(name: str, seed: int):
     generator = np.random.default_rng(seed)
     while True:
         layout = lay_out(
-            generator, image_size=80, classes=6, objects=(1, 1), scale=(0.1, 0.6), occlusion=0, rotation=1, clutter=0
+            generator,
+            image_size=80,
+            classes=len(SHAPES),
+            objects=(1, 1),
+            scale=(0.1, 0.6),
+            occlusion=0,
+            rotation=1,
+            clutter=0,
         )
         if layout.objects[0].label == label:
             break
@@ -124,11 +131,11 @@ def test_texture_noise_and_rotation_can_be_switched_off():
     np.testing.assert_allclose(sides[:, 0], sides[:, 1], rtol=1e-2)
 
 
-def test_six_classes_and_clutter_can_be_drawn():
-    source = ShapesSource(Shapes(images=40, classes=6, clutter=8, image_size=64))
+def test_all_classes_and_clutter_can_be_drawn():
+    source = ShapesSource(Shapes(images=80, classes=20, clutter=8, image_size=64))
     assert source.index.classes == tuple(SHAPES)
     assert min(source.index.class_counts().values()) > 0
-    for i in range(40):
+    for i in range(80):
         source.read(i)
 
 
@@ -144,7 +151,7 @@ BAD = [
     {"images": 0},
     {"val_images": 0},
     {"image_size": 8},
-    {"classes": 7},
+    {"classes": 21},
     {"classes": 0},
     {"seed": -1},
     {"objects": (3, 2)},

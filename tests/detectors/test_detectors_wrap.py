@@ -81,7 +81,7 @@ def test_wrapping_changes_no_weight_and_no_mode() -> None:
 
 def test_other_modules_are_refused_with_the_list_of_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"no adapter for a Linear; known: torchvision's RetinaNet, .*; kdet's ATSS, GFL"
+        InputError, match=r"no adapter for a Linear; known: torchvision's RetinaNet, .*; kdet's CascadeRCNN, ATSS, GFL"
     ):
         wrap(nn.Linear(2, 2), CLASSES)
 

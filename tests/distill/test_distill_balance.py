@@ -17,7 +17,7 @@ def norms(pair: Distiller) -> dict[str, list[float]]:
     assert criterion is not None
     given = batch()
     seen = pair.student.observe(given, criterion.student_needs | {"task losses"}, given.targets)
-    raw = criterion.raw([pair.sights(given, seen)[0]])
+    raw = criterion.raw(pair.sights(given, seen))
     values = {
         part.name: value
         for name, parts in criterion.parts.items()
@@ -62,7 +62,7 @@ def test_the_levels_of_a_term_add_up_to_the_term(method: str) -> None:
     values = []
     for pair in (one, parts):
         seen = pair.student.observe(batch(), pair.criterion.student_needs | {"task losses"}, batch().targets)
-        values.append(pair.criterion.raw(pair.sights(batch(), seen)[0])[method])
+        values.append(pair.criterion.raw(pair.sights(batch(), seen))[method])
     assert len(values[0]) == 1 and len(values[1]) == len(one.pairing.levels)
     divided = len(one.pairing.levels) if method == "prediction_guided" else 1  # a mean over levels, not a sum
     torch.testing.assert_close(values[1].sum() / divided, values[0].sum())

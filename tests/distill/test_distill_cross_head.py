@@ -184,7 +184,7 @@ def test_other_grids_are_refused() -> None:
     assert distiller.criterion is not None and distiller.teacher is not None
     small = batch()
     own = distiller.student.observe(small, distiller.criterion.student_needs, small.targets)
-    sight = distiller.sight(distiller.student.batch([torch.rand(3, 96, 64)]), own)
+    sight = distiller.sights(distiller.student.batch([torch.rand(3, 96, 64)]), own)[0]
     with pytest.raises(InputError, match=r"only on its own grids .*; use feature terms"):
         distiller.criterion.raw([sight])
 

@@ -24,7 +24,7 @@ def test_ld_reads_the_edges_of_the_students_positives() -> None:
     pair = Distiller(student("gfl"), teacher("gfl"), ld()).train()
     given = batch("gfl")
     assert pair.criterion is not None
-    sight = pair.sight(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))
+    sight = pair.sights(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))[0]
     seen, theirs = sight.student, sight.teacher
     assert seen.assignment is not None and seen.edge_logits is not None and theirs.edge_logits is not None
     assert seen.class_logits is not None
@@ -36,7 +36,7 @@ def test_ld_reads_the_edges_of_the_students_positives() -> None:
         weight=scores[image, anchor],
         normaliser=float(len(image)),
     )
-    torch.testing.assert_close(pair.criterion.raw(sight)["ld"], expected)
+    torch.testing.assert_close(pair.criterion.raw([sight])["ld"].sum(), expected)
     assert expected.detach() > 0
 
 

@@ -144,10 +144,16 @@ def test_shuffled_classes_are_matched_by_name_and_shown(tmp_path: Path) -> None:
     ]
 
 
-def test_other_class_names_are_refused(tmp_path: Path) -> None:
-    path = save(tmp_path, classes=("circle", "square", "moon"))
-    with pytest.raises(InputError, match=r"only the student has \['triangle'\], only the teacher has \['moon'\]"):
-        check(recipe_of(tmp_path, teacher={"run": str(path)}))
+def test_classes_that_the_teacher_does_not_know_are_a_warning(tmp_path: Path) -> None:
+    path = save(tmp_path, classes=("circle", "square", "triangel"))
+    report = check(recipe_of(tmp_path, teacher={"run": str(path)}))
+    assert report.classes is not None
+    assert (report.classes["only_student"], report.classes["only_teacher"]) == (["triangle"], ["triangel"])
+    found = [problem for problem in report.problems if problem.check == "classes"]
+    assert len(found) == 1 and found[0].status == "warning"
+    assert "class_map: {triangel: triangle}" in found[0].text
+    assert "only the teacher has: triangel" in as_text(report)
+    assert not report.passed(strict=True)
 
 
 def test_a_class_map_is_followed_when_the_teacher_is_evaluated(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_compare_needs_no_ap_of_the_teacher(tmp_path: Path) -> None:
     ("teacher", "message"),
     [
         ({"foundation": "convnext_atto", "libary": "timm"}, "unknown key 'teacher.libary'; did you mean 'library'?"),
-        ({"foundation": "convnext_atto", "class_map": {}}, "unknown key 'teacher.class_map'"),
+        ({"foundation": "convnext_atto", "classes": []}, "unknown key 'teacher.classes'"),
         ("runs/teacher", "teacher"),
         ({"foundation": "convnext_atto", "library": "torch"}, "teacher.library: Input should be 'timm' or"),
     ],

@@ -14,8 +14,9 @@ from train_cases import recipe_of, records, run
 from detr_fakes import config_of, tiny_detr
 from fakes import same_state, state_of
 from kdet.errors import InputError
-from kdet.train.build import build_student, load_detector
+from kdet.train.build import build_student
 from kdet.train.run_folder import BEST, CONFIG, LAST, SOURCE, save_student
+from kdet.train.teachers import load_detector
 
 TWO_STEPS = {"epochs": 1, "batch_size": 4}
 STUDENT = {"student": None, "train": TWO_STEPS}

@@ -29,6 +29,20 @@ SHAPES: dict[str, Polygon] = {
         np.float64,
     ),
     "half-disc": _ring(24, turn=math.pi * 24 / 23),
+    "pentagon": _ring(5),
+    "hexagon": _ring(6),
+    "burst": _ring(16, (1.0, 0.6)),
+    "wedge": np.concatenate([_ring(24, turn=5.0), np.zeros((1, 2))]),
+    "arrow": np.array([[-3, -1], [0, -1], [0, -3], [3, 0], [0, 3], [0, 1], [-3, 1]], np.float64),
+    "house": np.array([[-2, 3], [2, 3], [2, -1], [0, -3], [-2, -1]], np.float64),
+    "tee": np.array([[-3, -3], [3, -3], [3, -1], [1, -1], [1, 3], [-1, 3], [-1, -1], [-3, -1]], np.float64),
+    "channel": np.array([[-3, -3], [-1, -3], [-1, 1], [1, 1], [1, -3], [3, -3], [3, 3], [-3, 3]], np.float64),
+    "step": np.array([[-3, -2], [1, -2], [1, 0], [3, 0], [3, 2], [-1, 2], [-1, 0], [-3, 0]], np.float64),
+    "kite": np.array([[0, -2], [1.5, 0], [0, 4], [-1.5, 0]]),
+    "trapezoid": np.array([[-1, -1.5], [1, -1.5], [3, 1.5], [-3, 1.5]]),
+    "slant": np.array([[-3, -1.5], [1, -1.5], [3, 1.5], [-1, 1.5]]),
+    "hourglass": np.array([[-2, -3], [2, -3], [0.4, 0], [2, 3], [-2, 3], [-0.4, 0]]),
+    "bolt": np.array([[0, -4], [2, -4], [0.5, -0.5], [2, -0.5], [-1.5, 4], [-0.3, 0.8], [-2, 0.8]]),
 }
 """Kinds of objects in the order of their labels."""
 

@@ -12,7 +12,7 @@ from kdet.distill.balance import Balance, gradient_at, pull
 from kdet.distill.lesson import Taught
 from kdet.distill.pairing import Pairing
 from kdet.distill.parts import Part, parts_of
-from kdet.distill.served import require_served
+from kdet.distill.required import require_served
 from kdet.distill.terms import Learned, Term
 from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError

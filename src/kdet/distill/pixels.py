@@ -7,18 +7,20 @@ batch's own pixels was flipped, moved, resized, augmented, or belongs to other i
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdet.types import Batch
 
 SAME = 0.999
 """Share of the variance that the batch explains; exact but for rounding, where bfloat16 loses 1e-4."""
-SAME_SCENE = 0.8
-"""The same where one image was scaled down from larger pixels: edges differ, and a flip explains far less."""
+_SAME_SCENE = 0.9
+"""The same between blocks of two sizes of one image: edges differ a little, and a flip explains far less."""
+_BLOCK = 8
 _MOST_PIXELS = 65536
 _NO_VARIANCE = 1e-12
 _COLOURS = 3
@@ -60,6 +62,14 @@ def explained(pixels: Tensor, batch: Batch) -> float:
     colours = torch.cat([theirs, torch.ones(len(theirs), 1, dtype=theirs.dtype)], dim=1)
     fitted = colours @ torch.linalg.lstsq(colours, own, driver="gelsd").solution
     return 1 - float((own - fitted).square().sum()) / total
+
+
+def same_scene(images: Tensor, batch: Batch) -> bool:
+    """Whether images of another size, N×3×H×W, show what the batch does: compared in blocks of 8 pixels."""
+    height, width = (side // _BLOCK for side in batch.images.shape[-2:])
+    ours, theirs = (F.interpolate(pixels, (height, width), mode="area") for pixels in (batch.images, images))
+    sizes = [(max(1, h // _BLOCK), max(1, w // _BLOCK)) for h, w in batch.sizes_hw]
+    return explained(theirs, replace(batch, images=ours, sizes_hw=sizes)) >= _SAME_SCENE
 
 
 def _inside(images: Tensor, batch: Batch) -> Tensor:

@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdet.distill.distiller import Distiller, as_seen_by
 from kdet.distill.lesson import Taught
-from kdet.distill.pixels import SAME, SAME_SCENE, Glimpse, explained, glimpse
+from kdet.distill.pixels import SAME, Glimpse, explained, glimpse, same_scene
 from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.types import Batch, Need, Observation
@@ -95,10 +94,8 @@ def other_pixels(watched: Watched) -> Iterator[str]:
             "were; let it normalise a copy"
         )
     scene = watched.batch.for_teacher()
-    if watched.batch.teacher_images is not None:
-        small = F.interpolate(scene.images, watched.batch.images.shape[-2:], mode="bilinear", antialias=True)
-        if explained(small, watched.batch) < SAME_SCENE:
-            yield "the teacher's larger images do not show what the student's do; give both the same crop and flip"
+    if watched.batch.teacher_images is not None and not same_scene(scene.images, watched.batch):
+        yield "the teacher's larger images do not show what the student's do; give both the same crop and flip"
     teachers = [("teacher", seen) for seen in watched.teachers]
     for side, seen in (("student", watched.student), *teachers):
         share = 1.0 if seen.pixels is None else max(explained(seen.pixels, given) for given in (watched.batch, scene))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kdet.distill.views import Adapt, Sight, paired_features
 from kdet.ops.align import resize_like
-from kdet.ops.classes import real_classes
 from kdet.ops.ranks import mean_over_ranks
 from kdet.ops.regions import background_mask, box_mask, cell_mask, foreground_by_area
 from kdet.types import Need, Observation
@@ -96,9 +95,7 @@ class FeaturesByScore:
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Features of both and `teacher_scores`, N×1×H×W a level, in 0…1."""
         student, teacher = paired_features(sight, adapt)
-        everything = tuple(real_classes(sight.teacher_detector.class_names).values())
-        columns = sight.pairing.classes.teacher or everything  # without a shared class, whatever it takes for an object
-        scores = _by_level(sight.teacher, highest_scores(sight.teacher, columns))
+        scores = _by_level(sight.teacher, highest_scores(sight.teacher, sight.pairing.classes.teacher))
         maps = [
             scores[pair.teacher].amax(-1).reshape(-1, 1, *sight.teacher.cells_hw[pair.teacher])
             for pair in sight.pairing.levels

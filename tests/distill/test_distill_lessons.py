@@ -1,0 +1,176 @@
+"""Several teachers, teachers that see larger images, and images without labels."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from distill_cases import batch, student, teacher
+
+from fakes import batch_for, tiny
+from kdet.distill import Distiller, Lesson, prove_it_acts
+from kdet.distill.methods import l2, rank_mimicking, structural
+from kdet.distill.proof import examine
+from kdet.distill.views import Features
+from kdet.errors import InputError
+from kdet.ops.canvas import teacher_canvas
+from kdet.types import Batch
+
+
+def two_teachers() -> Distiller:
+    other = tiny("fcos", seed=3, width=0.5, fpn_channels=64)
+    lessons = [
+        Lesson(teacher=teacher(), terms=structural() + rank_mimicking(), name="big"),
+        Lesson(teacher=other, terms=structural(2.0), name="other"),
+    ]
+    return Distiller(student(), lessons=lessons).train()  # type: ignore[return-value]
+
+
+def test_each_teacher_has_its_own_terms_under_its_own_name() -> None:
+    pair = two_teachers()
+    parts = pair(batch()).parts
+    assert [name for name in parts if not name.startswith("task")] == [
+        "big/structural",
+        "big/rank_mimicking",
+        "other/structural",
+    ]
+    alone = Distiller(student(), lessons=list(_again(pair)[1:])).train()
+    alone.load_state_dict({k: v for k, v in pair.state_dict().items() if "big" not in k}, strict=False)
+    torch.testing.assert_close(alone(batch()).parts["other/structural"], parts["other/structural"])
+
+
+def _again(pair: Distiller) -> list[Lesson]:
+    return [
+        Lesson(teacher=taught.teacher, terms=[replace(t, name=t.name.split("/")[1]) for t in taught.terms], name=name)
+        for taught, name in zip(pair.lessons, ("big", "other"), strict=True)
+    ]
+
+
+def test_no_teacher_is_in_the_state_and_all_are_watched() -> None:
+    pair = two_teachers()
+    count = sum(1 for _ in pair.model.parameters()) + sum(1 for _ in pair.criterion.parameters())
+    assert len(list(pair.parameters())) == count
+    assert not examine(pair, batch()).all_faults
+    with torch.no_grad():
+        next(pair.lessons[1].teacher.model.parameters()).requires_grad_(True)
+    assert any("requires a gradient" in fault for fault in examine(pair, batch()).all_faults)
+
+
+def test_auto_terms_of_all_teachers_divide_the_share() -> None:
+    lessons = [
+        Lesson(teacher=teacher(), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="one"),
+        Lesson(teacher=tiny(seed=5), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="two"),
+    ]
+    pair = Distiller(student(), lessons=lessons).train()
+    shares = pair.criterion.balance.shares
+    assert shares == {"one/l2": 0.25, "two/l2": 0.25}
+
+
+def test_two_terms_of_one_name_are_refused() -> None:
+    lessons = [Lesson(teacher=teacher(), terms=structural()), Lesson(teacher=tiny(seed=5), terms=structural())]
+    with pytest.raises(InputError, match="two terms are called 'structural'"):
+        Distiller(student(), lessons=lessons)
+
+
+def larger(given: Batch, scale: float) -> Batch:
+    height, width = given.images.shape[-2:]
+    images = teacher_canvas(list(given.images), [(height, width)] * len(given.images), (height, width), scale)
+    return replace(given, teacher_images=images)
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.5])
+def test_a_teacher_of_a_larger_size_is_compared_on_the_students_cells(scale: float) -> None:
+    lesson = Lesson(teacher=teacher(), terms=structural(), scale=scale)
+    pair = Distiller(student(), lessons=[lesson]).train()
+    given = larger(batch(), scale)
+    seen = pair.student.observe(given, frozenset())
+    sight = pair.sights(given, seen)[0]
+    assert sight.teacher.input_size_hw == tuple(given.teacher_images.shape[-2:])
+    inputs = Features()(sight, pair.criterion.adapters["structural"])
+    assert [f.shape for f in inputs["student"]] == [f.shape for f in inputs["teacher"]]
+    if scale == 2:
+        assert all(level.exact for level in pair.pairing.levels[:4])
+    prove_it_acts(pair, given)
+
+
+def test_the_larger_images_show_the_same_pixels() -> None:
+    rows = torch.linspace(0, 1, 96)
+    image = torch.stack([rows[:, None] * rows, rows[:, None].expand(96, 96), rows.expand(96, 96)])[None]
+    canvas = teacher_canvas([image[0]], [(96, 96)], (96, 96), 1.5)
+    assert canvas.shape[-2:] == (160, 160)  # 144 is no multiple of 32, so the image is stretched to fill it
+    back = torch.nn.functional.interpolate(canvas, (96, 96), mode="bilinear", antialias=True)
+    assert (back - image).abs().mean() < 0.02
+
+
+def test_boxes_of_a_larger_image_come_back_in_the_students_pixels() -> None:
+    pair = Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=structural(), scale=2.0)])
+    given = larger(batch(), 2.0)
+    theirs = pair.teacher.detector.predict(given.for_teacher())
+    ours = pair.teacher.predict(given)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.boxes * 2, other.boxes)
+
+
+def test_a_teacher_that_is_given_another_crop_is_found_out() -> None:
+    pair = Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=structural(), scale=2.0)]).train()
+    given = larger(batch(), 2.0)
+    flipped = replace(given, teacher_images=given.teacher_images.flip(-1))
+    assert any("do not show what the student's do" in fault for fault in examine(pair, flipped).all_faults)
+
+
+def test_a_batch_without_its_larger_images_is_refused() -> None:
+    pair = Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=structural(), scale=2.0)]).train()
+    with pytest.raises(InputError, match="sees images 2 times as large"):
+        pair(batch())
+    images = list(batch().images)
+    pair(images, batch().targets)  # from a list of images it makes them itself
+
+
+def test_two_other_sizes_are_refused() -> None:
+    lessons = [
+        Lesson(teacher=teacher(), terms=structural(), scale=2.0, name="a"),
+        Lesson(teacher=tiny(seed=5), terms=structural(), scale=3.0, name="b"),
+    ]
+    with pytest.raises(InputError, match=r"\[2.0, 3.0\] times as large"):
+        Distiller(student(), lessons=lessons)
+
+
+class Sure:
+    """A teacher's detector that finds one square on every image, and something doubtful."""
+
+    def __init__(self, detector) -> None:
+        self.detector = detector
+
+    def __getattr__(self, name: str):
+        return getattr(self.detector, name)
+
+    def predict(self, given: Batch):
+        from kdet.types import Detections
+
+        boxes = torch.tensor([[10.0, 10.0, 40.0, 40.0], [50.0, 50.0, 60.0, 60.0]])
+        one = Detections(boxes=boxes, scores=torch.tensor([0.9, 0.4]), labels=torch.tensor([2, 1]))
+        return [one] * len(given.images)
+
+
+def test_unlabelled_images_get_the_teachers_confident_boxes_and_the_others_keep_theirs() -> None:
+    pair = Distiller(student(), teacher(), structural() + rank_mimicking()).train()
+    pair.lessons[0].teacher.detector = Sure(pair.lessons[0].teacher.detector)
+    given = batch()
+    mixed = replace(given, unlabelled=(1,))
+    found = pair.labelled(mixed)
+    assert found.targets[0] is given.targets[0] and not found.unlabelled
+    assert found.targets[1]["boxes"].tolist() == [[10.0, 10.0, 40.0, 40.0]]
+    assert found.targets[1]["labels"].tolist() == [2]
+    pair.pseudo_score = 0.3
+    assert len(pair.labelled(mixed).targets[1]["boxes"]) == 2
+    report = pair(mixed)
+    assert report.parts["rank_mimicking"].detach() > 0
+    report.total.backward()
+    torch.testing.assert_close(report.total, pair(replace(found, targets=pair.labelled(mixed).targets)).total)
+
+
+def test_pseudo_boxes_are_in_the_students_classes() -> None:
+    other = tiny(classes=("triangle", "square", "moon"), seed=2, width=0.5, fpn_channels=64)
+    pair = Distiller(student(), other, structural()).train()
+    pair.lessons[0].teacher.detector = Sure(other)
+    found = pair.labelled(replace(batch_for(student()), unlabelled=(0,)))
+    assert found.targets[0]["labels"].tolist() == [2]  # column 2 is the square on both sides
