@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kdet.data import DetectionDataset, Pipeline, Source, make_loader
+from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
 from kdet.distill import Distiller, prove_it_acts
 from kdet.errors import InputError
 from kdet.train import checkpoint
@@ -62,6 +62,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     train_source, val_source = open_data(recipe, notes.append)
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
+    data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
     if engine.is_main:
         begin(folder, resolved(recipe), resume=resume)
     engine.wait()
@@ -69,7 +70,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
-        run = _prepare(recipe, folder, engine, log, student, distiller, train_source, val_source)
+        run = _prepare(recipe, folder, engine, log, student, distiller, data, val_source)
         if resume:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
@@ -108,11 +109,10 @@ def _prepare(
     log: RunLog,
     student: Detector,
     distiller: Distiller,
-    train_source: Source,
+    training: tuple[DetectionDataset, EpochSampler],
     val_source: Source,
 ) -> Run:
-    settings = recipe.train
-    data, sampler = training_data(recipe, train_source, distiller, log.say, rank=engine.rank, world=engine.world)
+    settings, (data, sampler) = recipe.train, training
     optimizer = make_optimizer(distiller.parameters(), settings)
     module, optimizer = engine.prepare(distiller, optimizer)
     average = None

@@ -1,0 +1,154 @@
+"""Recipes of several teachers, of a teacher at its own size, and of images without labels: real runs of a few steps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from train_cases import distilled, recipe_of, records, run, teacher_file
+
+from kdet.errors import InputError
+from kdet.study.check import check
+from kdet.study.check_text import as_text
+from kdet.train import read_recipe
+from kdet.train.recipe import Recipe
+
+FEW = {"format": "shapes", "images": 8, "val_images": 4, "image_size": 64, "scale": [0.3, 0.6], "clutter": 0}
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "log.jsonl").read_text(encoding="utf-8")
+
+
+def two_teachers(folder: Path) -> list[dict[str, Any]]:
+    other = teacher_file(folder / "other", detector="fcos", seed=7)
+    return [
+        {"run": str(teacher_file(folder / "big")), "name": "big"},
+        {"run": str(other), "name": "other", "weight": 0.5, "distill": [{"method": "structural", "weight": 2.0}]},
+    ]
+
+
+def test_two_teachers_each_with_its_own_terms_and_its_own_ap(tmp_path: Path) -> None:
+    recipe = distilled(tmp_path, teacher=two_teachers(tmp_path))
+    assert run(recipe, tmp_path / "run").steps == 4
+    parts = records(tmp_path / "run", "step")[0]["parts"]
+    assert {name for name in parts if "task" not in name} == {
+        "big/structural",
+        "big/rank_mimicking",
+        "other/structural",
+    }
+    for name in ("teacher.json", "teacher2.json", "teacher2-predictions.json", "teacher2-curves.json"):
+        assert (tmp_path / "run" / name).is_file()
+    assert "teacher 2: other/structural" in log_of(tmp_path / "run")
+    again = read_recipe(tmp_path / "run" / "recipe.yaml")
+    assert [teacher.name for teacher in again.teachers] == ["big", "other"]
+
+
+def test_a_teachers_weight_multiplies_those_of_its_terms(tmp_path: Path) -> None:
+    from kdet.train.teachers import build_lessons
+
+    recipe = distilled(tmp_path, teacher=two_teachers(tmp_path))
+    lessons = build_lessons(recipe, ("circle", "square", "triangle"), lambda line: None)
+    assert [[term.weight for term in lesson.terms] for lesson in lessons] == [[4.0, 4.0], [1.0]]
+
+
+def test_check_shows_the_pairing_of_every_teacher(tmp_path: Path) -> None:
+    report = check(distilled(tmp_path, teacher=two_teachers(tmp_path)))
+    assert len(report.more_teachers) == 1 and report.more_teachers[0]["levels"]["pairs"]
+    text = as_text(report)
+    assert "levels 2" in text and "teacher 2" in text
+
+
+def test_a_mistake_in_a_list_of_teachers_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {format: shapes}\nstudent: {detector: retinanet}\nteacher:\n  - {run: a}\n  - {rum: b}\n")
+    with pytest.raises(InputError, match=r"r.yaml:5: unknown key 'teacher.1.rum'; did you mean 'run'"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("size", [128, 96])
+def test_a_teacher_at_its_own_size_trains_and_is_evaluated_at_it(tmp_path: Path, size: int) -> None:
+    teacher = {"run": str(teacher_file(tmp_path)), "image_size": size}
+    augment = {"scale": [0.8, 1.4], "flip": 0.5}
+    recipe = distilled(tmp_path, ("structural",), teacher=teacher, data={**FEW, "augment": augment})
+    assert run(recipe, tmp_path / "run").steps == 4
+    text = log_of(tmp_path / "run")
+    expected = "stride    8: student 32 channels ← teacher 64 channels"
+    assert expected in text
+    assert ("at stride 10.6667, resized" in text) == (size == 96)
+    assert json.loads((tmp_path / "run" / "maps" / "maps.json").read_text())["pictures"]
+
+
+def test_a_long_side_beside_a_short_side_with_its_limit_is_refused(tmp_path: Path) -> None:
+    teacher = {"run": str(teacher_file(tmp_path)), "image_size": [128, 200]}
+    with pytest.raises(InputError, match="give both as a long side"):
+        run(distilled(tmp_path, ("structural",), teacher=teacher), tmp_path / "run")
+
+
+def unlabelled(folder: Path, images: str, labels: float = 1.0, **more: Any) -> Recipe:
+    data = {**FEW, "labels": labels, "unlabelled": {"images": images, "per_batch": 2, "score": 0.05, **more}}
+    return distilled(folder, data=data, train={"batch_size": 2})
+
+
+def test_the_images_that_labels_leave_out_are_used_without_their_labels(tmp_path: Path) -> None:
+    assert run(unlabelled(tmp_path, "rest", labels=0.5), tmp_path / "run").steps == 4
+    assert "unlabelled: 4 images, 2 a batch, the teacher's boxes from score 0.05 on" in log_of(tmp_path / "run")
+
+
+def test_a_folder_of_images_without_labels(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures" / "deep"
+    pictures.mkdir(parents=True)
+    for i in range(3):
+        Image.effect_noise((70, 50), 80).convert("RGB").save(pictures / f"{i}.png")
+    assert run(unlabelled(tmp_path, str(tmp_path / "pictures")), tmp_path / "run").steps == 8
+    assert "unlabelled: 3 images" in log_of(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"unlabelled": {"images": "rest"}}, "all images are labelled"),
+        ({"unlabelled": {"images": "nowhere"}}, "no such folder"),
+    ],
+)
+def test_wrong_unlabelled_images_are_named(tmp_path: Path, data: dict[str, Any], message: str) -> None:
+    with pytest.raises((InputError, ValueError), match=message):
+        run(distilled(tmp_path, data={**FEW, **data}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unlabelled_images_need_a_teacher() -> None:
+    with pytest.raises((InputError, ValueError), match="needs a teacher that finds the objects"):
+        recipe_of(data={**FEW, "unlabelled": {"images": "rest"}, "labels": 0.5})
+
+
+def test_the_student_alone_leaves_unlabelled_images_aside(tmp_path: Path) -> None:
+    recipe = unlabelled(tmp_path, "rest", labels=0.5)
+    assert recipe.alone().data.unlabelled is None
+    assert run(recipe.alone(), tmp_path / "run").steps == 4
+
+
+def test_labelled_batches_are_the_same_with_and_without_unlabelled_images() -> None:
+    from kdet.data import EpochSampler
+
+    plain = list(EpochSampler(10, batch_size=4, seed=3, epoch=2))
+    mixed = list(EpochSampler(10, batch_size=4, seed=3, epoch=2, unlabelled=5, unlabelled_per_batch=3))
+    assert [batch[:4] for batch in mixed] == plain
+    assert all(len(batch) == 7 and all(i >= 10 for _, i in batch[4:]) for batch in mixed)
+
+
+def test_every_unlabelled_image_comes_up_equally_often_over_the_epochs_and_ranks() -> None:
+    from kdet.data import EpochSampler
+
+    seen = torch.zeros(6, dtype=torch.int64)
+    for epoch in range(3):
+        for rank in range(2):
+            sampler = EpochSampler(
+                8, batch_size=2, seed=1, epoch=epoch, rank=rank, world=2, unlabelled=6, unlabelled_per_batch=3
+            )
+            for batch in sampler:
+                for _, i in batch[2:]:
+                    seen[i - 8] += 1
+    assert seen.tolist() == [6] * 6  # 3 epochs × 2 batches × 2 ranks × 3 images
