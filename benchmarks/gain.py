@@ -20,7 +20,7 @@ from kdet.study.compare import compare
 from kdet.study.rounds import require_same_recipe, train_one
 from kdet.study.workers import Workers
 from kdet.train import Recipe, read_recipe
-from kdet.train.recipe import TermRecipe
+from kdet.train.recipe_models import TermRecipe
 from kdet.train.run_folder import environment
 
 RECIPES = {

@@ -13,7 +13,7 @@ from kdet.data import Shapes
 from kdet.study.arms import arms_of, require_buildable
 from kdet.train import Recipe, fit, read_recipe
 from kdet.train.build import build_student
-from kdet.train.recipe import RunTeacher
+from kdet.train.recipe_models import RunTeacher
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"

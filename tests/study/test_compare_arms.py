@@ -8,7 +8,7 @@ from compare_cases import PLACEBO, recipe_in
 from kdet.errors import InputError
 from kdet.study.arms import arms_of, recipe_for, require_buildable
 from kdet.train import Recipe
-from kdet.train.recipe import TermRecipe
+from kdet.train.recipe_models import TermRecipe
 
 
 @pytest.fixture

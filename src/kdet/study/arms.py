@@ -7,8 +7,8 @@ from kdet.distill import METHODS
 from kdet.errors import InputError
 from kdet.train import Recipe
 from kdet.train.build import build_distiller, build_student, open_data
-from kdet.train.recipe import RunTeacher, TermRecipe
 from kdet.train.recipe_file import nearest
+from kdet.train.recipe_models import RunTeacher, TermRecipe
 
 NONE = "none"
 """The student without a teacher; gains are against it."""

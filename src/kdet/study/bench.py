@@ -9,7 +9,7 @@ from typing import Any
 
 from kdet.study.rounds import cost_of, require_same_recipe, train_one
 from kdet.train import Recipe
-from kdet.train.recipe import TermRecipe
+from kdet.train.recipe_models import TermRecipe
 from kdet.train.run_folder import METRICS
 
 

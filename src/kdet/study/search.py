@@ -16,8 +16,8 @@ from kdet.study.bench import Bench, Trial
 from kdet.study.budget import seconds_of
 from kdet.train import Recipe, open_data, write_recipe
 from kdet.train.build import build_distiller, build_student
-from kdet.train.recipe import TermRecipe
 from kdet.train.recipe_file import nearest
+from kdet.train.recipe_models import TermRecipe
 from kdet.train.run_folder import write_json
 from kdet.types import Need
 

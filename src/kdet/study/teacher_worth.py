@@ -16,7 +16,8 @@ from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader
 from kdet.study.problems import Problem
 from kdet.train.engine import Engine
-from kdet.train.recipe import FoundationTeacher, OneTeacher, Recipe, RunTeacher
+from kdet.train.recipe import Recipe
+from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher
 from kdet.train.run_folder import BEST
 from kdet.train.run_log import Progress
 from kdet.train.scoring import KNOWS_NOTHING, in_own_words

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from kdet import detectors
 from kdet.data.resize import ImageSize
-from kdet.train.recipe import ModelRecipe
+from kdet.train.recipe_models import ModelRecipe
 from kdet.types import Detector
 
 Say = Callable[[str], None]

@@ -12,17 +12,9 @@ from pydantic_core import ErrorDetails
 
 from kdet.data.shapes import Shapes
 from kdet.errors import InputError
-from kdet.train.recipe import (
-    TAGS,
-    BuiltTeacher,
-    FileData,
-    FoundationTeacher,
-    Recipe,
-    RunTeacher,
-    ShapesData,
-    StudentRecipe,
-    TrainRecipe,
-)
+from kdet.train.recipe import Recipe, TrainRecipe
+from kdet.train.recipe_data import FileData, ShapesData
+from kdet.train.recipe_models import TAGS, BuiltTeacher, FoundationTeacher, RunTeacher, StudentRecipe
 
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),

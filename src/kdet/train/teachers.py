@@ -14,8 +14,9 @@ from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, FrozenTeacher, Lesson, Schedule, Term
 from kdet.errors import InputError
 from kdet.train.models import Say, build_detector
-from kdet.train.recipe import FoundationTeacher, OneTeacher, Recipe, RunTeacher, TermRecipe
+from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import nearest
+from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector
 

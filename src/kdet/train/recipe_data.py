@@ -1,0 +1,90 @@
+"""The recipe's `data:`: which images, and what happens to them."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+
+from kdet.data.resize import image_size_of
+from kdet.data.shapes import Shapes
+from kdet.data.transforms import Augmentation
+from kdet.data.validate import OnBadBox
+
+
+def _image_size(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return image_size_of([int(side) for side in value])
+    return value
+
+
+ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
+"""Long side, or [short side, limit of the long side], in pixels."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; the docstring under a field is its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class Unlabelled(Strict):
+    """Images without labels: terms on features learn from them, everything else from the teacher's confident boxes."""
+
+    images: str
+    """A folder, or `rest`: the training images that `labels` leaves out."""
+    per_batch: Annotated[int, Field(ge=1)] = 8
+    """How many are added to each batch and process."""
+    score: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The teacher's boxes from this score on are taken for objects."""
+
+
+class _AnyData(Strict):
+    """Which of the images are used."""
+
+    labels: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training images that is used, always the same ones; a quarter is part of the half."""
+    hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
+    unlabelled: Unlabelled | None = None
+    """Images beside the labelled ones, for a student that has a teacher."""
+
+
+class FileData(_AnyData):
+    """Images on the disk."""
+
+    format: Literal["coco", "voc", "yolo"]
+    train: Path
+    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml. Relative to where the command is typed."""
+    val: Path
+    """The same for validation; may be the same folder when its format names the splits."""
+    images: Path | None = None
+    """Folder of the images where it is not the usual one."""
+    image_size: ImageSize = (800, 1333)
+    """Long side, or [short side, limit], in pixels; padded to a multiple of 32."""
+    augment: Augmentation = Augmentation()
+    """What happens to training images at random."""
+    on_bad_box: OnBadBox = "fix"
+    """fix: clip up to 1 px, drop boxes without area, anything else is an error; error: any; drop: drop them all."""
+
+
+_GENERATOR_FIELDS: Any = {f.name: (f.type, f.default) for f in fields(Shapes)}
+_GeneratorKeys: Any = create_model("_GeneratorKeys", __base__=_AnyData, **_GENERATOR_FIELDS)
+"""The generator's parameters as recipe keys; they are written down once, in kdet.data.shapes."""
+
+
+class ShapesData(_GeneratorKeys):  # pyright: ignore[reportUntypedBaseClass]
+    """Generated images: the keys of `kdet.data.shapes.Shapes`."""
+
+    format: Literal["shapes"]
+    augment: Augmentation = Augmentation()
+    """What happens to training images at random."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "ShapesData":
+        self.shapes()
+        return self
+
+    def shapes(self) -> Shapes:
+        """The generator's own parameters."""
+        return Shapes(**self.model_dump(include=set(_GENERATOR_FIELDS)))
