@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from distill_cases import batch, permuted, student, teacher
 from test_distill_candidates import column, divergence, one_score, sight_of
 
@@ -68,6 +69,15 @@ def test_grids_that_differ_at_a_stride_are_refused() -> None:
     assert pair.criterion is not None
     with pytest.raises(InputError, match=r"common cells: at stride 8 .*use feature terms"):
         pair.criterion.raw([replace(sight, teacher=finer)])
+
+
+def test_levels_that_are_resized_are_left_out_of_rankings_and_the_common_ones_count() -> None:
+    pair = Distiller(student("ssdlite"), teacher("fcos"), rank_mimicking()).train()
+    assert [level.exact for level in pair.pairing.levels].count(False) == 1
+    given = batch("ssdlite")
+    large = [{"boxes": torch.tensor([[8.0, 8.0, 80.0, 80.0]]), "labels": torch.tensor([1])} for _ in given.targets]
+    value = pair(replace(given, targets=large)).parts["rank_mimicking"]
+    assert value.detach() > 0
 
 
 def test_soft_labels_of_other_anchors_are_refused() -> None:

@@ -29,7 +29,8 @@ def shared_cells(sight: Sight, anchor_P: Tensor, object_P: Tensor) -> tuple[Tens
     """
     student, teacher = sight.student, sight.teacher
     partner = torch.full((len(student.cells_hw),), -1, dtype=torch.int64, device=anchor_P.device)
-    for pair in sight.pairing.levels:
+    exact = [pair for pair in sight.pairing.levels if pair.exact]
+    for pair in exact or sight.pairing.levels:  # a level that is resized has no cell in common
         if student.cells_hw[pair.student] != teacher.cells_hw[pair.teacher]:
             raise InputError(
                 f"rank mimicking needs common cells: at stride {pair.stride} the student has a grid of "
