@@ -35,13 +35,13 @@ def main() -> None:
     known = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.endswith("_teacher"))
     names = arguments.pairs.split(",") if arguments.pairs else known
     path = RESULTS / f"pairs-{arguments.data}.json"
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in names:
         if arguments.data != "shapes" and name in ONLY_SHAPES:
             continue
-        content[name] = pair(name, arguments.data, arguments.options, arguments.runs / arguments.data)
-        print(name, json.dumps(content[name]["AP"]), flush=True)
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        found = pair(name, arguments.data, arguments.options, arguments.runs / arguments.data)
+        print(name, json.dumps(found["AP"]), flush=True)
+        known_results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        path.write_text(json.dumps({**known_results, name: found}, indent=1), encoding="utf-8")
 
 
 def on_bccd(size: int) -> list[str]:
