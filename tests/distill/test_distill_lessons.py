@@ -168,6 +168,12 @@ def test_unlabelled_images_get_the_teachers_confident_boxes_and_the_others_keep_
     torch.testing.assert_close(report.total, pair(replace(found, targets=pair.labelled(mixed).targets)).total)
 
 
+def test_a_teacher_that_finds_nothing_of_the_students_cannot_stand_in_for_labels() -> None:
+    pair = Distiller(student(), tiny(classes=("star", "moon"), seed=2), structural()).train()
+    with pytest.raises(InputError, match="need a teacher that finds objects of the student's classes"):
+        pair(replace(batch(), unlabelled=(0,)))
+
+
 def test_pseudo_boxes_are_in_the_students_classes() -> None:
     other = tiny(classes=("triangle", "square", "moon"), seed=2, width=0.5, fpn_channels=64)
     pair = Distiller(student(), other, structural()).train()

@@ -109,10 +109,20 @@ class Distiller(nn.Module):
         return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
 
     def labelled(self, batch: Batch) -> Batch:
-        """The batch with the teacher's boxes on its unlabelled images: those of the first teacher that has any."""
-        lesson = next((lesson for lesson in self.lessons if lesson.pairing.classes.names), None)
-        if not batch.unlabelled or lesson is None:
+        """The batch with the teacher's boxes on its unlabelled images: those of the first teacher that has any.
+
+        Raises:
+            InputError: no teacher finds objects; without boxes the task's own losses would take all for background.
+        """
+        if not batch.unlabelled:
             return batch
+        able = (lesson for lesson in self.lessons if lesson.finds_objects)
+        lesson = next(able, None)
+        if lesson is None:
+            raise InputError(
+                "images without labels need a teacher that finds objects of the student's classes; name one, or leave "
+                "`unlabelled` out"
+            )
         own = with_pseudo_boxes(as_seen_by(lesson, batch), lesson, self.pseudo_score)
         return replace(own, teacher_images=batch.teacher_images)
 

@@ -42,6 +42,11 @@ class Taught:
     scale: float
 
     @property
+    def finds_objects(self) -> bool:
+        """Whether the teacher detects anything that the student has a class for."""
+        return self.teacher.detector.predicts and bool(self.pairing.classes.names)
+
+    @property
     def needs_larger_images(self) -> bool:
         """Whether its batches must bring images of another size."""
         return self.scale != 1

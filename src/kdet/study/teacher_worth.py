@@ -54,7 +54,7 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
     for own, lesson in zip(recipe.teachers, distiller.lessons, strict=True):
         stored = stored_weights(own)
         detector = in_own_words(lesson.teacher.detector, own.class_map)
-        known = detector.predicts and bool(lesson.pairing.classes.names)
+        known = lesson.finds_objects
         origin = own.origin if isinstance(own, FoundationTeacher) else stored and stored.origin
         found.append(
             Worth(
