@@ -152,13 +152,12 @@ def table() -> str:
 
 
 def rows(label: str, known: dict[str, Any] | None) -> list[str]:
-    """Of one folder and share of the labels."""
+    """Of one folder and share of the labels; what was not run stands in one row."""
     arms = {row["name"]: row for row in known["compare"]["arms"]} if known else {}
     lines: list[str] = []
     for name in ("none", *ARMS, *FURTHER):
         row = arms.get(safe(name))
         if row is None or known is None:
-            lines.append(f"| {label} | {name} | not run | | | | | |")
             continue
         tried = known["choices"].get(name, {})
         share = max(tried, key=lambda key: tried[key]) if tried else ""
@@ -168,7 +167,9 @@ def rows(label: str, known: dict[str, Any] | None) -> list[str]:
         lines.append(
             f"| {label} | {name} | {share} | {aps} | {gain} | {' | '.join(intervals)} | {row['verdict'] or ''} |"
         )
-    return lines
+    missing = [name for name in ("none", *ARMS, *FURTHER) if safe(name) not in arms]
+    what = "everything" if not arms else ", ".join(missing)
+    return [*lines, f"| {label} | {what} | not run | | | | | |"] if missing else lines
 
 
 if __name__ == "__main__":
