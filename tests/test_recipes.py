@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from kdet.data import Shapes
+from kdet.detectors import ALLOWED
 from kdet.study.arms import arms_of, require_buildable
 from kdet.train import Recipe, fit, read_recipe
 from kdet.train.build import build_student
@@ -38,6 +39,15 @@ def name_of(path: Path) -> str:
 
 def every(paths: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", paths, ids=name_of)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_code() -> Iterator[None]:
+    """recipes/pairs/own_module.py is found from the root, and may run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv(ALLOWED, "1")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +100,7 @@ def teacher_recipe(student: Path) -> Path:
     """The recipe whose command makes the run folder that a student's recipe names."""
     wanted = read_recipe(student).teacher
     assert isinstance(wanted, RunTeacher)
-    makers = [path for path in student.parent.glob("*.yaml") if command_of(path)[-1] == str(wanted.run)]
+    makers = [path for path in student.parent.glob("*.yaml") if run_of(path) == str(wanted.run)]
     assert len(makers) == 1, f"{student}: expected one recipe that makes {wanted.run}, got {makers}"
     return makers[0]
 
@@ -100,6 +110,12 @@ def command_of(path: Path) -> list[str]:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# kdet "), first
     return shlex.split(first.removeprefix("# "))
+
+
+def run_of(path: Path) -> str:
+    """The run folder that a recipe's command names."""
+    words = command_of(path)
+    return words[words.index("--run") + 1] if "--run" in words else words[-1]
 
 
 def classes_of(recipe: Recipe) -> list[str]:
@@ -114,8 +130,9 @@ def test_there_are_recipes_for_every_data_set():
 
 @every([path for path in ALL if path not in COMPARED])
 def test_says_how_to_run_it(path):
-    kdet, command, file, flag, folder = command_of(path)
+    kdet, command, file, flag, folder, *more = command_of(path)
     assert (kdet, ROOT / file, flag) == ("kdet", path, "--run")
+    assert more == (["--allow-code"] if "own" in path.stem else [])
     assert command == ("train" if read_recipe(path).teacher is None else "distill")
     assert Path(folder).parts[0] == "runs"
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
@@ -136,7 +153,7 @@ def test_comparisons_name_arms_that_can_be_built(path, teacher_of):
 
 @pytest.mark.parametrize("folder", ["aquarium", "bccd", "coco", "pairs", "shapes"])
 def test_no_two_recipes_share_a_run_folder(folder):
-    names = [command_of(path)[-1] for path in ALL if path.parent.name == folder]
+    names = [run_of(path) for path in ALL if path.parent.name == folder]
     assert len(set(names)) == len(names)
 
 
@@ -144,7 +161,7 @@ def test_no_two_recipes_share_a_run_folder(folder):
 def test_builds_its_student(path):
     recipe = read_recipe(path, OFFLINE if path.parent.name == "coco" else ())
     student = build_student(recipe, classes_of(recipe), print)
-    assert student.family == recipe.student.detector
+    assert student.family == ("Own" if recipe.student.factory else recipe.student.detector)
     assert any(parameter.requires_grad for parameter in student.model.parameters())
 
 

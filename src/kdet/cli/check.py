@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from kdet.cli.options import AsJson, Overrides, RecipePath, Seed, show
+from kdet.cli.options import AllowCode, AsJson, Overrides, RecipePath, Seed, show
 
 
 def check(
@@ -12,6 +12,7 @@ def check(
     override: Overrides = None,
     seed: Seed = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings too end with exit status 1.")] = False,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Look before a run: data, classes, levels, the teacher's AP, one real step, time and memory. Writes nothing.

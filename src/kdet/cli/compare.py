@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdet.cli.options import AsJson, Overrides, RecipePath, show
+from kdet.cli.options import AllowCode, AsJson, Overrides, RecipePath, show
 
 
 def compare(
@@ -29,6 +29,7 @@ def compare(
         Path | None, typer.Option("--out", metavar="DIR", help="Default: runs/compare-NAME-OF-RECIPE.")
     ] = None,
     override: Overrides = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Paired runs of several arms: gain, confidence intervals, cost, and whether it helped.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdet.cli.data import FormatName, Images
-from kdet.cli.options import AsJson, BadBox, metrics_table, show
+from kdet.cli.options import AllowCode, AsJson, BadBox, metrics_table, show
 
 Model = Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or its student.safetensors.")]
 
@@ -20,6 +20,7 @@ def evaluate(
     on_bad_box: BadBox = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
     predictions: Annotated[Path | None, typer.Option("--predictions", help="Also write every detection here.")] = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """COCO metrics of a model on a data set, per class and size; classes are matched by name.

@@ -1,6 +1,7 @@
 """Options that several commands share, and their one way of printing."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,21 @@ BadBox = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+
+
+def _allow_code(allowed: bool) -> bool:
+    """For this process and those that it starts."""
+    if allowed:
+        from kdet.detectors import ALLOWED
+
+        os.environ[ALLOWED] = "1"
+    return allowed
+
+
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", callback=_allow_code, help="Run the code that a `factory:` names.")
+]
+"""Read by its callback; a command only has to list it."""
 
 
 def show(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:

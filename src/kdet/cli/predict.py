@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdet.cli.evaluate import Model
-from kdet.cli.options import AsJson, Out, show
+from kdet.cli.options import AllowCode, AsJson, Out, show
 
 
 def predict(
@@ -14,6 +14,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR…", help="Images, or folders of images.")],
     out: Out = Path("predictions"),
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Leave out boxes below this score.")] = 0.3,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw a model's boxes on images; also write them as JSON.

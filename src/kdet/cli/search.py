@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdet.cli.options import AsJson, Overrides, RecipePath, show
+from kdet.cli.options import AllowCode, AsJson, Overrides, RecipePath, show
 
 
 def search(
@@ -21,6 +21,7 @@ def search(
         Path | None, typer.Option("--out", metavar="DIR", help="Default: runs/search-NAME-OF-RECIPE.")
     ] = None,
     override: Overrides = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Which method, weight and levels for these data: short runs on the training images, the best go on longer.

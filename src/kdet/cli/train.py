@@ -3,7 +3,18 @@
 import sys
 from pathlib import Path
 
-from kdet.cli.options import AsJson, BadBox, Overrides, RecipePath, Resume, RunFolder, Seed, metrics_table, show
+from kdet.cli.options import (
+    AllowCode,
+    AsJson,
+    BadBox,
+    Overrides,
+    RecipePath,
+    Resume,
+    RunFolder,
+    Seed,
+    metrics_table,
+    show,
+)
 
 
 def train(
@@ -13,6 +24,7 @@ def train(
     seed: Seed = None,
     on_bad_box: BadBox = None,
     resume: Resume = False,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the detector of the recipe's `student:` alone: a teacher, or the baseline.
@@ -29,6 +41,7 @@ def distill(
     seed: Seed = None,
     on_bad_box: BadBox = None,
     resume: Resume = False,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the student under the recipe's `teacher:` with its `distill:` terms.

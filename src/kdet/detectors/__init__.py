@@ -3,11 +3,14 @@
 from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
+from kdet.detectors.own_code import ALLOWED
 from kdet.detectors.weights import StoredWeights, read_weights
-from kdet.detectors.zoo import DETECTORS, build, classes_in, rebuild, wrap
+from kdet.detectors.zoo import DETECTORS, FACTORY, build, classes_in, rebuild, wrap
 
 __all__ = [
+    "ALLOWED",
     "DETECTORS",
+    "FACTORY",
     "Given",
     "HookedDetector",
     "Inherit",

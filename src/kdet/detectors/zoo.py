@@ -14,6 +14,7 @@ from kdet.detectors.dense import Dense
 from kdet.detectors.detr import DetrDetector
 from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import build_detr, classes_of, is_detr, rebuild_detr, wrap_detr
+from kdet.detectors.own_code import call_factory
 from kdet.detectors.plain import ATSS, BACKBONES, GFL, CascadeRCNN, build_any
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
@@ -48,6 +49,8 @@ DETECTORS: dict[str, Adapter | type[DetrDetector]] = {
     "hf": DetrDetector,
 }
 """Name in a recipe → adapter."""
+FACTORY = "factory"
+"""In the place of such a name: the user's own function builds it."""
 
 
 def _quiet(_: str) -> None:
@@ -59,6 +62,8 @@ def build(
     *,
     classes: Sequence[str],
     config: Mapping[str, Any] | None = None,
+    factory: str | None = None,
+    options: Mapping[str, Any] | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     backbone_weights: str | None = None,
@@ -74,9 +79,12 @@ def build(
     """Build a detector for these classes.
 
     Args:
-        detector: a name of DETECTORS.
+        detector: a name of DETECTORS, or `factory`.
         classes: names of the objects; background is added as column 0 where the list does not start with it.
         config: of hf, with random weights: its `model_type`, and what is not to be transformers' default.
+        factory: of `factory`: `module:function`; it is called with `classes` and `options` and returns what `wrap` or
+            `kdet.wrap` take or return.
+        options: of the factory.
         backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite. This and what follows is for
             torchvision's detectors, but for weights and image size.
         weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`. For hf a
@@ -95,17 +103,24 @@ def build(
     Raises:
         InputError: an unknown name, or arguments that do not go together.
     """
-    if detector not in DETECTORS:
+    if detector not in (*DETECTORS, FACTORY):
         raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
     size = image_size if isinstance(image_size, int) else (image_size[0], image_size[1])
     shaped = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
     shaped |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
+    foreign = {"backbone": backbone is not None, "norm": norm != "batch", "trainable_layers": trainable_layers != 5}
+    for key, value, owner in (("config", config, "hf"), ("options", options or None, FACTORY)):
+        if value is not None and detector != owner:
+            raise InputError(f"{key}: belongs to detector {owner}, got detector {detector}; leave it out")
     if detector == "hf":
-        shaped |= {"backbone": backbone is not None, "norm": norm != "batch", "trainable_layers": trainable_layers != 5}
-        _refuse_ignored("detector hf: config or weights", shaped)
+        _refuse_ignored("detector hf: config or weights", shaped | foreign)
         return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
-    if config is not None:
-        raise InputError(f"config: belongs to detector hf, got detector {detector}; leave it out")
+    if detector == FACTORY:
+        _refuse_ignored(f"factory {factory}: it", shaped | foreign)
+        made = _from_factory(factory or "", classes, options or {}, size)
+        if weights is not None:
+            load_and_tell(made.model, read_weights(Path(weights)), made.class_names, notes)
+        return made
     backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
     if backbone not in BACKBONES:
         raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
@@ -156,6 +171,11 @@ def rebuild(stored: StoredWeights) -> Detector:
     arguments = dict(stored.build)
     if isinstance(arguments.get("image_size"), list):
         arguments["image_size"] = tuple(arguments["image_size"])
+    if arguments["detector"] == FACTORY:
+        classes = tuple(real_classes(stored.class_names))
+        made = _from_factory(arguments["factory"], classes, arguments["options"], arguments["image_size"])
+        load(made.model, stored, made.class_names)
+        return made
     model = build_any(arguments)
     load(model, stored, stored.class_names)
     return adapt(model, stored.class_names, arguments)
@@ -220,6 +240,16 @@ def with_background(classes: Sequence[str]) -> tuple[str, ...]:
     if not real_classes(classes):
         raise InputError("the class list is empty; a detector needs at least one class")
     return tuple(classes) if 0 not in real_classes(classes).values() else (BACKGROUND, *classes)
+
+
+def _from_factory(
+    factory: str, classes: Sequence[str], options: Mapping[str, Any], image_size: int | tuple[int, int]
+) -> Detector:
+    made = call_factory(factory, classes, options)
+    detector = wrap(made, classes) if isinstance(made, nn.Module) else made
+    own = {"detector": FACTORY, "factory": factory, "options": dict(options), "image_size": image_size}
+    detector.build_arguments, detector.image_size = own, image_size
+    return detector
 
 
 def _refuse_ignored(source: str, given: dict[str, bool]) -> None:

@@ -55,7 +55,7 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
         stored = stored_weights(own)
         detector = in_own_words(lesson.teacher.detector, own.class_map)
         known = lesson.finds_objects
-        origin = own.origin if isinstance(own, FoundationTeacher) else stored and stored.origin
+        origin = own.origin if stored is None and not isinstance(own, RunTeacher) else stored and stored.origin
         found.append(
             Worth(
                 images=len(rows),

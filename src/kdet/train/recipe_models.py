@@ -1,11 +1,12 @@
 """The recipe's `student:`, `teacher:` and `distill:`: detectors, and what is learned from whom."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from kdet.detectors import Inherit
+from kdet.detectors import FACTORY, Inherit
+from kdet.errors import InputError
 from kdet.train.recipe_data import ImageSize, Strict
 
 
@@ -14,6 +15,10 @@ class ModelRecipe(Strict):
 
     detector: str
     """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, or hf: a detection model of transformers."""
+    factory: str | None = None
+    """In its place: `module:function` of your own, called with `classes` and `options`; needs --allow-code."""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Of the factory."""
     config: dict[str, Any] | None = None
     """hf with random weights: its `model_type`, and what is not to be transformers' default."""
     backbone: str | None = None
@@ -34,6 +39,21 @@ class ModelRecipe(Strict):
     """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
     anchor_scale: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the anchor sizes, 1 = 32…512 px (ATSS and GFL: 64…1024 px)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _detector_or_factory(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("factory") is None:
+            return given
+        content = cast("dict[str, Any]", given)
+        if content.get("detector", FACTORY) != FACTORY:
+            raise InputError(f"factory: builds the detector; leave out `detector: {content['detector']}`")
+        return {**content, "detector": FACTORY}
+
+    @property
+    def origin(self) -> str | None:
+        """Where its weights come from; None = nowhere, they are random."""
+        return self.weights or (self.factory and f"factory {self.factory}")
 
 
 class StudentRecipe(ModelRecipe):
@@ -115,7 +135,7 @@ class FoundationTeacher(_AnyTeacher):
 
 def _kind_of_teacher(value: Any) -> str:
     """Which of them is meant, so that a mistake in it is explained by its own keys."""
-    kinds = {"foundation": FoundationTeacher, "detector": BuiltTeacher}
+    kinds = {"foundation": FoundationTeacher, "detector": BuiltTeacher, "factory": BuiltTeacher}
     for key, kind in kinds.items():
         if isinstance(value, kind) or (isinstance(value, dict) and key in value):
             return kind.__name__

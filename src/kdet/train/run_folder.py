@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdet.detectors import plain
+from kdet.detectors import FACTORY, plain
 from kdet.errors import InputError
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
@@ -60,7 +60,7 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / RECIPE)
-        if recipe.student.detector != "hf":
+        if recipe.student.detector not in ("hf", FACTORY):  # those are loaded by the library, or the user's code
             write_source(folder)
         write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
     except OSError as error:

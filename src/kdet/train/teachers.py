@@ -103,7 +103,7 @@ def _weighed(term: Term, factor: float) -> Term:
 def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> Detector:
     if isinstance(teacher, RunTeacher):
         return load_detector(teacher.run)
-    if teacher.weights is None:
+    if teacher.origin is None:
         say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
     if isinstance(teacher, FoundationTeacher):
         own = {"library", "weights", "options"}
