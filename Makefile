@@ -33,12 +33,14 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/python docs/write_methods.py --check
+	$(BIN)/python docs/write_schema.py --check
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py
 
 docs: $(STAMP)
 	$(BIN)/python docs/write_methods.py
+	$(BIN)/python docs/write_schema.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -136,6 +137,20 @@ def test_says_how_to_run_it(path):
     assert command == ("train" if read_recipe(path).teacher is None else "distill")
     assert Path(folder).parts[0] == "runs"
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+@every(ALL)
+def test_an_editor_finds_no_fault_with_it(path):
+    schema = json.loads((ROOT / "src/kdet/recipe.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
+
+
+def test_an_editor_finds_a_wrong_word():
+    schema = json.loads((ROOT / "src/kdet/recipe.schema.json").read_text(encoding="utf-8"))
+    content = yaml.safe_load((ROOT / "recipes/shapes/structural.yaml").read_text(encoding="utf-8"))
+    for wrong in ({"studnet": {}}, {"distill": [{"method": "structral"}]}, {"student": {"backbone": "resnet18"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content | wrong, schema)
 
 
 @every(COMPARED)

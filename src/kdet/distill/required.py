@@ -48,7 +48,7 @@ def _way_out(missing: Sequence[Need], detector: Detector) -> str:
     if Need.QUERIES in detector.gives:
         return (
             f"it predicts a set of boxes, not scores of a grid or of regions; {features}, or detrdistill on its "
-            "queries where teacher and student are both such detectors"
+            "queries where teacher and student are both such detectors; its boxes teach through `data: unlabelled:`"
         )
     if {Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT} & set(missing):
         return (

@@ -10,8 +10,16 @@ from kdet.errors import InputError
 from kdet.train.recipe_data import ImageSize, Strict
 
 
+def _either(schema: dict[str, Any]) -> None:
+    """For editors: `detector:` is required, or `factory:`."""
+    schema["required"].remove("detector")
+    schema["anyOf"] = [{"required": ["detector"]}, {"required": ["factory"]}]
+
+
 class ModelRecipe(Strict):
     """A detector from plain arguments; `kdet list detectors` shows the names."""
+
+    model_config = ConfigDict(json_schema_extra=_either)
 
     detector: str
     """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, or hf: a detection model of transformers."""
