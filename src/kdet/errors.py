@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class WorkError(RuntimeError):
     """The input was right and the work failed all the same, for example a non-finite loss. Exit status 1."""
+
+
+class Interrupted(WorkError):
+    """A signal ended the work, and what was done is saved. Exit status 130."""

@@ -3,20 +3,29 @@
 import sys
 
 from kdet.cli.app import app
-from kdet.errors import InputError, WorkError
+from kdet.errors import InputError, Interrupted, WorkError
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; exit status 0, 1 (the work failed) or 2 (wrong input)."""
+    """Run the command line; exit status 0, 1 (the work failed), 2 (wrong input) or 130 (a signal ended it)."""
     try:
         status = app(standalone_mode=False)
+        if status == _INTERRUPTED:  # what the command-line library makes of Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(status if isinstance(status, int) else 0)
     except InputError as error:
         _end(str(error), 2)
+    except Interrupted as error:
+        _end(str(error), _INTERRUPTED)
     except WorkError as error:
         _end(str(error), 1)
     except KeyboardInterrupt:
-        _end("interrupted; a run goes on from its last saved state with --resume", 130)
+        _end(
+            "interrupted; what was saved is intact, and the same command goes on (train, distill: with --resume)",
+            _INTERRUPTED,
+        )
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

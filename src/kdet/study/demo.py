@@ -9,7 +9,7 @@ from typing import Any
 from kdet.errors import InputError
 from kdet.report import demo_page, write_page
 from kdet.study.gallery import gallery
-from kdet.study.workers import processes
+from kdet.study.workers import processes, stopping_children
 from kdet.train import Outcome, Recipe, fit, open_data
 from kdet.train.run_folder import write_json
 
@@ -63,7 +63,8 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         raise InputError(f"{out}: is not empty; name another folder with --out")
     runs = {name: out / name for name in LABELS}
     done = {"teacher": fit(recipe_of("teacher", seed), runs["teacher"])}
-    with processes(2, threads=1) as pool:  # so every student has one core and a neighbour, and their times compare
+    # Every student has one core and a neighbour, so their times compare.
+    with processes(2, threads=1) as pool, stopping_children():
 
         def together(recipes: Mapping[str, Recipe]) -> None:
             waiting = {name: pool.submit(fit, recipe, runs[name]) for name, recipe in recipes.items()}

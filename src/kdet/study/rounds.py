@@ -1,7 +1,6 @@
 """The runs of a comparison, round by round: one seed of every arm, then the next; each continued where it stands."""
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from kdet.errors import InputError, WorkError
 from kdet.study.arms import Arm, recipe_for
 from kdet.train import Recipe, fit, read_recipe
 from kdet.train.build import resolved
-from kdet.train.run_folder import METRICS, RECIPE, RESUME, write_json
+from kdet.train.run_folder import METRICS, RECIPE, write_json
 
 Json = dict[str, Any]
 Items = list[Any]
@@ -102,10 +101,7 @@ def run_rounds(rounds: Sequence[Sequence[Planned]], pool: Pool, *, budget: float
 def train_one(recipe: Recipe, folder: Path) -> None:
     """One run from wherever it stands to its end, and what it took."""
     started = time.monotonic()
-    saved = any((folder / name).exists() for name in (RESUME, f"{RESUME}.old"))
-    if (folder / RECIPE).exists() and not saved:
-        shutil.rmtree(folder)  # killed before anything was saved
-    outcome = fit(recipe, folder, resume=saved)
+    outcome = fit(recipe, folder, resume=(folder / RECIPE).exists())
     cost = {
         "seconds": round(outcome.seconds, 2),
         "wall_seconds": round(max(outcome.seconds, time.monotonic() - started), 2),

@@ -1,10 +1,13 @@
 """Processes that train beside each other: one for each GPU, or two on a CPU."""
 
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,6 +33,30 @@ def processes(count: int, *, threads: int | None = None, device: str | None = No
     return ProcessPoolExecutor(count, get_context("spawn"), initializer=_settle, initargs=(threads, device))
 
 
+@contextmanager
+def stopping_children() -> Generator[None]:
+    """Ctrl-C or SIGTERM here is SIGTERM for every child, so that a training saves its state before it ends.
+
+    Raises:
+        KeyboardInterrupt: by either.
+    """
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()  # elsewhere Python takes no handlers
+    before = signal.signal(signal.SIGTERM, interrupt) if ours else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        for child in active_children():
+            child.terminate()
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before)
+
+
 class Workers:
     """Runs each job in a process of its own, so that its peak of memory is its own, and as many at a time as fit."""
 
@@ -40,16 +67,19 @@ class Workers:
         for device in self._devices:
             self._free.put(device)
         self._waiting = ThreadPoolExecutor(len(self._devices))
+        self._stopping = stopping_children()
 
     def __len__(self) -> int:
         return len(self._devices)
 
     def __enter__(self) -> Self:
+        self._stopping.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stopping.__exit__(kind, error, trace)
         self._waiting.shutdown(cancel_futures=True)
 
     def submit(self, job: Callable[..., T], /, *arguments: Any) -> Future[T]:
@@ -80,7 +110,8 @@ def _devices() -> Sequence[str | None]:
 
 
 def _settle(threads: int | None, device: str | None) -> None:
-    """At the start of a process, before CUDA is."""
+    """At the start of a process, before CUDA is. A Ctrl-C reaches it as the SIGTERM of who started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ[_DEVICES] = device
     if threads is not None:

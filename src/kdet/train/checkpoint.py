@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -34,12 +35,34 @@ class Counters:
     """Optimizer steps that are done."""
     best_ap: float = -1.0
     best_epoch: int = -1
+    evaluated: int = 0
+    """The step of the last look at AP."""
     seconds: float = 0.0
     """Training time so far, evaluation left out."""
+    scaler: dict[str, float] = field(default_factory=dict[str, float])
+    """Of fp16's gradients."""
 
 
-def save(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None, counters: Counters) -> None:
+RandomState = dict[str, Tensor]
+
+
+def save(
+    folder: Path,
+    module: nn.Module,
+    optimizer: Optimizer,
+    average: nn.Module | None,
+    counters: Counters,
+    random: Sequence[RandomState] | None = None,
+) -> None:
     """Write the state beside the old one, then let it take the old one's name.
+
+    Args:
+        folder: of the state.
+        module: all that is trained.
+        optimizer: of it.
+        average: the moving average, where the run keeps one.
+        counters: where the run stands.
+        random: random numbers of each rank, in order; None = those of this process.
 
     Raises:
         InputError: the disk is full or read-only; the old state is intact.
@@ -52,8 +75,9 @@ def save(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         if average is not None:
             save_file(_plain(average), new / _AVERAGE)
         torch.save(optimizer.state_dict(), new / _OPTIMIZER)
-        save_file(_random_state(), new / _RANDOM)
-        (new / _COUNTERS).write_text(json.dumps(counters.__dict__), encoding="utf-8")
+        ranks = enumerate(random or [random_state()])
+        save_file({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
+        (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")
         for path in new.iterdir():
             sync(path)
         shutil.rmtree(old, ignore_errors=True)
@@ -67,8 +91,8 @@ def save(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         ) from None
 
 
-def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None) -> Counters:
-    """Put everything back.
+def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None, rank: int = 0) -> Counters:
+    """Put everything back; a `rank` that the saved run did not have gets the first one's random numbers.
 
     Raises:
         InputError: nothing complete was saved, or it belongs to another recipe.
@@ -80,7 +104,7 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
         optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, map_location="cpu", weights_only=True))
-        _restore_random_state(load_file(folder / _RANDOM))
+        _restore_random_state(load_file(folder / _RANDOM), rank)
         return Counters(**json.loads((folder / _COUNTERS).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
@@ -93,14 +117,16 @@ def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def _random_state() -> dict[str, Tensor]:
+def random_state() -> RandomState:
+    """Of this process."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
-def _restore_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def _restore_random_state(state: RandomState, rank: int) -> None:
+    own = rank if f"{rank}.cpu" in state else 0
+    torch.set_rng_state(state[f"{own}.cpu"])
+    if f"{own}.cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state[f"{own}.cuda"])

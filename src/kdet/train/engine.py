@@ -66,6 +66,24 @@ class Engine:
         torch.distributed.all_gather_object(gathered, value)
         return gathered
 
+    def highest(self, value: int) -> int:
+        """The largest of all ranks' values, so that all of them decide alike."""
+        if self.world == 1:
+            return value
+        largest = torch.tensor(value, device=self.device)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return int(largest)
+
+    def scaler_state(self) -> dict[str, float]:
+        """Of fp16's gradient scaler; empty without one."""
+        scaler = self.accelerator.scaler
+        return {} if scaler is None else scaler.state_dict()
+
+    def restore_scaler(self, state: dict[str, float]) -> None:
+        """What `scaler_state` returned."""
+        if state and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state)
+
     def wait(self) -> None:
         """Until every rank is here."""
         self.accelerator.wait_for_everyone()

@@ -13,14 +13,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
 from kdet.distill import Distiller, prove_it_acts
-from kdet.errors import InputError
+from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
 from kdet.train.engine import Engine
+from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
-from kdet.train.run_folder import BEST, LAST, RESUME, begin, save_student, write_json
+from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import Run, require_finite, take_step
@@ -52,6 +53,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     Raises:
         InputError: wrong input; nothing is left half-written.
         WorkError: the training itself failed.
+        Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision)
@@ -63,24 +65,26 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
     data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
-    if engine.is_main:
-        begin(folder, resolved(recipe), resume=resume)
-    engine.wait()
-    with RunLog(folder, active=engine.is_main) as log:
+    going_on = engine.is_main and begin(folder, resolved(recipe), resume=resume)
+    going_on = bool(engine.highest(int(going_on)))
+    with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
-        run = _prepare(recipe, folder, engine, log, student, distiller, data, val_source)
-        if resume:
-            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
-            log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
-            return _train(run)
+        run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         try:
-            _prove(run)
-            run.scorer.teach(distiller.lessons)
+            if going_on:
+                run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average, engine.rank)
+                engine.restore_scaler(run.counters.scaler)
+                log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
+            else:
+                _prove(run)
+            if not (folder / TEACHER).exists():
+                with interruption.at_once():
+                    run.scorer.teach(distiller.lessons)
             return _train(run)
         except InputError:
-            if engine.is_main and not any((folder / name).exists() for name in (RESUME, LAST)):
+            if engine.is_main and not resume and not saved_state(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # wrong input leaves nothing half-written
             raise
 
@@ -107,6 +111,7 @@ def _prepare(
     folder: Path,
     engine: Engine,
     log: RunLog,
+    interruption: Interruption,
     student: Detector,
     distiller: Distiller,
     training: tuple[DetectionDataset, EpochSampler],
@@ -136,6 +141,7 @@ def _prepare(
         loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
         scorer=Scorer(recipe, folder, engine, log, val_source),
         total_steps=total_steps,
+        interruption=interruption,
     )
 
 
@@ -157,20 +163,20 @@ def _prove(run: Run) -> None:
 
 
 def _train(run: Run) -> Outcome:
-    counters, epochs = run.counters, run.recipe.train.epochs
+    counters, every = run.counters, run.recipe.train.evaluate_every
     metrics: dict[str, Any] | None = None
-    finished = counters.step >= run.total_steps
-    while counters.epoch < epochs and not finished:
-        finished = _epoch(run)
-        counters.epoch += 1
-        counters.batch = 0
-        every = run.recipe.train.evaluate_every
-        finished = finished or counters.epoch == epochs
-        metrics = _evaluate(run) if finished or (every and counters.epoch % every == 0) else None
-        if run.engine.is_main:
-            require_finite(run)
-            checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, counters)
-    if metrics is None:
+    while True:
+        look = run.finished or (every and counters.batch == 0 and counters.epoch % every == 0)
+        if look and counters.step > counters.evaluated:
+            with run.interruption.at_once():
+                metrics = _evaluate(run)
+            counters.evaluated = counters.step
+            _save(run)
+        if run.finished:
+            break
+        _epoch(run)
+        _save(run)
+    if metrics is None:  # it was finished before, or all of its time was needed
         metrics = _evaluate(run)
     if run.engine.is_main:
         pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
@@ -186,15 +192,19 @@ def _train(run: Run) -> Outcome:
     )
 
 
-def _epoch(run: Run) -> bool:
-    """One pass over the images; whether the run is to end here."""
+def _epoch(run: Run) -> None:
+    """One pass over the images, or what is left of it.
+
+    Raises:
+        Interrupted: a signal came; the state is saved.
+    """
     counters, settings = run.counters, run.recipe.train
     run.sampler.set_epoch(counters.epoch, counters.batch)
     run.module.train()
     size = settings.batch_size * run.engine.world
     label = f"{run.folder.name}: epoch {counters.epoch + 1}/{settings.epochs}"
     progress = Progress(label, run.sampler.steps * size, done=counters.batch * size)
-    before = run.since = time.monotonic()
+    before = run.since = run.saved = time.monotonic()
     run.unlogged = 0
     try:
         for batch in run.loader:
@@ -206,26 +216,53 @@ def _epoch(run: Run) -> bool:
             before = now
             if run.engine.is_main:
                 progress.advance(size, f"loss {float(report.total.detach()):.3f}")
-            if counters.step >= run.total_steps:
-                return True
+            if run.finished:
+                break
+            _save_in_between(run)
     finally:
         progress.close()
-    return False
+    if counters.batch == run.sampler.steps:
+        counters.epoch += 1
+        counters.batch = 0
+
+
+def _save_in_between(run: Run) -> None:
+    """Where a signal came, or the last state is old; all ranks alike, and never in the middle of an optimizer step."""
+    if run.counters.batch % run.recipe.train.accumulate:
+        return
+    old = time.monotonic() - run.saved > 60 * run.recipe.train.save_minutes
+    wanted = run.engine.highest(2 if run.interruption.caught else int(old))
+    if wanted:
+        _save(run)
+    if wanted == 2:
+        step = f"{run.folder}: after step {run.counters.step} of {run.total_steps}"
+        raise Interrupted(f"{step} {said(run.interruption.caught or 'a signal to another process')}")
+
+
+def _save(run: Run) -> None:
+    """The state of all ranks, by the first."""
+    random = run.engine.gather(checkpoint.random_state())
+    run.saved = time.monotonic()
+    if run.engine.is_main:
+        require_finite(run)
+        run.counters.scaler = run.engine.scaler_state()
+        checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, run.counters, random)
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
     """A look at AP; keeps the last weights and the best ones."""
     counters = run.counters
     detector = _scored(run)
-    metrics = run.scorer.student(detector, step=counters.step, epoch=counters.epoch)
+    epoch = counters.epoch + (counters.batch > 0)  # an epoch that `max_steps` cut counts as one
+    metrics = run.scorer.student(detector, step=counters.step, epoch=epoch)
     if run.engine.is_main:
         state = detector.native_state()
         save_student(detector, state, run.folder / LAST)
         if metrics["AP"] > counters.best_ap:
-            counters.best_ap, counters.best_epoch = metrics["AP"], counters.epoch
+            counters.best_ap, counters.best_epoch = metrics["AP"], epoch
             save_student(detector, state, run.folder / BEST)
         best = {"best": {"epoch": counters.best_epoch, "AP": counters.best_ap}}
-        write_json(run.folder / "metrics.json", metrics | best | {"epoch": counters.epoch})
+        write_json(run.folder / "metrics.json", metrics | best | {"epoch": epoch})
     run.engine.wait()
     return metrics
 

@@ -55,6 +55,8 @@ class TrainRecipe(Strict):
     """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
+    save_minutes: Annotated[float, Field(gt=0)] = 10.0
+    """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load images."""
     log_every: Annotated[int, Field(ge=1)] = 10

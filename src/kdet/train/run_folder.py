@@ -42,34 +42,46 @@ SOURCE = "student_model"
 CONFIG = "config.json"
 """In place of SOURCE where the student is transformers': its own file, which names BEST as the weights."""
 
+_CACHES = shutil.ignore_patterns("__pycache__")
 
-def begin(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+
+def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
     """Make the run folder and write what is known before the first step.
+
+    Returns:
+        Whether there is a state to go on from; a run that was killed before its first begins anew in its folder.
 
     Raises:
         InputError: it already holds a run, or there is nothing to resume, or it cannot be written.
     """
-    holds_run = (folder / RECIPE).exists()
-    if resume:
-        if not holds_run:
-            raise InputError(f"{folder}: no run to resume; leave --resume out to start one")
-        return
-    if holds_run or (folder.exists() and any(folder.iterdir())):
+    holds_run = any((folder / name).exists() for name in (RECIPE, f"{RECIPE}.new"))
+    if resume and not holds_run:
+        raise InputError(f"{folder}: no run to resume; leave --resume out to start one")
+    if resume and saved_state(folder):
+        return True
+    if not resume and (holds_run or (folder.exists() and any(folder.iterdir()))):
         kind = "already holds a run" if holds_run else "is not empty"
         raise InputError(f"{folder}: {kind}; continue it with --resume, or name another folder with --run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_recipe(recipe, folder / RECIPE)
+        write_recipe(recipe, folder / f"{RECIPE}.new")
+        (folder / f"{RECIPE}.new").replace(folder / RECIPE)
         if recipe.student.detector not in ("hf", FACTORY):  # those are loaded by the library, or the user's code
             write_source(folder)
         write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None
+    return False
+
+
+def saved_state(folder: Path) -> bool:
+    """Whether a run has a state to resume from; `.old` where it was killed between two renames."""
+    return any((folder / name).exists() for name in (RESUME, f"{RESUME}.old"))
 
 
 def write_source(folder: Path) -> None:
     """What loads a weights file where kdet is not installed: a copy of a package that needs nothing of it."""
-    shutil.copytree(Path(plain.__file__).parent, folder / SOURCE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(plain.__file__).parent, folder / SOURCE, ignore=_CACHES, dirs_exist_ok=True)
 
 
 def environment(seed: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kdet.distill import Distiller
 from kdet.errors import InputError, WorkError
 from kdet.train.checkpoint import Counters
 from kdet.train.engine import Engine
+from kdet.train.interruption import Interruption
 from kdet.train.optim import learning_rate
 from kdet.train.recipe import Recipe
 from kdet.train.run_log import RunLog
@@ -45,10 +46,18 @@ class Run:
     loader: DataLoader[Batch]
     scorer: Scorer
     total_steps: int
+    interruption: Interruption
     counters: Counters = field(default_factory=Counters)
     unlogged: int = 0
     """Images since the last record."""
     since: float = 0.0
+    saved: float = 0.0
+    """When the state was saved last."""
+
+    @property
+    def finished(self) -> bool:
+        """All epochs, or as many steps as were wanted."""
+        return self.counters.epoch >= self.recipe.train.epochs or self.counters.step >= self.total_steps
 
 
 def take_step(run: Run, batch: Batch) -> LossReport:
