@@ -67,6 +67,20 @@ class Batch:
         sizes = [(round(h * own_height / height), round(w * own_width / width)) for h, w in self.sizes_hw]
         return replace(self, images=self.teacher_images, teacher_images=None, sizes_hw=sizes, targets=None)
 
+    def only(self, rows: Sequence[int]) -> "Batch":
+        """The batch with these images alone."""
+        places = {row: place for place, row in enumerate(rows)}
+        return replace(
+            self,
+            images=self.images[list(rows)],
+            sizes_hw=[self.sizes_hw[i] for i in rows],
+            original_sizes_hw=[self.original_sizes_hw[i] for i in rows],
+            image_ids=[self.image_ids[i] for i in rows],
+            targets=None if self.targets is None else [self.targets[i] for i in rows],
+            unlabelled=tuple(places[i] for i in self.unlabelled if i in places),
+            teacher_images=None if self.teacher_images is None else self.teacher_images[list(rows)],
+        )
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
         targets = None

@@ -1,5 +1,6 @@
 """kdet check."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,10 @@ def check(
     override: Overrides = None,
     seed: Seed = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings too end with exit status 1.")] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", metavar="DIR", help="Instead: do a step again that broke, from a run's bad-batch."),
+    ] = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -23,9 +28,15 @@ def check(
     """
     from kdet.study.check import check as check_recipe
     from kdet.study.check_text import as_text
+    from kdet.study.replay import as_text as replay_text
+    from kdet.study.replay import replay as replay_step
     from kdet.train import read_recipe
 
     overrides = [*(override or []), *([] if seed is None else [f"train.seed={seed}"])]
+    if replay is not None:
+        result = replay_step(read_recipe(recipe, overrides), replay)
+        show(result, as_json, lambda: replay_text(result))
+        raise typer.Exit(0 if result["finite"] else 1)
     report = check_recipe(read_recipe(recipe, overrides))
     show(report.as_json(), as_json, lambda: as_text(report, strict=strict))
     if not report.passed(strict=strict):

@@ -1,5 +1,6 @@
 """The core: a frozen teacher, terms, and the module that adds them up. Knows detectors only by their Protocol."""
 
+from kdet.distill.diagnosis import Reading, first_broken, readings
 from kdet.distill.distiller import Distiller
 from kdet.distill.lesson import Lesson, Taught
 from kdet.distill.methods import METHODS, Method
@@ -8,4 +9,17 @@ from kdet.distill.schedule import Schedule
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 
-__all__ = ["METHODS", "Distiller", "FrozenTeacher", "Lesson", "Method", "Schedule", "Taught", "Term", "prove_it_acts"]
+__all__ = [
+    "METHODS",
+    "Distiller",
+    "FrozenTeacher",
+    "Lesson",
+    "Method",
+    "Reading",
+    "Schedule",
+    "Taught",
+    "Term",
+    "first_broken",
+    "prove_it_acts",
+    "readings",
+]

@@ -1,6 +1,6 @@
 """All terms of all teachers: observations in, weighted parts out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -66,6 +66,18 @@ class Criterion(nn.Module):
             for name, parts in self.parts.items()
         }
 
+    def by_level(self, sights: Sequence[Sight]) -> Iterator[tuple[str, Tensor]]:
+        """The same for a person: name and value, level by level where a term compares maps one by one.
+
+        NaN stands for a value that its loss refuses to compute.
+        """
+        for name, parts in self.parts.items():
+            for part in (one for whole in parts for one in _one_level_each(whole)):
+                try:
+                    yield part.name, self._value(part, sights[self.lesson_of[name]])
+                except ValueError:
+                    yield part.name, torch.tensor(torch.nan)
+
     def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, Pull]:
         """How hard each term pulls at the student's neck, at full weight; calibrates what is due.
 
@@ -112,10 +124,24 @@ class Criterion(nn.Module):
 
     def _value(self, part: Part, sight: Sight) -> Tensor:
         adapter = self.adapters[part.term.name]
-        whole = len(self.parts[part.term.name]) == 1
+        whole = len(part.positions) == len(self.pairings[part.term.name].levels)
         adapt = adapter if whole else partial(adapter, positions=part.positions)
         loss = self.learned_losses[part.name] if isinstance(part.term.loss, Learned) else part.term.loss
         return loss(**part.term.view(replace(sight, pairing=part.pairing), adapt))
+
+
+def _one_level_each(part: Part) -> list[Part]:
+    """The part level by level; itself where its loss is made for its levels, or compares something else."""
+    view = part.term.view
+    if isinstance(part.term.loss, Learned) or Need.FEATURES not in view.student_needs or view.adapted_maps > 1:
+        return [part]
+    own = part.term.name
+    return [
+        replace(
+            part, name=f"{own}, stride {level.stride}", pairing=replace(part.pairing, levels=(level,)), positions=(at,)
+        )
+        for at, level in zip(part.positions, part.pairing.levels, strict=True)
+    ]
 
 
 def _weighted_sum(gradients: Sequence[tuple[float, Sequence[Tensor]]]) -> list[Tensor]:

@@ -70,7 +70,7 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
         "the optimizer holds all that is trained": list(_outside(distiller, optimizer)),
         "the teacher is frozen and in evaluation mode": [fault for teacher in teachers for fault in _awake(teacher)],
     }
-    with _buffers_kept(distiller):  # batch statistics move; the run starts as if nothing had been
+    with buffers_kept(distiller):  # batch statistics move; the run starts as if nothing had been
         watched = watch(distiller, batch)
         silent = list(silent_parts(distiller, watched))
         values, broken = ({}, []) if silent else _values(criterion, watched)
@@ -194,7 +194,8 @@ def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor
 
 
 @contextmanager
-def _buffers_kept(module: nn.Module) -> Generator[None]:
+def buffers_kept(module: nn.Module) -> Generator[None]:
+    """Batch statistics and the like are afterwards as they are now."""
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         yield

@@ -20,16 +20,7 @@ def with_pseudo_boxes(batch: Batch, lesson: Taught, score: float) -> Batch:
         score: boxes below it are left out.
     """
     rows = list(batch.unlabelled)
-    some = replace(
-        batch,
-        images=batch.images[rows],
-        sizes_hw=[batch.sizes_hw[i] for i in rows],
-        original_sizes_hw=[batch.original_sizes_hw[i] for i in rows],
-        image_ids=[batch.image_ids[i] for i in rows],
-        targets=None,
-        unlabelled=(),
-        teacher_images=None if batch.teacher_images is None else batch.teacher_images[rows],
-    )
+    some = replace(batch.only(rows), targets=None, unlabelled=())
     targets = list(batch.targets or [])
     for row, found in zip(rows, lesson.teacher.predict(some), strict=True):
         targets[row] = _target(found, lesson, score)

@@ -6,7 +6,6 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,37 +13,12 @@ from torch.optim import Optimizer
 
 from kdet.distill import Distiller
 from kdet.train.engine import Engine
+from kdet.train.memory import Memory, kept_for_backward, memory_of
 from kdet.types import Batch, Pull
 
 _STEPS = 5
 _ENOUGH_SECONDS = 10.0
 """Of timed steps; where one takes longer, one must do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes of one process."""
-
-    parameters: int
-    """Student, and all that is trained for the terms."""
-    gradients: int
-    optimizer: int
-    """Its state after a step."""
-    average: int
-    """The moving average of the weights, where the recipe wants one."""
-    teacher: int
-    """Weights and statistics."""
-    activations: int
-    """What is kept for the backward pass of one batch; buffers that live inside one operation are not in it."""
-    gpu_peak: int | None = None
-    """The most that torch held on the GPU during a step, everything included."""
-
-    @property
-    def total(self) -> int:
-        """The sum, without what lives inside one operation."""
-        return sum(
-            (self.parameters, self.gradients, self.optimizer, self.average, self.teacher, self.activations),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +58,7 @@ def measure(
             torch.cuda.reset_peak_memory_stats(engine.device)
         seconds = _median_seconds(distiller, optimizer, batches, engine)
         peak = torch.cuda.max_memory_allocated(engine.device) if engine.device.type == "cuda" else None
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
-        memory = Memory(
-            parameters=_bytes([*distiller.parameters(), *distiller.buffers()]),
-            gradients=_bytes(trained),
-            optimizer=_bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)),
-            average=_bytes([*distiller.model.parameters(), *distiller.model.buffers()]) if average else 0,
-            teacher=sum(_bytes(lesson.teacher.model.state_dict().values()) for lesson in distiller.lessons),
-            activations=activations,
-            gpu_peak=peak,
-        )
+        memory = memory_of(distiller, optimizer, average=average, activations=activations, gpu_peak=peak)
         alone_seconds = seconds
         if distiller.teacher is not None:
             alone_seconds = _median_seconds(alone, optimizer, batches, engine)
@@ -144,29 +109,3 @@ def _finish(engine: Engine) -> None:
     """A GPU may still be at work."""
     if engine.device.type == "cuda":
         torch.cuda.synchronize(engine.device)
-
-
-def kept_for_backward(module: nn.Module, batch: Batch, engine: Engine) -> int:
-    """Bytes that autograd keeps of one forward pass, each storage once, weights and the batch itself left out."""
-    own = [*module.parameters(), *module.buffers(), batch.images]
-    known = {tensor.untyped_storage().data_ptr() for tensor in own}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, _as_it_is), engine.autocast():
-        total: Tensor = module(batch).total
-        assert total.requires_grad  # the graph lives until here, so no storage was counted under another's address
-    return sum(kept.values())
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

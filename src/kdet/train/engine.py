@@ -50,9 +50,16 @@ class Engine:
         """Gradients, scaled where fp16 needs it."""
         self.accelerator.backward(loss)
 
-    def clip(self, module: nn.Module, norm: float) -> None:
-        """Scale the gradient down to a norm."""
-        self.accelerator.clip_grad_norm_(module.parameters(), norm)
+    def clip(self, module: nn.Module, norm: float | None) -> float:
+        """Scale the gradient down to a norm, where one is wanted; returns the norm that it had."""
+        if norm is not None:
+            return float(cast(Tensor, self.accelerator.clip_grad_norm_(module.parameters(), norm)))
+        return float(nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
+
+    @property
+    def scales(self) -> bool:
+        """Whether gradients are scaled for fp16."""
+        return self.accelerator.scaler is not None
 
     def autocast(self) -> Any:
         """The run's precision for work outside the wrapped module, such as evaluation."""

@@ -21,10 +21,12 @@ from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
+from kdet.train.run import Run
 from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
-from kdet.train.step import Run, require_finite, take_step
+from kdet.train.step import take_step
+from kdet.train.trouble import require_finite
 from kdet.types import Detector
 
 
@@ -209,13 +211,13 @@ def _epoch(run: Run) -> None:
     try:
         for batch in run.loader:
             run.unlogged += size
-            report = take_step(run, batch.to(run.engine.device))
+            loss = take_step(run, batch.to(run.engine.device))
             counters.batch += 1
             now = time.monotonic()
             counters.seconds += now - before
             before = now
             if run.engine.is_main:
-                progress.advance(size, f"loss {float(report.total.detach()):.3f}")
+                progress.advance(size, f"loss {loss:.3f}")
             if run.finished:
                 break
             _save_in_between(run)

@@ -47,6 +47,8 @@ class TrainRecipe(Strict):
     """Linear rise of the learning rate; at most a tenth of the run."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the gradient."""
+    skip_nonfinite: Annotated[int, Field(ge=0)] = 0
+    """Steps in a row whose loss or gradient is not finite that are left out, before the run ends."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches per optimizer step."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -1,67 +1,25 @@
-"""One optimizer step of a run, and everything that a run holds while it goes."""
+"""One optimizer step of a run."""
 
+import math
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 
-import torch
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
-
-from kdet.data import EpochSampler
-from kdet.distill import Distiller
-from kdet.errors import InputError, WorkError
-from kdet.train.checkpoint import Counters
-from kdet.train.engine import Engine
-from kdet.train.interruption import Interruption
+from kdet.errors import InputError
 from kdet.train.optim import learning_rate
-from kdet.train.recipe import Recipe
-from kdet.train.run_log import RunLog
-from kdet.train.scoring import Scorer
-from kdet.types import Batch, Detector, LossReport
-
-_MEND = "The state saved last is intact: lower train.lr, set train.clip_norm, or use fp32, and continue with --resume"
+from kdet.train.run import Run
+from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
+from kdet.types import Batch, LossReport
 
 _RECORDS_PER_MEASUREMENT = 5
 """Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
 
 
-@dataclass(kw_only=True)
-class Run:
-    """Everything that a run holds while it goes."""
+def take_step(run: Run, batch: Batch) -> float:
+    """Forward, backward, and where gradients are complete an optimizer step; returns the loss.
 
-    recipe: Recipe
-    folder: Path
-    engine: Engine
-    log: RunLog
-    student: Detector
-    distiller: Distiller
-    module: nn.Module
-    """The distiller as the engine wrapped it."""
-    optimizer: Optimizer
-    average: AveragedModel | None
-    sampler: EpochSampler
-    loader: DataLoader[Batch]
-    scorer: Scorer
-    total_steps: int
-    interruption: Interruption
-    counters: Counters = field(default_factory=Counters)
-    unlogged: int = 0
-    """Images since the last record."""
-    since: float = 0.0
-    saved: float = 0.0
-    """When the state was saved last."""
-
-    @property
-    def finished(self) -> bool:
-        """All epochs, or as many steps as were wanted."""
-        return self.counters.epoch >= self.recipe.train.epochs or self.counters.step >= self.total_steps
-
-
-def take_step(run: Run, batch: Batch) -> LossReport:
-    """Forward, backward, and where gradients are complete an optimizer step."""
+    Raises:
+        WorkError: numbers that are not finite, or too little memory.
+    """
     counters, settings = run.counters, run.recipe.train
     lr = learning_rate(settings, counters.step, run.total_steps)
     for group in run.optimizer.param_groups:
@@ -69,27 +27,36 @@ def take_step(run: Run, batch: Batch) -> LossReport:
     updates, batches = _place_in_step(run)
     logged = updates and ((counters.step + 1) % settings.log_every == 0 or counters.step == 0)
     measured = logged and (counters.step // settings.log_every) % _RECORDS_PER_MEASUREMENT == 0
-    with run.engine.step(run.module, updates=updates):
-        try:
-            report: LossReport = run.module(batch, progress=counters.step / run.total_steps, measure=measured)
-        except InputError:
+    before = {name: buffer.clone() for name, buffer in run.module.named_buffers()} if settings.skip_nonfinite else {}
+    try:
+        with run.engine.step(run.module, updates=updates):
+            report, fault = _forward(run, batch, measure=measured)
+            # All ranks take the same way: who waits for gradients that another does not send waits for ever.
+            if run.engine.highest(int(fault is not None)):
+                fault = fault or "another process met a loss that is not finite"
+            else:
+                assert report is not None
+                run.engine.backward(report.total / batches)
+                fault = _fault_of_gradient(run) if updates else None
+                if fault is None:
+                    run.optimizer.step()
+                    run.skipped = 0
+            if fault is not None:
+                _leave_out(run, batch, fault)
+                for name, buffer in run.module.named_buffers():  # batch statistics have seen what is left out
+                    buffer.copy_(before[name])
+            run.optimizer.zero_grad(set_to_none=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        except ValueError as error:  # a loss that refuses NaN in what it reads
-            raise WorkError(f"{error}; images {batch.image_ids}. {_MEND}") from None
-        if not bool(torch.isfinite(report.total)):
-            raise WorkError(_non_finite(report, batch))
-        run.engine.backward(report.total / batches)
-        if settings.clip_norm is not None and updates:
-            run.engine.clip(run.module, settings.clip_norm)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        raise out_of_memory(run, batch) from None
     if updates:
         counters.step += 1
         if run.average is not None:
             run.average.update_parameters(run.student.model)
-        if logged:
+        if logged and report is not None:
             _log_step(run, report, lr)
-    return report
+    return math.nan if report is None else float(report.total.detach())
 
 
 def _place_in_step(run: Run) -> tuple[bool, int]:
@@ -98,6 +65,39 @@ def _place_in_step(run: Run) -> tuple[bool, int]:
     first = done - done % wanted
     batches = min(wanted, run.sampler.steps - first)
     return done + 1 == first + batches, batches
+
+
+def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | None, str | None]:
+    """The loss, and what is not finite in it, if anything is."""
+    try:
+        report: LossReport = run.module(batch, progress=run.counters.step / run.total_steps, measure=measure)
+    except InputError:
+        raise
+    except ValueError as error:  # a loss that refuses NaN in what it reads
+        return None, str(error)
+    finite = math.isfinite(float(report.total.detach()))
+    return report, None if finite else f"the loss is not finite ({shown(report)})"
+
+
+def _fault_of_gradient(run: Run) -> str | None:
+    """Clips, and says what is not finite; fp16's scaler finds that itself, and leaves such a step out."""
+    norm = run.engine.clip(run.module, run.recipe.train.clip_norm)
+    if run.engine.scales or math.isfinite(norm):
+        return None
+    broken = [n for n, p in run.distiller.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    return f"the gradient is not finite ({broken[0] if broken else 'its norm'}, and {max(0, len(broken) - 1)} more)"
+
+
+def _leave_out(run: Run, batch: Batch, fault: str) -> None:
+    """Count and tell a step that is skipped.
+
+    Raises:
+        WorkError: more of them in a row than the recipe allows.
+    """
+    run.skipped += 1
+    if run.skipped > run.recipe.train.skip_nonfinite:
+        raise non_finite(run, batch, fault)
+    run.log.say(f"step {run.counters.step + 1} is left out: {fault} on images {batch.image_ids}")
 
 
 def _log_step(run: Run, report: LossReport, lr: float) -> None:
@@ -115,16 +115,3 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
         weights=run.distiller.criterion.balance.weights() if run.distiller.criterion else {},
         rate=rate,
     )
-
-
-def _non_finite(report: LossReport, batch: Batch) -> str:
-    values = ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in report.parts.items())
-    low, high = float(batch.images.min()), float(batch.images.max())
-    return f"the loss is not finite ({values}) on images {batch.image_ids}, pixels {low:.3g}…{high:.3g}. {_MEND}"
-
-
-def require_finite(run: Run) -> None:
-    """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
-    for name, parameter in run.distiller.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise WorkError(f"{name} is not finite after step {run.counters.step}. {_MEND}")

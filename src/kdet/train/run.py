@@ -1,0 +1,53 @@
+"""Everything that a run holds while it goes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from kdet.data import EpochSampler
+from kdet.distill import Distiller
+from kdet.train.checkpoint import Counters
+from kdet.train.engine import Engine
+from kdet.train.interruption import Interruption
+from kdet.train.recipe import Recipe
+from kdet.train.run_log import RunLog
+from kdet.train.scoring import Scorer
+from kdet.types import Batch, Detector
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that a run holds while it goes."""
+
+    recipe: Recipe
+    folder: Path
+    engine: Engine
+    log: RunLog
+    student: Detector
+    distiller: Distiller
+    module: nn.Module
+    """The distiller as the engine wrapped it."""
+    optimizer: Optimizer
+    average: AveragedModel | None
+    sampler: EpochSampler
+    loader: DataLoader[Batch]
+    scorer: Scorer
+    total_steps: int
+    interruption: Interruption
+    counters: Counters = field(default_factory=Counters)
+    unlogged: int = 0
+    """Images since the last record."""
+    since: float = 0.0
+    skipped: int = 0
+    """Steps in a row whose numbers broke and that were left out."""
+    saved: float = 0.0
+    """When the state was saved last."""
+
+    @property
+    def finished(self) -> bool:
+        """All epochs, or as many steps as were wanted."""
+        return self.counters.epoch >= self.recipe.train.epochs or self.counters.step >= self.total_steps

@@ -1,0 +1,67 @@
+"""What ends a run though its input was right: numbers that are not finite, and too little memory."""
+
+import torch
+
+from kdet.distill import first_broken, readings
+from kdet.errors import WorkError
+from kdet.train import bad_batch
+from kdet.train.memory import kept_for_backward, memory_of
+from kdet.train.run import Run
+from kdet.train.run_folder import RECIPE
+from kdet.types import Batch, LossReport
+
+_MEND = "lower train.lr, set train.clip_norm, or use fp32, and continue with --resume"
+_GB = 1e9
+
+
+def shown(report: LossReport) -> str:
+    """The parts of a loss by name."""
+    return ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in report.parts.items())
+
+
+def non_finite(run: Run, batch: Batch, fault: str) -> WorkError:
+    """Keep the batch, look where it breaks, and say so."""
+    folder = run.folder / (bad_batch.BAD_BATCH if run.engine.world == 1 else f"{bad_batch.BAD_BATCH}-{run.engine.rank}")
+    bad_batch.keep(folder, batch, run.distiller, run.scorer.truth.classes, run.counters.step)
+    with run.engine.autocast():
+        where = first_broken(readings(run.distiller, batch))
+    return WorkError(
+        f"{fault} on images {batch.image_ids}; {where}. Look closer with kdet check {run.folder / RECIPE} --replay "
+        f"{folder}. The state saved last is intact: {_MEND}"
+    )
+
+
+def require_finite(run: Run) -> None:
+    """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
+    for name, parameter in run.distiller.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise WorkError(
+                f"{name} is not finite after step {run.counters.step}. The state saved last is intact: {_MEND}"
+            )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of a GPU, or of the machine; torch has no class of its own for the latter."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def out_of_memory(run: Run, batch: Batch) -> WorkError:
+    """What to reduce, and what the step needs by an estimate from one image."""
+    run.optimizer.zero_grad(set_to_none=True)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    size, average = len(batch.images), run.average is not None
+    try:
+        one = kept_for_backward(run.distiller, batch.only([0]), run.engine)
+        needed = memory_of(run.distiller, run.optimizer, average=average, activations=one * size).total
+        estimate = (
+            f"it needs some {needed / _GB:.1f} GB by an estimate from one image, {one / _GB:.2f} GB of it for each"
+        )
+    except (RuntimeError, MemoryError):
+        estimate = "not even one image fits"
+    return WorkError(
+        f"out of memory at step {run.counters.step + 1} with {size} images of "
+        f"{batch.images.shape[-2]}×{batch.images.shape[-1]} px: {estimate}. The state saved last is intact: lower "
+        "train.batch_size (train.accumulate makes up for it) or data.image_size, or use bf16-mixed, and continue with "
+        "--resume"
+    )
