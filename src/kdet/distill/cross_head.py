@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdet.distill.views import Adapt, Sight
 from kdet.errors import InputError
-from kdet.ops.ranks import mean_over_ranks
+from kdet.ops.ranks import channel_moments, mean_over_ranks
 from kdet.types import HeadFeatures, Need, Observation
 
 FLOOR_SHARE = 0.01
@@ -28,7 +28,7 @@ class CrossHead:
     """Hidden layers that are the student's; the teacher's take over from there. Official: 3 of 4, for FCOS 2."""
     align: bool = True
     """Whether each channel of the student's maps is first brought to the mean and spread of the teacher's, over the
-    images of this process and their cells: in the official code, not in the paper's formula."""
+    images of all processes and their cells: in the official code (there of one process), not in the paper's formula."""
 
     adapted_maps: ClassVar[int] = 2
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.HEAD_FEATURES, Need.ASSIGNMENT})
@@ -87,8 +87,7 @@ def _aligned(student_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
     """The student's map with the mean and spread that each channel of the teacher's has over images and cells."""
     dtype = torch.promote_types(student_NCHW.dtype, torch.float32)
     s_NCHW, t_NCHW = student_NCHW.to(dtype), teacher_NCHW.to(dtype)
-    variance_s, mean_s = torch.var_mean(s_NCHW, (0, 2, 3), correction=0, keepdim=True)
-    variance_t, mean_t = torch.var_mean(t_NCHW, (0, 2, 3), correction=0, keepdim=True)
+    (mean_s, variance_s), (mean_t, variance_t) = channel_moments(s_NCHW), channel_moments(t_NCHW)
     floor = (FLOOR_SHARE * variance_s.detach().sqrt().mean()).clamp_min(FLOOR)
     scale = variance_t.sqrt() / variance_s.maximum(floor.square()).sqrt()
     return ((s_NCHW - mean_s) * scale + mean_t).to(student_NCHW.dtype)

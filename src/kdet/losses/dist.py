@@ -3,11 +3,14 @@
 Legend: P candidates, K classes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
+from kdet.ops.ranks import num_ranks, sum_over_ranks
 from kdet.ops.temperature import check_temperature
 from kdet.types import Activation
 
@@ -48,8 +51,8 @@ def dist_loss(
         teacher_logits: The same candidates seen by the teacher; no gradient goes there.
         temperature: Divides both logits; the factor τ² keeps the size of the gradient.
         beta: How much the order of the classes within a candidate counts.
-        gamma: How much the order of the candidates within a class counts. In a group of processes each relates its
-            own candidates.
+        gamma: How much the order of the candidates within a class counts; in a group of processes, the candidates
+            of all of them. Every process must then take part, also one without any.
         activation: "sigmoid" for one binary question per class, "softmax" for one choice among all classes.
         normaliser: What L_inter's sum over candidates is divided by; None is their number, at least 1. In a group of
             processes the count over all of them divided by their number.
@@ -67,7 +70,7 @@ def dist_loss(
     if activation not in ("sigmoid", "softmax"):
         raise ValueError(f'expected activation "sigmoid" or "softmax", got {activation!r}')
     student_PK, teacher_PK = pair_tensors(student_logits, teacher_logits, dims="P×K", where="the logits")
-    if student_PK.numel() == 0:
+    if student_PK.numel() == 0 and num_ranks() == 1:
         return attached_zero(student_PK)
     with full_precision(student_PK):
         student_PK, teacher_PK = student_PK / temperature, teacher_PK / temperature
@@ -75,18 +78,32 @@ def dist_loss(
             student_PK, teacher_PK = student_PK.sigmoid(), teacher_PK.sigmoid()
         else:
             student_PK, teacher_PK = student_PK.softmax(1), teacher_PK.softmax(1)
-        inter_P, intra_K = (_uncorrelated(student_PK, teacher_PK, along) for along in (1, 0))
-        count = len(student_PK) if normaliser is None else normaliser
+        inter_P = _uncorrelated(student_PK, teacher_PK, 1, _of_this_rank)
+        intra_K = (
+            _uncorrelated(student_PK, teacher_PK, 0, sum_over_ranks) * num_ranks()
+        )  # each adds its candidates' part
+        count = max(1, len(student_PK)) if normaliser is None else normaliser
         loss = (beta * inter_P.sum() / count + gamma * intra_K.mean()) * temperature**2
     return refuse_nan(loss, student_logits=student_logits, teacher_logits=teacher_logits)
 
 
-def _uncorrelated(student_PK: Tensor, teacher_PK: Tensor, along: int) -> Tensor:
+def _uncorrelated(student_PK: Tensor, teacher_PK: Tensor, along: int, total: Callable[[Tensor], Tensor]) -> Tensor:
     """1 − ρ of each row or column: written t̂·(t̂ − ŝ) with the teacher's unit vector t̂, equal ones give exactly 0."""
-    student_PK = student_PK - student_PK.mean(along, keepdim=True)
-    teacher_PK = teacher_PK - teacher_PK.mean(along, keepdim=True)
-    student_PK = student_PK / torch.linalg.vector_norm(student_PK, dim=along, keepdim=True).clamp_min(FLOOR)
-    norm = torch.linalg.vector_norm(teacher_PK, dim=along, keepdim=True)
+    count = total(student_PK.new_full((), student_PK.shape[along])).clamp(min=1)
+
+    def centred(values_PK: Tensor) -> tuple[Tensor, Tensor]:
+        """And its squared norm."""
+        values_PK = values_PK - total(values_PK.sum(along, keepdim=True)) / count
+        return values_PK, total(values_PK.square().sum(along, keepdim=True))
+
+    student_PK, square_s = centred(student_PK)
+    teacher_PK, square_t = centred(teacher_PK)
+    # The floor comes before the root, which has no finite derivative at 0.
+    student_PK = student_PK / square_s.clamp_min(FLOOR**2).sqrt()
     # A NaN in the norm must stay: masked away it would pass for a constant row.
-    teacher_PK = torch.where(norm <= FLOOR, 0.0, teacher_PK / norm.clamp_min(FLOOR))
+    teacher_PK = torch.where(square_t <= FLOOR**2, 0.0, teacher_PK / square_t.clamp_min(FLOOR**2).sqrt())
     return (teacher_PK * (teacher_PK - student_PK)).sum(along)
+
+
+def _of_this_rank(values: Tensor) -> Tensor:
+    return values

@@ -3,14 +3,13 @@
 Legend: N images, C channels, H W height and width of a level.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
 
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
-from kdet.ops.ranks import num_ranks, sum_over_ranks
+from kdet.ops.ranks import channel_moments, num_ranks, sum_over_ranks
 from kdet.ops.reduce import reduce_map
 from kdet.ops.scale import FLOOR, FLOOR_SHARE
 
@@ -62,11 +61,7 @@ def _loss_by_batch(student: Tensor, teacher: Tensor) -> Tensor:
     """No way out early for a process without images: the others would wait for its share of the sums."""
     num_channels = max(student.shape[1], 1)
     num_entries = sum_over_ranks(student.new_full((), student.numel() / num_channels)).clamp(min=1)
-
-    def average(values_NCHW: Tensor) -> Tensor:
-        return sum_over_ranks(values_NCHW.sum((0, 2, 3), keepdim=True)) / num_entries
-
-    gap_NCHW = _standardised(student, average) - _standardised(teacher, average)
+    gap_NCHW = _standardised(student, *channel_moments(student)) - _standardised(teacher, *channel_moments(teacher))
     return gap_NCHW.square().sum() * num_ranks() / (2 * num_channels * num_entries)
 
 
@@ -74,17 +69,16 @@ def _loss_by_image(student: Tensor, teacher: Tensor) -> Tensor:
     if student.numel() == 0:
         return attached_zero(student)
 
-    def average(values_NCHW: Tensor) -> Tensor:
-        return values_NCHW.mean((2, 3), keepdim=True)
+    def moments(values_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        mean = values_NCHW.mean((2, 3), keepdim=True)
+        return mean, (values_NCHW - mean).square().mean((2, 3), keepdim=True)
 
-    gap_NCHW = _standardised(student, average) - _standardised(teacher, average)
+    gap_NCHW = _standardised(student, *moments(student)) - _standardised(teacher, *moments(teacher))
     return reduce_map(gap_NCHW.square()) / 2
 
 
-def _standardised(features_NCHW: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean 0 and variance 1 in each channel, over whatever `average` averages."""
-    centred_NCHW = features_NCHW - average(features_NCHW)
-    variance = average(centred_NCHW.square())
+def _standardised(features_NCHW: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Mean 0 and variance 1 in each channel."""
     floor = (FLOOR_SHARE * variance.detach().sqrt().mean(1, keepdim=True)).clamp(min=FLOOR)
     # The floor comes before the root, which has no finite derivative at the variance 0 of a dead channel.
-    return centred_NCHW * variance.maximum(floor.square()).rsqrt()
+    return (features_NCHW - mean) * variance.maximum(floor.square()).rsqrt()

@@ -44,6 +44,17 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return _SumOverRanks.apply(tensor) if num_ranks() > 1 else tensor  # pyright: ignore[reportReturnType]
 
 
+def channel_moments(values_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, 1×C×1×1, over the cells of all images of all ranks; with a gradient.
+
+    Every rank must take part, as in `sum_over_ranks`.
+    """
+    entries = values_NCHW.numel() / max(values_NCHW.shape[1], 1)
+    count = sum_over_ranks(values_NCHW.new_full((), entries)).clamp(min=1)
+    mean = sum_over_ranks(values_NCHW.sum((0, 2, 3), keepdim=True)) / count
+    return mean, sum_over_ranks((values_NCHW - mean).square().sum((0, 2, 3), keepdim=True)) / count
+
+
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

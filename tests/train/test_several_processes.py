@@ -1,0 +1,173 @@
+"""Promise 3 over gloo: two processes with an image each are one process with both, also through `torchrun`."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+from train_cases import distilled, records, run
+
+from fakes import images_and_targets, tiny
+from kdet.distill import METHODS, Distiller
+from kdet.train import Recipe
+from kdet.train.recipe_file import write_recipe
+
+DRAWS = ("mgd",)
+"""Draws a mask for each image, and each process draws its own."""
+OTHER_DETECTORS = ("ld", "detrdistill")
+METHODS_HERE = sorted(set(METHODS) - set(DRAWS) - set(OTHER_DETECTORS))
+PAIRS = {"objects in both": (0, 2), "objects in one": (0, 1)}
+"""Images of the batch; the second holds no object."""
+
+
+def distiller(method: str) -> Distiller:
+    """Without batch statistics."""
+    student = tiny(norm="group", head_norm=True)
+    teacher = tiny(norm="group", head_norm=True, fpn_channels=64, seed=3)
+    torch.manual_seed(4)  # of adapters
+    return Distiller(student, teacher, METHODS[method].terms(weight=1.0)).train()
+
+
+def step(module: torch.nn.Module, inner: Distiller, rows: list[int]) -> dict[str, Any]:
+    """Loss and gradients of these images; each image has the canvas that it has in the whole batch."""
+    batch = inner.student.batch(*images_and_targets()).only(rows)
+    report = module(batch)
+    report.total.backward()
+    gradients = {n: p.grad.clone() for n, p in inner.named_parameters() if p.grad is not None}
+    inner.zero_grad(set_to_none=True)
+    return {"parts": {name: value.detach() for name, value in report.parts.items()}, "gradients": gradients}
+
+
+def process(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for method in METHODS_HERE:
+        inner = distiller(method)
+        module = DistributedDataParallel(inner)
+        for name, rows in PAIRS.items():
+            found[f"{method}, {name}"] = step(module, inner, [rows[rank]])
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+    os._exit(0)  # at the regular exit, after all is done, gloo's threads now and then abort the process
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the two processes found; starting them takes most of the time."""
+    folder = tmp_path_factory.mktemp("two")
+    multiprocessing.spawn(process, (folder,), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("method", METHODS_HERE)
+def test_two_processes_with_an_image_each_are_one_with_both(two: list[dict[str, Any]], method: str, pair: str) -> None:
+    inner = distiller(method)
+    whole = step(inner, inner, list(PAIRS[pair]))
+    ours = [found[f"{method}, {pair}"] for found in two]
+    for name, value in whole["parts"].items():
+        mean = torch.stack([own["parts"][name] for own in ours]).mean()
+        close(mean, value, name)
+    assert whole["gradients"].keys() == ours[0]["gradients"].keys()
+    for name, gradient in whole["gradients"].items():
+        assert torch.equal(ours[0]["gradients"][name], ours[1]["gradients"][name])
+        close(ours[0]["gradients"][name], gradient, name)
+
+
+def close(found: Tensor, wanted: Tensor, name: str) -> None:
+    """Up to rounding, of which sums over many cells make more where they nearly cancel."""
+    atol = 1e-4 * float(wanted.abs().max()) + 1e-6
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=atol, msg=lambda text: f"{name}: {text}")
+
+
+def torchrun(recipe: Recipe, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`kdet distill` in two processes; without `--` torchrun takes `--run` for an option of its own."""
+    write_recipe(recipe, folder / "r.yaml")
+    words = ["distill", str(folder / "r.yaml"), "--run", str(folder / "run"), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "kdet.cli",
+        "--",
+    ]
+    settings = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=400, env=settings, check=False)
+
+
+def recipe(folder: Path, **sections: Any) -> Recipe:
+    """SGD, whose steps are proportional to the gradient; no batch statistics; an uneven number of images."""
+    data = {"images": 9, "val_images": 5}
+    train = {"optimizer": "sgd", "lr": 0.01, "batch_size": 1, "epochs": 1, "max_steps": 3}
+    return distilled(
+        folder,
+        ("structural", "rank_mimicking"),
+        **{"student": {"norm": "group"}, "data": data, "train": train, **sections},
+    )
+
+
+def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(tmp_path: Path) -> None:
+    ended = torchrun(recipe(tmp_path), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    alone = copy.deepcopy(recipe(tmp_path)).model_dump(mode="json")
+    alone["train"]["batch_size"] = 2
+    run(Recipe.model_validate(alone), tmp_path / "alone")
+    ours, theirs = (load_file(tmp_path / name / "student-last.safetensors") for name in ("run", "alone"))
+    for name, tensor in theirs.items():
+        close(ours[name], tensor, name)
+    for one, other in zip(records(tmp_path / "run", "step"), records(tmp_path / "alone", "step"), strict=True):
+        assert all(one["parts"][term] > 0 for term in ("structural", "rank_mimicking"))
+        assert one["step"] == other["step"]
+    found, wanted = (json.loads((tmp_path / name / "metrics.json").read_text())["AP"] for name in ("run", "alone"))
+    assert found == pytest.approx(wanted, abs=1e-3)
+    images = json.loads((tmp_path / "run" / "predictions.json").read_text())["images"]
+    ids = [image["id"] if isinstance(image, dict) else image for image in images]
+    assert len(ids) == len(set(ids)) == 5
+
+
+def test_it_resumes_and_both_processes_have_their_random_numbers(tmp_path: Path) -> None:
+    ended = torchrun(recipe(tmp_path), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    state = load_file(tmp_path / "run" / "last" / "random.safetensors")
+    assert {"0.cpu", "1.cpu"} <= set(state)
+    again = torchrun(recipe(tmp_path, train={"max_steps": 4, "epochs": 1, "batch_size": 1}), tmp_path, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "resumed at step 3 of 4" in again.stderr
+
+
+def test_a_process_that_fails_stops_all_with_its_message(tmp_path: Path) -> None:
+    """The second image of the first step belongs to the second process."""
+    images = tmp_path / "images"
+    images.mkdir()
+    content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "circle"}]}
+    for i in range(4):
+        Image.effect_noise((64, 64), 60).convert("RGB").save(images / f"{i}.png")
+        content["images"].append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
+        content["annotations"].append({"id": i, "image_id": i, "category_id": 1, "bbox": [8, 8, 30, 30]})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    from kdet.data import EpochSampler
+
+    (_, broken), *_ = next(iter(EpochSampler(4, batch_size=1, seed=0, rank=1, world=2)))
+    path = images / f"{broken}.png"
+    path.write_bytes(path.read_bytes()[:200])
+    data = {"format": "coco", "train": str(tmp_path / "a.json"), "val": str(tmp_path / "a.json"), "image_size": 64}
+    plain = recipe(tmp_path).model_dump(mode="json") | {"data": data}
+    started = time.monotonic()
+    ended = torchrun(Recipe.model_validate(plain), tmp_path)
+    assert ended.returncode != 0 and time.monotonic() - started < 300
+    assert f"kdet: {path}: cannot be read as an image" in ended.stderr, ended.stderr
