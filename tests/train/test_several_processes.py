@@ -110,15 +110,11 @@ def torchrun(recipe: Recipe, folder: Path, *options: str) -> subprocess.Complete
     return subprocess.run([*command, *words], capture_output=True, text=True, timeout=400, env=settings, check=False)
 
 
-def recipe(folder: Path, **sections: Any) -> Recipe:
+def recipe(folder: Path, **more: Any) -> Recipe:
     """SGD, whose steps are proportional to the gradient; no batch statistics; an uneven number of images."""
     data = {"images": 9, "val_images": 5}
-    train = {"optimizer": "sgd", "lr": 0.01, "batch_size": 1, "epochs": 1, "max_steps": 3}
-    return distilled(
-        folder,
-        ("structural", "rank_mimicking"),
-        **{"student": {"norm": "group"}, "data": data, "train": train, **sections},
-    )
+    train = {"optimizer": "sgd", "lr": 0.01, "batch_size": 1, "epochs": 1, "max_steps": 3, **more}
+    return distilled(folder, ("structural", "rank_mimicking"), student={"norm": "group"}, data=data, train=train)
 
 
 def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(tmp_path: Path) -> None:
@@ -135,8 +131,7 @@ def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(
         assert one["step"] == other["step"]
     found, wanted = (json.loads((tmp_path / name / "metrics.json").read_text())["AP"] for name in ("run", "alone"))
     assert found == pytest.approx(wanted, abs=1e-3)
-    images = json.loads((tmp_path / "run" / "predictions.json").read_text())["images"]
-    ids = [image["id"] if isinstance(image, dict) else image for image in images]
+    ids = json.loads((tmp_path / "run" / "predictions.json").read_text())["image_ids"]
     assert len(ids) == len(set(ids)) == 5
 
 
@@ -145,7 +140,7 @@ def test_it_resumes_and_both_processes_have_their_random_numbers(tmp_path: Path)
     assert ended.returncode == 0, ended.stderr
     state = load_file(tmp_path / "run" / "last" / "random.safetensors")
     assert {"0.cpu", "1.cpu"} <= set(state)
-    again = torchrun(recipe(tmp_path, train={"max_steps": 4, "epochs": 1, "batch_size": 1}), tmp_path, "--resume")
+    again = torchrun(recipe(tmp_path, max_steps=4), tmp_path, "--resume")
     assert again.returncode == 0, again.stderr
     assert "resumed at step 3 of 4" in again.stderr
 

@@ -1,5 +1,6 @@
 """The only file that knows Accelerate: devices, processes, mixed precision, accumulation."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
@@ -28,11 +29,14 @@ class Engine:
             raise InputError("train.precision: fp16-mixed needs a GPU; use bf16-mixed or fp32 here")
         # Accelerate keeps the first precision of the process; several runs in one process may differ.
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
-        self.accelerator = Accelerator(mixed_precision=_PRECISIONS[precision])
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        on_cpu = started > 1 and not torch.cuda.is_available()  # it would run each process by itself otherwise
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=_PRECISIONS[precision])
         self.device: torch.device = self.accelerator.device
         self.rank = int(self.accelerator.process_index)
         self.world = int(self.accelerator.num_processes)
         self.is_main = bool(self.accelerator.is_main_process)
+        assert self.world == started, f"{started} processes were started, and this one is of a group of {self.world}"
 
     def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Move to the device and wrap for mixed precision and several processes."""
