@@ -221,12 +221,8 @@ def torchvision_loader(file: Path, workers: int) -> DataLoader[Any]:
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=padded,
-        worker_init_fn=_one_thread,
+        worker_init_fn=lambda _: torch.set_num_threads(1),
     )
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
 
 
 def images_per_second(file: Path, workers: int, repeats: int) -> dict[str, float]:
