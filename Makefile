@@ -6,15 +6,18 @@ STAMP := $(VENV)/.installed
 # A folder of its own for every demo: results are never overwritten.
 DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: setup demo test test-slow check format docs bench clean
+# The versions that the tests ran on. `make setup LOCK=` takes what the index offers today.
+LOCK ?= -c constraints.txt
+
+.PHONY: setup demo test test-slow check audit wheel-test lock format docs bench clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --python $(BIN)/python -e '.[dev]'; \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --python $(BIN)/python $(LOCK) -e '.[dev]'; \
 	else \
-		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'; \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check $(LOCK) -e '.[dev]'; \
 	fi
 	@touch $@
 
@@ -35,8 +38,23 @@ check: $(STAMP)
 	$(BIN)/python docs/write_methods.py --check
 	$(BIN)/python docs/write_schema.py --check
 
+# Known vulnerabilities of what is locked; passes, and says so, where nobody can be asked.
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
+
+# The tests against the built wheel, from the files of the built sdist.
+wheel-test: $(STAMP)
+	.ci/wheel-test
+
+# Needs uv. Keeps what is pinned as far as pyproject.toml allows; `make lock UPGRADE=--upgrade` takes the newest.
+# One file for every platform and Python, for all extras. Without hashes: pip would want one for the package itself, too.
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-package pip $(UPGRADE) --output-file constraints.txt
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/data.py
 
 docs: $(STAMP)
 	$(BIN)/python docs/write_methods.py

@@ -1,4 +1,4 @@
-"""COCO JSON: read and write. What its records look like is known to `coco_records.py`."""
+"""COCO JSON: read and write. `coco_parse.py` takes the records from the text, `coco_records.py` knows their looks."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kdet.data.coco_records import Records, parse
+from kdet.data.coco_parse import parse
+from kdet.data.coco_records import Records
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Ints
 from kdet.data.listing import missing_rows, most_complete
@@ -37,17 +38,7 @@ def read(
         InputError: not COCO, an entry that refers to nothing, a missing image, a bad box.
     """
     file = find_annotations(path, split)
-    records = parse(file)
-    names, category_ids = _categories(file, records.categories, classes)
-    image_ids = np.array(records.image_ids, np.int64)
-    check_unique(file, image_ids, "image id")
-    check_unique(file, np.array(records.ids, np.int64), "annotation id")
-    check_names(file, records.file_names)
-    root = _image_root(file, split, images, records.file_names)
-    rows = rows_of(image_ids, np.array(records.annotated, np.int64))
-    labels = rows_of(category_ids, np.array(records.category_ids, np.int64))
-    _check_references(file, records, rows, labels)
-    return checked(_draft(file, root, names, records, rows, labels), on_bad_box)
+    return checked(_draft(file, split, images, classes), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
@@ -122,22 +113,35 @@ def _categories(file: Path, entries: list[Any], classes: Sequence[str] | None) -
     return tuple(classes), np.array([by_name.get(name, unused - i) for i, name in enumerate(classes)], np.int64)
 
 
-def _draft(file: Path, root: Path, classes: tuple[str, ...], records: Records, rows: Ints, labels: Ints) -> Draft:
-    xywh = np.array(records.boxes, np.float64).reshape(-1, 4)
+def _draft(file: Path, split: str, images: Path | None, classes: Sequence[str] | None) -> Draft:
+    """What the file says; the records themselves are gone when it is checked."""
+    records = parse(file)
+    names, category_ids = _categories(file, records.categories, classes)
+    image_ids, ids = np.frombuffer(records.image_ids, np.int64), np.frombuffer(records.ids, np.int64)
+    check_unique(file, image_ids, "image id")
+    check_unique(file, ids, "annotation id")
+    file_names = records.file_names
+    check_names(file, file_names)
+    root = _image_root(file, split, images, file_names)
+    rows = rows_of(image_ids, np.frombuffer(records.annotated, np.int64))
+    labels = rows_of(category_ids, np.frombuffer(records.category_ids, np.int64))
+    _check_references(file, records, rows, labels)
+    boxes_xyxy = np.array(records.boxes, np.float64).reshape(-1, 4)
+    boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
     return Draft(
         file=file,
         root=root,
-        classes=classes,
-        image_ids=np.array(records.image_ids, np.int64),
-        file_names=records.file_names,
+        classes=names,
+        image_ids=image_ids,
+        file_names=file_names,
         sizes_hw=_sizes_hw(records, root),
         rows=rows,
-        boxes_xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
+        boxes_xyxy=boxes_xyxy,
         labels=labels,
-        crowd=np.array(records.crowd, bool),
-        areas=np.array(records.areas, np.float64),
-        entries=np.array(records.ids, np.int64),
-        describe=lambda row, entry: f"{file}: annotation {entry} (image {records.file_names[row]!r})",
+        crowd=np.frombuffer(records.crowd, bool),
+        areas=np.frombuffer(records.areas, np.float64),
+        entries=ids,
+        describe=lambda row, entry: f"{file}: annotation {entry} (image {file_names[row]!r})",
     )
 
 

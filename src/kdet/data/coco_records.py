@@ -1,18 +1,42 @@
-"""A COCO file's records as columns, taken while the JSON is parsed: no dictionary outlives its closing brace."""
+"""A COCO file's records as columns: a million Python objects would fill the memory."""
 
-import json
 from array import array
+from collections.abc import Sequence
+from itertools import chain
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kdet.errors import InputError
 
-_IMAGE = "an image's record, taken"
-_ANNOTATION = "an annotation's record, taken"
+IMAGE = "an image's record, taken"
+ANNOTATION = "an annotation's record, taken"
+
+
+class Image(msgspec.Struct, gc=False):
+    """What an ordinary image record says; its other keys are passed over unread."""
+
+    id: int
+    file_name: str
+    width: int = -1
+    height: int = -1
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """What an ordinary annotation says; a segmentation costs no memory."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float = nan
+    iscrowd: bool | int = 0
 
 
 class Records:
-    """Columns filled by the JSON decoder, which hands every object over as soon as it ends."""
+    """Columns that grow record by record, or by blocks of ordinary ones."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -32,11 +56,35 @@ class Records:
         """Keep what matters of an image or annotation and leave a mark in its place; pass everything else on."""
         if "bbox" in record and "image_id" in record:
             self._take_annotation(record)
-            return _ANNOTATION
+            return ANNOTATION
         if "file_name" in record:
             self._take_image(record)
-            return _IMAGE
+            return IMAGE
         return record
+
+    def extend_images(self, block: Sequence[Image]) -> None:
+        """Keep ordinary images.
+
+        Raises:
+            OverflowError: a number that no column holds.
+        """
+        self.image_ids.extend([image.id for image in block])
+        self.widths.extend([image.width for image in block])
+        self.heights.extend([image.height for image in block])
+        self.file_names += [image.file_name for image in block]
+
+    def extend_annotations(self, block: Sequence[Annotation]) -> None:
+        """Keep ordinary annotations.
+
+        Raises:
+            OverflowError: a number that no column holds.
+        """
+        self.ids.extend([one.id for one in block])
+        self.annotated.extend([one.image_id for one in block])
+        self.category_ids.extend([one.category_id for one in block])
+        self.boxes.extend(chain.from_iterable([one.bbox for one in block]))
+        self.areas.extend([one.area for one in block])
+        self.crowd.extend([one.iscrowd != 0 for one in block])
 
     def _take_annotation(self, record: dict[str, Any]) -> None:
         identity = record.get("id", len(self.ids) + 1)
@@ -72,40 +120,3 @@ class Records:
             raise InputError(
                 f"{self.file}: image {name!r} needs whole numbers for id, width and height; it has {str(record)[:160]}"
             ) from None
-
-
-def parse(file: Path) -> Records:
-    """The records of a COCO file.
-
-    Raises:
-        InputError: unreadable, no JSON, no COCO, or a record with a wrong or missing value.
-    """
-    records = Records(file)
-    try:
-        content = json.loads(file.read_bytes(), object_hook=records.take)
-    except InputError:
-        raise
-    except OSError as problem:
-        raise InputError(f"{file}: cannot be read ({problem.strerror})") from None
-    except RecursionError:
-        raise InputError(f"{file}: not COCO; its JSON is nested far too deep") from None
-    except ValueError as problem:
-        raise InputError(f"{file}: not JSON ({problem})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: not COCO; expected an object with images, annotations and categories")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise InputError(f"{file}: not COCO detection annotations; it has no list {key!r}")
-    _check_marks(file, content["images"], _IMAGE, len(records.file_names), "file_name")
-    _check_marks(file, content["annotations"], _ANNOTATION, len(records.ids), "bbox' and 'image_id")
-    records.categories = content["categories"]
-    return records
-
-
-def _check_marks(file: Path, entries: list[Any], mark: str, taken: int, keys: str) -> None:
-    """Every entry of a list was taken, and nothing was taken from elsewhere."""
-    for i, entry in enumerate(entries):
-        if entry is not mark:
-            raise InputError(f"{file}: entry {i} has no '{keys}': {str(entry)[:80]}")
-    if taken != len(entries):
-        raise InputError(f"{file}: records with '{keys}' stand outside their list, too")

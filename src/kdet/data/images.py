@@ -39,7 +39,8 @@ def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
             raise InputError(
                 f"{path}: the image is {shown_hw[1]}×{shown_hw[0]} px, its annotation says {size_hw[1]}×{size_hw[0]}"
             )
-        turn = size_hw is None or size_hw == shown_hw
+        # `exif_transpose` copies an upright image as well.
+        turn = _orientation(image) not in (None, 1) and (size_hw is None or size_hw == shown_hw)
         upright = ImageOps.exif_transpose(image) if turn else image
         pixels = np.array(_to_rgb(upright))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
@@ -81,9 +82,14 @@ def opened(path: Path) -> Generator[Image.Image]:
 
 def _shown_hw(image: Image.Image) -> tuple[int, int]:
     """Size after EXIF orientation."""
-    if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+    if _orientation(image) in _TURNED:
         return image.width, image.height
     return image.height, image.width
+
+
+def _orientation(image: Image.Image) -> Any:
+    """EXIF's number for how the camera was held."""
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -93,7 +99,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled_to_8_bit(image: Image.Image) -> Image.Image:

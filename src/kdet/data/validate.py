@@ -24,6 +24,18 @@ CLIP_PX = 1.0
 ROUNDING_PX = 0.01
 """A box this far outside is taken for rounding in the file: clipped under every policy, without a note."""
 
+_SOUND, _BROKEN, _REVERSED, _FAR, _EMPTY, _SLIGHT = range(6)
+"""What may be wrong with a box: not finite, a negative size, outside its image, no area, slightly outside."""
+_FATAL = {
+    "fix": (_BROKEN, _REVERSED, _FAR),
+    "error": (_BROKEN, _REVERSED, _FAR, _EMPTY, _SLIGHT),
+    "drop": (),
+}
+_BLOCK = 2**19
+"""Boxes looked at together; what is computed on the way takes some 200 bytes each."""
+_DENSE = 16
+"""Ids that fill more than one in so many numbers are looked up in a table: ten times as fast as a search."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
@@ -91,29 +103,35 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
 
 def _mended(draft: Draft, on_bad_box: OnBadBox) -> tuple[NDArray[np.float32], Flags, tuple[str, ...]]:
     """Boxes inside their images, which of them to keep, and what was done."""
-    raw, limits = draft.boxes_xyxy, draft.sizes_hw[draft.rows][:, ::-1]
+    boxes = np.empty(draft.boxes_xyxy.shape, np.float32)
+    faults = np.empty(len(boxes), np.uint8)
+    for first in range(0, len(boxes), _BLOCK):
+        own = slice(first, first + _BLOCK)
+        limits = draft.sizes_hw[draft.rows[own]][:, ::-1]
+        boxes[own], faults[own] = _clipped(draft.boxes_xyxy[own], limits)
+    if (fatal := np.isin(faults, _FATAL[on_bad_box])).any():
+        _refuse(draft, fatal)
+    if on_bad_box != "fix":
+        dropped = faults != _SOUND
+        notes = [_note(draft, dropped, "dropped: outside or no area")]
+    else:
+        dropped = faults == _EMPTY
+        notes = [_note(draft, dropped, "dropped: no area")]
+        notes.append(_note(draft, faults == _SLIGHT, "clipped: up to 1 px outside"))
+    return boxes, ~dropped, tuple(note for note in notes if note)
+
+
+def _clipped(raw: NDArray[np.float64], limits: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Boxes cut to their images' widths and heights, and the fault of each."""
     broken: Flags = np.asarray(~np.isfinite(raw).all(axis=1))
-    reversed_ = ~broken & (raw[:, 2:] < raw[:, :2]).any(axis=1)
+    reversed_ = (raw[:, 2:] < raw[:, :2]).any(axis=1)
     outside_px = np.nan_to_num(np.maximum(-raw.min(axis=1, initial=0.0), (raw[:, 2:] - limits).max(axis=1)))
     outside_px = np.maximum(outside_px, np.nan_to_num((raw[:, :2] - limits).max(axis=1)))
-    far = ~broken & ~reversed_ & (outside_px > CLIP_PX)
-    slight = ~broken & ~reversed_ & ~far & (outside_px > ROUNDING_PX)
-    upper = np.concatenate([limits, limits], axis=1)
-    boxes = np.clip(np.where(broken[:, None], 0.0, raw), 0, upper).astype(np.float32)
-    empty = ~broken & ~reversed_ & ~far & ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-
-    fatal = {
-        "fix": broken | reversed_ | far,
-        "error": broken | reversed_ | far | slight | empty,
-        "drop": np.zeros(len(raw), bool),
-    }[on_bad_box]
-    if fatal.any():
-        _refuse(draft, fatal)
-    dropped = empty if on_bad_box == "fix" else broken | reversed_ | far | slight | empty
-    notes = [_note(draft, dropped, "dropped: no area" if on_bad_box == "fix" else "dropped: outside or no area")]
-    if on_bad_box == "fix":
-        notes.append(_note(draft, slight & ~empty, "clipped: up to 1 px outside"))
-    return boxes, ~dropped, tuple(note for note in notes if note)
+    boxes = np.where(broken[:, None], 0.0, raw).clip(0, np.concatenate([limits, limits], axis=1)).astype(np.float32)
+    empty = ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    # The first that holds counts; a box that is slightly outside and without area is without area.
+    found = [broken, reversed_, outside_px > CLIP_PX, empty, outside_px > ROUNDING_PX]
+    return boxes, np.select(found, [_BROKEN, _REVERSED, _FAR, _EMPTY, _SLIGHT], _SOUND).astype(np.uint8)
 
 
 def _note(draft: Draft, which: Flags, done: str) -> str:
@@ -166,6 +184,8 @@ def check_unique(file: Path, ids: Ints, what: str) -> None:
     Raises:
         InputError: naming it.
     """
+    if (ids[1:] > ids[:-1]).all():
+        return
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise InputError(f"{file}: {what} {values[int(np.argmax(counts > 1))]} stands twice; ids must differ")
@@ -175,6 +195,12 @@ def rows_of(ids: Ints, wanted: Ints) -> Ints:
     """Position of each wanted id among unique `ids`, -1 where it is none of them."""
     if not ids.size:
         return np.full(len(wanted), -1, np.int64)
+    first, last = int(ids.min()), int(ids.max())
+    if last - first < _DENSE * len(ids):
+        table = np.full(last - first + 2, -1, np.int64)
+        table[ids - first] = np.arange(len(ids))
+        # The last place is nobody's.
+        return table[np.where((wanted >= first) & (wanted <= last), wanted - first, -1)]
     order = np.argsort(ids, kind="stable")
     places = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
     rows = order[places]
