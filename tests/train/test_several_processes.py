@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,23 +92,21 @@ def close(found: Tensor, wanted: Tensor, name: str) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=atol, msg=lambda text: f"{name}: {text}")
 
 
-def torchrun(recipe: Recipe, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def started(recipe: Recipe, folder: Path, *options: str) -> subprocess.Popen[str]:
     """`kdet distill` in two processes; without `--` torchrun takes `--run` for an option of its own."""
     write_recipe(recipe, folder / "r.yaml")
     words = ["distill", str(folder / "r.yaml"), "--run", str(folder / "run"), *options]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "kdet.cli",
-        "--",
-    ]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=400, env=settings, check=False)
+    command = [*launcher, "-m", "kdet.cli", "--", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings)
+
+
+def torchrun(recipe: Recipe, folder: Path, *options: str) -> tuple[int, str]:
+    """Exit status, and what was said."""
+    process = started(recipe, folder, *options)
+    _, said = process.communicate(timeout=400)
+    return process.returncode, said
 
 
 def recipe(folder: Path, **more: Any) -> Recipe:
@@ -118,8 +117,8 @@ def recipe(folder: Path, **more: Any) -> Recipe:
 
 
 def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(tmp_path: Path) -> None:
-    ended = torchrun(recipe(tmp_path), tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    status, said = torchrun(recipe(tmp_path), tmp_path)
+    assert status == 0, said
     alone = copy.deepcopy(recipe(tmp_path)).model_dump(mode="json")
     alone["train"]["batch_size"] = 2
     run(Recipe.model_validate(alone), tmp_path / "alone")
@@ -136,13 +135,24 @@ def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(
 
 
 def test_it_resumes_and_both_processes_have_their_random_numbers(tmp_path: Path) -> None:
-    ended = torchrun(recipe(tmp_path), tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    status, said = torchrun(recipe(tmp_path), tmp_path)
+    assert status == 0, said
     state = load_file(tmp_path / "run" / "last" / "random.safetensors")
     assert {"0.cpu", "1.cpu"} <= set(state)
-    again = torchrun(recipe(tmp_path, max_steps=4), tmp_path, "--resume")
-    assert again.returncode == 0, again.stderr
-    assert "resumed at step 3 of 4" in again.stderr
+    status, said = torchrun(recipe(tmp_path, max_steps=4), tmp_path, "--resume")
+    assert status == 0, said
+    assert "resumed at step 3 of 4" in said
+
+
+def test_sigterm_saves_and_ends_both(tmp_path: Path) -> None:
+    process = started(recipe(tmp_path, epochs=5000, max_steps=None), tmp_path)
+    state, began = tmp_path / "run" / "last" / "counters.json", time.monotonic()
+    while not state.exists() and time.monotonic() - began < 200:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode != 0 and "stopped by SIGTERM" in said, said
+    assert f"after step {json.loads(state.read_text())['step']} of" in said
 
 
 def test_a_process_that_fails_stops_all_with_its_message(tmp_path: Path) -> None:
@@ -162,7 +172,6 @@ def test_a_process_that_fails_stops_all_with_its_message(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:200])
     data = {"format": "coco", "train": str(tmp_path / "a.json"), "val": str(tmp_path / "a.json"), "image_size": 64}
     plain = recipe(tmp_path).model_dump(mode="json") | {"data": data}
-    started = time.monotonic()
-    ended = torchrun(Recipe.model_validate(plain), tmp_path)
-    assert ended.returncode != 0 and time.monotonic() - started < 300
-    assert f"kdet: {path}: cannot be read as an image" in ended.stderr, ended.stderr
+    status, said = torchrun(Recipe.model_validate(plain), tmp_path)
+    assert status != 0
+    assert f"kdet: {path}: cannot be read as an image" in said, said
