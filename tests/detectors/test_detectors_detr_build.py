@@ -218,7 +218,7 @@ def test_a_student_inherits_by_part():
             {"config": config_of(encoder_hidden_dim=33)},
             "config: the rt_detr does not run, its sizes do not go together",
         ),
-        ({"config": config_of(), "backbone": "resnet18"}, "config or weights fix the architecture; leave out backbone"),
+        ({"config": config_of(), "backbone": "resnet18"}, "settled by the config or weights of hf; leave out backbone"),
         ({"config": config_of(), "norm": "group", "width": 0.5}, "leave out width, norm"),
         ({"config": config_of(), "classes": []}, "class list is empty"),
         ({"weights": "nowhere/at/all"}, "weights nowhere/at/all: neither a folder with a config.json nor a model of"),

@@ -189,7 +189,7 @@ def test_torchvisions_retinanet_loads_by_name(tmp_path: Path, monkeypatch: pytes
 
 
 def test_settings_that_library_weights_would_ignore_are_refused():
-    with pytest.raises(InputError, match="fix the architecture; leave out width, anchor_scale"):
+    with pytest.raises(InputError, match=r"the architecture is settled by weights .*; leave out width, anchor_scale"):
         build(
             "retinanet",
             classes=["a"],

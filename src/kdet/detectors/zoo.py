@@ -1,5 +1,6 @@
 """The detectors by name: built from plain arguments, or wrapped around a module that the user has."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,41 +107,54 @@ def build(
     if detector not in (*DETECTORS, FACTORY):
         raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
     size = image_size if isinstance(image_size, int) else (image_size[0], image_size[1])
-    shaped = {"width": width != 1, "fpn_channels": fpn_channels != 256, "anchor_scale": anchor_scale != 1}
-    shaped |= {"head_norm": head_norm is not None, "backbone_weights": backbone_weights is not None}
-    foreign = {"backbone": backbone is not None, "norm": norm != "batch", "trainable_layers": trainable_layers != 5}
     for key, value, owner in (("config", config, "hf"), ("options", options or None, FACTORY)):
         if value is not None and detector != owner:
             raise InputError(f"{key}: belongs to detector {owner}, got detector {detector}; leave it out")
+    shape: dict[str, Any] = {
+        "width": width,
+        "fpn_channels": fpn_channels,
+        "anchor_scale": anchor_scale,
+        "head_norm": head_norm,
+    }
+    shape |= {"backbone_weights": backbone_weights}
+    body: dict[str, Any] = {"backbone": backbone, "norm": norm, "trainable_layers": trainable_layers}
     if detector == "hf":
-        _refuse_ignored("detector hf: config or weights", shaped | foreign)
+        _refuse_ignored("the config or weights of hf", shape | body)
         return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
     if detector == FACTORY:
-        _refuse_ignored(f"factory {factory}: it", shaped | foreign)
+        _refuse_ignored(f"factory {factory}", shape | body)
         made = _from_factory(factory or "", classes, options or {}, size)
         if weights is not None:
             load_and_tell(made.model, read_weights(Path(weights)), made.class_names, notes)
         return made
+    if weights is not None and not is_file(weights):
+        _refuse_ignored(f"weights {weights}", shape)
+    return _bare(detector, classes, weights, notes, image_size=size, **shape, **body)
+
+
+def _bare(
+    detector: str,
+    classes: Sequence[str],
+    weights: str | None,
+    notes: Notes,
+    *,
+    backbone: str | None,
+    backbone_weights: str | None,
+    norm: str,
+    fpn_channels: int,
+    head_norm: bool | None,
+    **others: Any,
+) -> Detector:
+    """One of BARE."""
     backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
     if backbone not in BACKBONES:
         raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
     if norm == "frozen" and weights is None and backbone_weights is None:
         raise InputError("norm 'frozen' normalises nothing on random weights; use 'batch' or 'group', or give weights")
     names = with_background(classes)
-    arguments: dict[str, Any] = {
-        "detector": detector,
-        "num_classes": len(names),
-        "backbone": backbone,
-        "width": width,
-        "fpn_channels": fpn_channels,
-        "norm": norm,
-        "head_norm": (fpn_channels < 256) if head_norm is None else head_norm,
-        "trainable_layers": trainable_layers,
-        "anchor_scale": anchor_scale,
-        "image_size": size,
-    }
+    arguments = {"detector": detector, "num_classes": len(names), "backbone": backbone, "norm": norm, **others}
+    arguments |= {"fpn_channels": fpn_channels, "head_norm": fpn_channels < 256 if head_norm is None else head_norm}
     if weights is not None and not is_file(weights):
-        _refuse_ignored(f"weights {weights}", shaped)
         found = library_weights(weights)
         arguments["library"] = type(found).__name__.removesuffix("_Weights").lower()
         return adapt(library_model(found, arguments, names, notes, BARE[detector][0]), names, arguments)
@@ -252,10 +266,11 @@ def _from_factory(
     return detector
 
 
-def _refuse_ignored(source: str, given: dict[str, bool]) -> None:
+def _refuse_ignored(source: str, given: Mapping[str, Any]) -> None:
     """A setting that would be ignored in silence is an error."""
-    if ignored := [name for name, is_given in given.items() if is_given]:
-        raise InputError(f"{source} fix the architecture; leave out {', '.join(ignored)}")
+    defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
+    if ignored := [name for name, value in given.items() if value != defaults[name]]:
+        raise InputError(f"the architecture is settled by {source}; leave out {', '.join(ignored)}")
 
 
 def _num_columns(model: Any) -> int:
