@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdet.errors import InputError
+from kdet.files import read_bytes
 
 _IMAGE = "an image's record, taken"
 _ANNOTATION = "an annotation's record, taken"
@@ -48,13 +49,13 @@ class Records:
             self.annotated.append(record["image_id"])
             self.category_ids.append(record["category_id"])
             self.areas.append(record.get("area", float("nan")))
-            self.crowd.append(bool(record.get("iscrowd", 0)))
+            self.crowd.append(record.get("iscrowd") or 0)
         except KeyError as missing:
             raise InputError(f"{self.file}: annotation {identity} has no {missing}") from None
         except (TypeError, ValueError, OverflowError):
             raise InputError(
-                f"{self.file}: annotation {identity!r:.40} needs whole numbers for id, image_id and category_id "
-                f"and four numbers for bbox; it has {str(record)[:160]}"
+                f"{self.file}: annotation {identity!r:.40} needs whole numbers for id, image_id, category_id and "
+                f"iscrowd (0 or 1), and four numbers for bbox; it has {str(record)[:160]}"
             ) from None
 
     def _take_image(self, record: dict[str, Any]) -> None:
@@ -82,11 +83,11 @@ def parse(file: Path) -> Records:
     """
     records = Records(file)
     try:
-        content = json.loads(file.read_bytes(), object_hook=records.take)
+        content = json.loads(read_bytes(file) or b"", object_hook=records.take)
     except InputError:
         raise
-    except OSError as problem:
-        raise InputError(f"{file}: cannot be read ({problem.strerror})") from None
+    except MemoryError:
+        raise InputError(f"{file}: too large for the memory of this machine; divide it") from None
     except RecursionError:
         raise InputError(f"{file}: not COCO; its JSON is nested far too deep") from None
     except ValueError as problem:

@@ -67,12 +67,13 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         begin(folder, resolved(recipe), resume=resume)
     engine.wait()
     with RunLog(folder, active=engine.is_main) as log:
-        for note in notes:
-            log.say(note)
-        log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
         run = _prepare(recipe, folder, engine, log, student, distiller, data, val_source)
         if resume:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
+        for note in notes:
+            log.say(note)
+        log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
+        if resume:
             log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
             return _train(run)
         try:

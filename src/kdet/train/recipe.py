@@ -55,11 +55,11 @@ class TrainRecipe(Strict):
     """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=512)] = 0
     """Processes that load images."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between records in the log."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """Weights, order and augmentation."""
 
 
