@@ -120,7 +120,11 @@ def _names_at(root: Path, place: Path) -> list[str]:
         return image_names(root, place if place == root else place.resolve())
     if place.suffix.lower() in SUFFIXES:
         raise InputError(f"{place}: expected a folder or a list of images, not an image")
-    lines = [line.strip() for line in (read_text(place) or "").splitlines() if line.strip()]
+    try:
+        text = read_text(place) or ""
+    except InputError as problem:
+        raise InputError(f"{problem}, so it is no list of images; name a folder, or a text that lists them") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     names: list[str] = []
     for line in lines:
         # "./a.jpg" starts at the list, everything else at the data set's folder; both must end below it.
