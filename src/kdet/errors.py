@@ -1,8 +1,15 @@
 """The two ways a command can end badly; the command line turns them into one line and an exit status."""
 
+_LONGEST = 1500
+"""Of a message; what quotes the user's file may be of any length."""
+
 
 class InputError(ValueError):
     """What the user gave is wrong. Says what is wrong, where (file, entry), and how to mend it. Exit status 2."""
+
+    def __init__(self, message: str) -> None:
+        # What a process that loads images passes on is its whole traceback; the last line of it is the message.
+        super().__init__(one_line(message.rpartition("kdet.errors.InputError: ")[2]))
 
 
 class WorkError(RuntimeError):
@@ -11,3 +18,13 @@ class WorkError(RuntimeError):
 
 class Interrupted(WorkError):
     """A signal ended the work, and what was done is saved. Exit status 130."""
+
+
+def one_line(text: object) -> str:
+    """A message as one printable line: file names and what libraries say may hold line breaks and terminal codes."""
+    words = " ".join(str(text).split())
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
+    if len(shown) <= _LONGEST:
+        return shown
+    half = _LONGEST // 2
+    return f"{shown[:half]} […] {shown[-half:]}"

@@ -158,7 +158,7 @@ BAD_YAML = {
     "tag": ("names: !!python/object/apply:os.system ['true']\n", "not YAML"),
     "alias": ("a: &a [x]\nnames: *a\ntrain: images\n", "aliases are refused"),
     "deep": ("[" * 500_000, "nested far too deep"),
-    "binary": ("\x00", "not YAML"),
+    "binary": ("\x00", "not a YAML file"),
     "list": ("- a\n", "expected keys such as names"),
     "no names": ("train: images\n", "expected class names under 'names'"),
     "number for names": ("names: 3\ntrain: images\n", "expected class names under 'names'"),

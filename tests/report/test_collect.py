@@ -65,7 +65,7 @@ def test_run_that_has_just_begun(tmp_path: Path) -> None:
     [
         ("metrics.json", '{"AP": 0.', r"metrics\.json: not JSON \(line 1"),
         ("metrics.json", "[1]", r"metrics\.json: expected a JSON object, got list"),
-        ("recipe.yaml", "a: [", r"recipe\.yaml: not YAML"),
+        ("recipe.yaml", "a: [", r"recipe\.yaml:1: not YAML"),
         ("recipe.yaml", "- 1", r"recipe\.yaml: expected keys and values"),
         ("log.jsonl", "hello\nworld\n", r"log\.jsonl: not a run's log"),
         ("log.jsonl", '{"kind": "step", "step": 1}\n', r"log\.jsonl: a step record lacks or garbles 'epoch'"),

@@ -6,6 +6,7 @@ from typing import get_args
 
 from kdet.data import OnBadBox, Source, open_source, recognise
 from kdet.errors import InputError
+from kdet.files import is_file, is_folder
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -31,12 +32,12 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if is_folder(path):
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
                 raise InputError(f"{path}: no images in this folder; known are {', '.join(sorted(IMAGE_SUFFIXES))}")
             found += inside
-        elif path.is_file():
+        elif is_file(path):
             found.append(path)
         else:
             raise InputError(f"{path}: no such image or folder")

@@ -15,6 +15,7 @@ from kdet.data.index import DetectionIndex, Ints
 from kdet.data.listing import missing_rows, most_complete
 from kdet.data.validate import Draft, OnBadBox, check_names, check_unique, checked, rows_of
 from kdet.errors import InputError
+from kdet.files import exists, is_file
 
 
 def read(
@@ -63,9 +64,9 @@ def find_annotations(path: Path, split: str) -> Path:
     Raises:
         InputError: no such path, or a folder without one; lists the places looked at.
     """
-    if path.is_file():
+    if is_file(path):
         return path
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path}: no such file or folder")
     patterns = [
         f"annotations_{split}.json",
@@ -86,7 +87,7 @@ def find_annotations(path: Path, split: str) -> Path:
 
 def recognise(path: Path) -> bool:
     """Whether a path looks like COCO: a JSON file or a folder with annotations in a usual place."""
-    if path.is_file():
+    if is_file(path):
         return path.suffix.lower() == ".json"
     try:
         return any(find_annotations(path, split).is_file() for split in ("train", "val"))
@@ -99,7 +100,7 @@ def _categories(file: Path, entries: list[Any], classes: Sequence[str] | None) -
     pairs: list[tuple[int, str]] = []
     for i, entry in enumerate(entries):
         identity, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(identity, int) or not isinstance(name, str):
+        if type(identity) is not int or abs(identity) >= 2**62 or not isinstance(name, str):
             raise InputError(f"{file}: categories entry {i} has no whole 'id' and 'name': {str(entry)[:80]}")
         pairs.append((identity, name))
     ids = np.array([identity for identity, _ in pairs], np.int64)
@@ -127,7 +128,8 @@ def _draft(file: Path, split: str, images: Path | None, classes: Sequence[str] |
     labels = rows_of(category_ids, np.frombuffer(records.category_ids, np.int64))
     _check_references(file, records, rows, labels)
     boxes_xyxy = np.array(records.boxes, np.float64).reshape(-1, 4)
-    boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
+    with np.errstate(over="ignore"):  # 1e308 + 1e308 becomes infinite, which is refused by name
+        boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
     return Draft(
         file=file,
         root=root,

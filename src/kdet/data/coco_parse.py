@@ -15,6 +15,7 @@ import msgspec
 
 from kdet.data.coco_records import ANNOTATION, IMAGE, Annotation, Image, Records
 from kdet.errors import InputError
+from kdet.files import size_of
 
 _BLOCK = 2**22
 """Bytes decoded at once; their objects take about three times as much."""
@@ -34,6 +35,7 @@ def parse(file: Path) -> Records:
         InputError: unreadable, no JSON, no COCO, or a record with a wrong or missing value.
     """
     try:
+        size_of(file)
         try:
             return _by_blocks(file)
         except (_OutOfTheOrdinary, OverflowError, ValueError):  # msgspec's errors are ValueErrors
@@ -42,6 +44,8 @@ def parse(file: Path) -> Records:
         raise
     except OSError as problem:
         raise InputError(f"{file}: cannot be read ({problem.strerror})") from None
+    except MemoryError:
+        raise InputError(f"{file}: too large for the memory of this machine; divide it") from None
     except RecursionError:
         raise InputError(f"{file}: not COCO; its JSON is nested far too deep") from None
     except ValueError as problem:

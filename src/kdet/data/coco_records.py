@@ -96,13 +96,13 @@ class Records:
             self.annotated.append(record["image_id"])
             self.category_ids.append(record["category_id"])
             self.areas.append(record.get("area", float("nan")))
-            self.crowd.append(bool(record.get("iscrowd", 0)))
+            self.crowd.append(record.get("iscrowd") or 0)
         except KeyError as missing:
             raise InputError(f"{self.file}: annotation {identity} has no {missing}") from None
         except (TypeError, ValueError, OverflowError):
             raise InputError(
-                f"{self.file}: annotation {identity!r:.40} needs whole numbers for id, image_id and category_id "
-                f"and four numbers for bbox; it has {str(record)[:160]}"
+                f"{self.file}: annotation {identity!r:.40} needs whole numbers for id, image_id, category_id and "
+                f"iscrowd (0 or 1), and four numbers for bbox; it has {str(record)[:160]}"
             ) from None
 
     def _take_image(self, record: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, Source
 from kdet.data.validate import OnBadBox
 from kdet.errors import InputError
+from kdet.files import exists
 
 
 class Reader(Protocol):
@@ -64,7 +65,7 @@ def recognise(path: Path) -> str:
     Raises:
         InputError: no such path, or none of the formats.
     """
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path}: no such file or folder")
     for name, form in FORMATS.items():
         if form.recognise(path):

@@ -9,6 +9,7 @@ import numpy as np
 from kdet.data.images import SUFFIXES
 from kdet.data.index import Ints
 from kdet.errors import InputError
+from kdet.files import is_file, is_folder
 
 
 def missing_rows(root: Path, names: Sequence[str]) -> Ints:
@@ -31,21 +32,13 @@ def most_complete(candidates: Sequence[Path], names: Sequence[str]) -> Path:
     return max(candidates, key=lambda folder: sum(is_file(folder / name) for name in probe))
 
 
-def is_file(path: Path) -> bool:
-    """Whether a path is a file; a name that the system cannot even look up is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def image_names(root: Path, folder: Path) -> list[str]:
     """Images anywhere below a folder, sorted, as names relative to `root`.
 
     Raises:
         InputError: no such folder.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: no such folder")
     found: list[str] = []
     for parent, _, files in os.walk(folder):

@@ -11,6 +11,8 @@ from kdet.types import SizeHW
 
 ImageSize = int | tuple[int, int]
 """The long side in pixels, or (short side, its limit for the long side)."""
+MOST_PX = 16_384
+"""Of a side; more is a slip that would fill the memory."""
 
 
 def image_size_of(value: int | list[int] | tuple[int, ...]) -> ImageSize:
@@ -23,8 +25,10 @@ def image_size_of(value: int | list[int] | tuple[int, ...]) -> ImageSize:
         numbers = [value]
     else:
         numbers = list(value)
-    if len(numbers) not in (1, 2) or min(numbers) < 1 or numbers != sorted(numbers):
-        raise InputError(f"image_size: expected a long side or [short side, limit] in pixels, got {value}")
+    if len(numbers) not in (1, 2) or min(numbers) < 1 or max(numbers) > MOST_PX or numbers != sorted(numbers):
+        raise InputError(
+            f"image_size: expected a long side or [short side, limit] in pixels, at most {MOST_PX:,}, got {value}"
+        )
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 

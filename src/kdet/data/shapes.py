@@ -14,6 +14,8 @@ from kdet.data.shapes_layout import SHAPES, Layout, lay_out
 from kdet.errors import InputError
 
 _SPLITS = {"train": 0, "val": 1}
+_MOST_IMAGES = 1_000_000
+"""All are laid out before the first is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,8 @@ class Shapes:
 
     def __post_init__(self) -> None:
         for name in ("images", "val_images"):
-            if getattr(self, name) < 1:
-                raise InputError(f"shapes {name}: expected at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= _MOST_IMAGES:
+                raise InputError(f"shapes {name}: expected 1…{_MOST_IMAGES:,}, got {getattr(self, name)}")
         if not 16 <= self.image_size <= 4096:
             raise InputError(f"shapes image_size: expected 16…4096 pixels, got {self.image_size}")
         if not 1 <= self.classes <= len(SHAPES):

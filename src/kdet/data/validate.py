@@ -21,6 +21,8 @@ anything else is an error. drop: every bad box is dropped. error: every bad box 
 
 CLIP_PX = 1.0
 """A box this far outside is taken for an off-by-one."""
+_MOST_PX2 = 1e30
+"""An area that no image has is none."""
 ROUNDING_PX = 0.01
 """A box this far outside is taken for rounding in the file: clipped under every policy, without a note."""
 
@@ -70,9 +72,11 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
     if not draft.classes:
         raise InputError(f"{draft.file}: no categories; a detection data set names at least one class")
     try:
-        real_classes(draft.classes)
+        objects = real_classes(draft.classes)
     except InputError as problem:
         raise InputError(f"{draft.file}: {problem}") from None
+    if not objects:
+        raise InputError(f"{draft.file}: no categories but {list(draft.classes)}, which stands for no object; name one")
     if not draft.file_names:
         raise InputError(f"{draft.file}: no images; the data set is empty")
     check_names(draft.file, draft.file_names)
@@ -84,7 +88,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
     order = np.argsort(draft.rows[keep], kind="stable")
     chosen = np.flatnonzero(keep)[order]
     boxes_xyxy = boxes[chosen]
-    areas = draft.areas[chosen].astype(np.float32)
+    areas = np.where(np.abs(draft.areas) < _MOST_PX2, draft.areas, np.nan)[chosen].astype(np.float32)
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     return DetectionIndex(
         root=draft.root,

@@ -8,10 +8,11 @@ import numpy as np
 
 from kdet.data.images import SUFFIXES, read_size_hw
 from kdet.data.index import DetectionIndex, Ints
-from kdet.data.listing import is_file, missing_rows
+from kdet.data.listing import missing_rows
 from kdet.data.validate import Draft, OnBadBox, check_names, checked
 from kdet.data.voc_xml import Annotation, Thing, parse, render
 from kdet.errors import InputError
+from kdet.files import is_file, is_folder
 
 _SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "test")}
 
@@ -77,7 +78,7 @@ def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
 
 def recognise(path: Path) -> bool:
     """Whether a path looks like VOC: a folder with Annotations/, or with XML files."""
-    if not path.is_dir():
+    if not is_folder(path):
         return False
     folders = (path, path / "Annotations", path / "train", path / "val")
     return any(next(folder.glob("*.xml"), None) is not None for folder in folders if folder.is_dir())
@@ -118,7 +119,7 @@ def _labels(classes: tuple[str, ...], files: list[Path], placed: list[tuple[int,
 
 def _layout(path: Path, split: str, images: Path | None) -> tuple[Path, Path, list[str], bool]:
     """Folder of the XML files, folder of the images, stems of the split, and whether a list chose them."""
-    if not path.is_dir():
+    if not is_folder(path):
         raise InputError(f"{path}: no such folder; VOC data are a folder with Annotations/ and JPEGImages/")
     lists = path / "ImageSets" / "Main"
     if lists.is_dir():

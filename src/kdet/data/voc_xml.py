@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdet.errors import InputError
+from kdet.files import read_bytes
 
-_MAX_BYTES = 64 * 2**20
+_MAX_BYTES = 16 * 2**20
 _FORBIDDEN = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -69,12 +70,9 @@ def render(file_name: str, size_hw: tuple[int, int], things: Sequence[Thing]) ->
 
 
 def _root(file: Path) -> ET.Element:
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{file}: larger than any annotation of one image")
-        content = file.read_bytes()
-    except OSError as problem:
-        raise InputError(f"{file}: cannot be read ({problem.strerror})") from None
+    content = read_bytes(file, _MAX_BYTES)
+    if content is None:
+        raise InputError(f"{file}: cannot be read (no such file)")
     # In UTF-16 and the like every character has NUL bytes; the check must see the letters.
     if _FORBIDDEN.search(content.replace(b"\0", b"")):
         raise InputError(f"{file}: XML with a document type or entities is refused; annotations need neither")

@@ -12,6 +12,10 @@ from kdet.data.index import DetectionIndex
 from kdet.data.validate import Draft, OnBadBox, check_names, checked
 from kdet.data.yolo_yaml import Settings, find_yaml, images_of, read_settings
 from kdet.errors import InputError
+from kdet.files import is_file, read_text
+
+_MOST_BYTES = 16 * 2**20
+"""Of one image's labels; a million boxes."""
 
 
 @dataclass
@@ -53,7 +57,7 @@ def read(
     columns = _Columns()
     for row, file in enumerate(label_files):
         _read_labels(file, row, len(class_names), columns)
-    if not columns.rows and not any(file.is_file() for file in label_files):
+    if not columns.rows and not any(is_file(file) for file in label_files):
         raise InputError(f"{settings.file}: no label files; looked for {label_files[0]} and {len(names) - 1} others")
     return checked(_draft(settings, class_names, root, names, label_files, columns), on_bad_box)
 
@@ -79,9 +83,9 @@ def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
 
 def recognise(path: Path) -> bool:
     """Whether a path looks like YOLO: a YAML file, or a folder with data.yaml."""
-    if path.is_file():
+    if is_file(path):
         return path.suffix.lower() in (".yaml", ".yml")
-    return any((path / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml"))
+    return any(is_file(path / name) for name in ("data.yaml", "data.yml", "dataset.yaml"))
 
 
 def _draft(
@@ -95,6 +99,8 @@ def _draft(
     sizes_hw = np.array([read_size_hw(root / name) for name in names], np.int32).reshape(-1, 2)
     rows = np.array(columns.rows, np.int64)
     relative = np.array(columns.boxes, np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite, which is refused by name
+        boxes_xyxy = relative * sizes_hw[rows][:, [1, 0, 1, 0]]
     return Draft(
         file=settings.file,
         root=root,
@@ -103,7 +109,7 @@ def _draft(
         file_names=names,
         sizes_hw=sizes_hw,
         rows=rows,
-        boxes_xyxy=relative * sizes_hw[rows][:, [1, 0, 1, 0]],
+        boxes_xyxy=boxes_xyxy,
         labels=np.array(columns.labels, np.int64),
         crowd=np.zeros(len(rows), bool),
         areas=np.full(len(rows), np.nan),
@@ -123,12 +129,9 @@ def _label_file(root: Path, name: str) -> Path:
 
 def _read_labels(file: Path, row: int, num_classes: int, columns: _Columns) -> None:
     """Add the boxes of one text file; a missing file is an image without objects."""
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
+    text = read_text(file, _MOST_BYTES)
+    if text is None:
         return
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{file}: cannot be read ({problem})") from None
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue

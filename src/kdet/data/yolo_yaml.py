@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kdet.data.images import SUFFIXES
 from kdet.data.listing import image_names, missing_rows
 from kdet.errors import InputError
+from kdet.files import MOST_YAML_BYTES, exists, is_file, is_folder, parse_yaml, read_text
 
 _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation")}
-_MAX_BYTES = 2**20
-_MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -32,10 +29,10 @@ def find_yaml(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    if path.is_file():
+    if is_file(path):
         return path
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
-        if (path / name).is_file():
+        if is_file(path / name):
             return path / name
     raise InputError(f"{path}: no data.yaml; a YOLO data set is that file with images/ and labels/ beside it")
 
@@ -46,16 +43,10 @@ def read_settings(file: Path) -> Settings:
     Raises:
         InputError: no YAML, with tags or aliases, or without class names.
     """
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{file}: larger than any data.yaml")
-        text = file.read_text("utf-8")
-        _check_events(file, text)
-        content = yaml.safe_load(text)
-    except InputError:
-        raise
-    except (OSError, ValueError, yaml.YAMLError) as problem:
-        raise InputError(f"{file}: not YAML ({' '.join(str(problem).split())[:200]})") from None
+    text = read_text(file, MOST_YAML_BYTES)
+    if text is None:
+        raise InputError(f"{file}: no such file")
+    content = parse_yaml(text, str(file), aliases=False)
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected keys such as names, train and val")
     return Settings(file, content, _names(file, content.get("names")))
@@ -86,24 +77,13 @@ def images_of(settings: Settings, split: str, images: Path | None) -> tuple[Path
     return root, names
 
 
-def _check_events(file: Path, text: str) -> None:
-    """Refuse what a few lines can blow up: aliases, which may stand for gigabytes, and nesting, which takes hours."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise InputError(f"{file}: YAML aliases are refused; write the values out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise InputError(f"{file}: nested far too deep for a data.yaml")
-
-
 def _names(file: Path, given: Any) -> tuple[str, ...]:
     """Class names from a list, or from a dictionary by number without gaps."""
     if isinstance(given, dict):
         if sorted(map(str, given)) != sorted(map(str, range(len(given)))):
             raise InputError(f"{file}: names must be numbered 0…{len(given) - 1} without gaps, got {list(given)[:20]}")
         given = [given[key] for key in sorted(given, key=int)]
-    if not isinstance(given, list) or not all(isinstance(name, str | int) for name in given):
+    if not isinstance(given, list) or not all(isinstance(name, str) or type(name) is int for name in given):
         raise InputError(f"{file}: expected class names under 'names', as a list or numbered from 0")
     return tuple(str(name) for name in given)
 
@@ -112,14 +92,14 @@ def _base(settings: Settings) -> Path:
     """The folder that `path` means; a path of somebody else's machine is passed over."""
     beside = settings.file.parent
     base = beside / str(settings.content.get("path") or ".")
-    return base if base.is_dir() else beside
+    return base if is_folder(base) else beside
 
 
 def _resolved(base: Path, beside: Path, text: str) -> Path:
     """A folder or list; exports often say ../train/images and mean train/images."""
     shortened = text.removeprefix("../")
     for place in (base / text, beside / text, base / shortened, beside / shortened):
-        if place.exists():
+        if exists(place):
             return place
     raise InputError(f"{beside}: data.yaml names {text!r}, which is neither in {base} nor in {beside}")
 
@@ -141,9 +121,10 @@ def _names_at(root: Path, place: Path) -> list[str]:
     if place.suffix.lower() in SUFFIXES:
         raise InputError(f"{place}: expected a folder or a list of images, not an image")
     try:
-        lines = [line.strip() for line in place.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{place}: no list of images ({problem})") from None
+        text = read_text(place) or ""
+    except InputError as problem:
+        raise InputError(f"{problem}, so it is no list of images; name a folder, or a text that lists them") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     names: list[str] = []
     for line in lines:
         # "./a.jpg" starts at the list, everything else at the data set's folder; both must end below it.

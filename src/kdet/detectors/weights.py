@@ -1,19 +1,21 @@
 """Weights from files and from torchvision's enums into a built model. Nothing is unpickled."""
 
-import json
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_weight
 
+from kdet import files
 from kdet.errors import InputError
+from kdet.files import parse_json
 
 CLASS_LAYERS = (
     "head.classification_head.cls_logits",
@@ -44,47 +46,78 @@ def read_weights(path: Path) -> StoredWeights:
     Raises:
         InputError: missing, damaged, or a torch file that holds more than tensors.
     """
-    if not path.is_file():
+    if not files.is_file(path):
         raise InputError(f"{path}: no such weights file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    loaded = load_torch(path)
+    for key in ("model", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
+    ):
+        raise InputError(f"{path}: expected a state_dict (name → tensor), got {type(loaded).__name__}")
+    return StoredWeights(origin=str(path), state=_plain(path, loaded))
+
+
+def load_torch(path: Path) -> Any:
+    """What a torch file holds: tensors in plain containers, nothing else.
+
+    Raises:
+        InputError: damaged, other objects in it, or compressed, as torch never does and as could fill the memory.
+    """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.file_size != entry.compress_size for entry in archive.infolist()):
+                    raise InputError(f"{path}: not a file that torch wrote (compressed); save it anew with torch.save")
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # its reader stumbles over broken bytes in every way there is
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path}: not a file of plain tensors ({reason}); "
             "save the model's state_dict() with torch.save or safetensors, and name that file"
         ) from None
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise InputError(f"{path}: expected a state_dict (name → tensor), got {type(loaded).__name__}")
-    return StoredWeights(origin=str(path), state=loaded)
+
+
+def _plain(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, if every tensor is an array of real numbers."""
+    for name, tensor in state.items():
+        odd = tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta
+        if odd or tensor.is_nested:
+            raise InputError(
+                f"{path}: {name!r} is no plain array of real numbers ({tensor.dtype}, {tensor.layout}, "
+                f"{tensor.device}); convert it, and save the state_dict() anew"
+            )
+    return state
 
 
 def _read_safetensors(path: Path) -> StoredWeights:
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+        state = _plain(path, load_file(path))
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        raise InputError(f"{path}: not a readable safetensors file ({error}); copy or save it anew") from None
     if "kdet" not in metadata:
         return StoredWeights(origin=str(path), state=state)
-    about = json.loads(metadata["kdet"])
-    return StoredWeights(
-        origin=str(path),
-        state=state,
-        class_names=tuple(about["class_names"]),
-        build=about["build"] and dict(about["build"]),
-    )
+    about = parse_json(metadata["kdet"], f"{path}: its header")
+    names, build = (about.get("class_names"), about.get("build")) if isinstance(about, dict) else (None, None)
+    named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    if not named or not (build is None or isinstance(build, dict)):
+        raise InputError(f"{path}: its header is none that kdet wrote (class_names, build); name an intact file")
+    return StoredWeights(origin=str(path), state=state, class_names=tuple(names), build=build or None)
 
 
 def is_file(weights: str) -> bool:
     """Whether a file is meant, and not torchvision's weights by name."""
-    return Path(weights).exists() or weights.endswith((".pth", ".pt", ".safetensors"))
+    return files.exists(Path(weights)) or weights.endswith((".pth", ".pt", ".safetensors"))
 
 
 def classes_in_weights(weights: str) -> tuple[str, ...] | None:
@@ -137,6 +170,18 @@ def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...])
     Raises:
         InputError: the file belongs to another architecture.
     """
+    fresh = check(model, weights, class_names)
+    own = model.state_dict()
+    model.load_state_dict({k: v for k, v in weights.state.items() if k in own and k not in fresh}, strict=False)
+    return fresh
+
+
+def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]) -> list[str]:
+    """What `load` would leave as built; the model may be without memory, on the device `meta`.
+
+    Raises:
+        InputError: as there.
+    """
     own = model.state_dict()
     other_classes = weights.class_names is not None and weights.class_names != class_names
     fresh = [
@@ -149,7 +194,6 @@ def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...])
         raise InputError(
             f"{weights.origin}: made for another architecture; {_first_difference(weights.state, own, wrong, unknown)}"
         )
-    model.load_state_dict({k: v for k, v in weights.state.items() if k in own and k not in fresh}, strict=False)
     return fresh
 
 

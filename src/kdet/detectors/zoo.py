@@ -22,6 +22,7 @@ from kdet.detectors.ssd import SsdDetector
 from kdet.detectors.torchvision_models import Notes, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
+    check,
     classes_in_weights,
     is_file,
     library_weights,
@@ -180,19 +181,35 @@ def rebuild(stored: StoredWeights) -> Detector:
             f"{stored.origin}: a plain weights file does not say its architecture; "
             "name it as `weights:` of a recipe's `student:` or `teacher:`"
         )
-    if stored.build["detector"] == "hf":
+    try:
+        return _rebuilt(stored, stored.build, stored.class_names)
+    except InputError as error:
+        raise InputError(str(error) if stored.origin in str(error) else f"{stored.origin}: {error}") from None
+    except Exception as error:  # a damaged header may ask for anything
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(f"{stored.origin}: its header describes no detector that kdet can build ({reason})") from None
+
+
+def _rebuilt(stored: StoredWeights, build: dict[str, Any], class_names: tuple[str, ...]) -> Detector:
+    objects = tuple(real_classes(class_names))
+    size: Any = build["image_size"]
+    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size]
+    if len(sides) > 2 or not all(type(side) is int and 0 < side < 2**15 for side in sides):
+        raise ValueError(f"image_size {size}")
+    arguments: dict[str, Any] = {**build, "image_size": size if isinstance(size, int) else tuple(sides)}
+    if arguments["detector"] == "hf":
         return rebuild_detr(stored)
-    arguments = dict(stored.build)
-    if isinstance(arguments.get("image_size"), list):
-        arguments["image_size"] = tuple(arguments["image_size"])
     if arguments["detector"] == FACTORY:
-        classes = tuple(real_classes(stored.class_names))
-        made = _from_factory(arguments["factory"], classes, arguments["options"], arguments["image_size"])
+        made = _from_factory(arguments["factory"], objects, arguments["options"], arguments["image_size"])
         load(made.model, stored, made.class_names)
         return made
+    if arguments["num_classes"] != len(class_names):
+        raise ValueError(f"{len(class_names)} class names for {arguments['num_classes']} columns")
+    with torch.device("meta"):  # without memory: what the header asks for may be a thousand times what the file holds
+        check(build_any(arguments), stored, class_names)
     model = build_any(arguments)
-    load(model, stored, stored.class_names)
-    return adapt(model, stored.class_names, arguments)
+    load(model, stored, class_names)
+    return adapt(model, class_names, arguments)
 
 
 def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdet.errors import InputError
+from kdet.files import parse_json, read_text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +62,10 @@ def read_predictions(path: Path) -> tuple[list[ImagePredictions], tuple[str, ...
         InputError: the file is absent or is not what `write_predictions` writes.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path)
+        if text is None:
+            raise InputError(f"{path}: cannot be read (no such file)")
+        content = parse_json(text, str(path))
         classes = tuple(str(name) for name in content["classes"])
         records: dict[int, list[Mapping[str, Any]]] = {int(image_id): [] for image_id in content["image_ids"]}
         for i, result in enumerate(cast(list[Mapping[str, Any]], content["results"])):
@@ -71,11 +75,9 @@ def read_predictions(path: Path) -> tuple[list[ImagePredictions], tuple[str, ...
                 )
             records[int(result["image_id"])].append(result)
         return [_image(image_id, results) for image_id, results in records.items()], classes
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: not a predictions file of kdet ({error}); `kdet evaluate` writes a new one"
         ) from None

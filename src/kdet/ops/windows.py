@@ -10,12 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Border = Literal["reflect", "replicate"]
+_MOST_CELLS = 1023
+"""No feature map has as many; a slip beyond would never end."""
 
 
 def check_window(window: int, sigma: float) -> None:
     """Raises ValueError unless the window has a middle and the Gaussian a width."""
     if window < 1 or window % 2 == 0:
         raise ValueError(f"expected an odd window of at least 1, got {window}")
+    if window > _MOST_CELLS:
+        raise ValueError(f"expected a window of at most {_MOST_CELLS} cells, got {window}")
     if sigma <= 0:
         raise ValueError(f"expected a sigma above 0, got {sigma}")
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from kdet.errors import InputError
+from kdet.files import MOST_YAML_BYTES, is_folder, parse_json, parse_yaml, read_text
 
 Json = Mapping[str, Any]
 
@@ -90,11 +89,11 @@ def read_run(folder: Path) -> RunSummary:
     Raises:
         InputError: not a run folder, or a file in it is not what a run writes there.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: no such folder")
     if not any((folder / name).is_file() for name in ("recipe.yaml", "log.jsonl", "metrics.json")):
         raise InputError(f"{folder}: not a run folder (no recipe.yaml, log.jsonl or metrics.json in it)")
-    recipe_text = _text(folder / "recipe.yaml") or ""
+    recipe_text = read_text(folder / "recipe.yaml", MOST_YAML_BYTES) or ""
     records, broken = _log(folder / "log.jsonl")
     return RunSummary(
         folder=folder,
@@ -114,35 +113,20 @@ def read_run(folder: Path) -> RunSummary:
     )
 
 
-def _text(path: Path) -> str | None:
-    """None where there is no such file (yet)."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-
-
 def _json(path: Path) -> Json | None:
-    text = _text(path)
+    """None where there is no such file (yet)."""
+    text = read_text(path)
     if text is None:
         return None
-    try:
-        content: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        # Runs replace these files whole, so a broken one is no sign of a run that was killed.
-        raise InputError(f"{path}: not JSON (line {error.lineno}: {error.msg})") from None
+    # Runs replace these files whole, so a broken one is no sign of a run that was killed.
+    content = parse_json(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return cast(Json, content)
 
 
 def _recipe(text: str, path: Path) -> Json:
-    try:
-        content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    content = parse_yaml(text, str(path))
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -154,7 +138,7 @@ def _log(path: Path) -> tuple[list[Json], int]:
     """The records, and how many lines were broken by a kill."""
     records: list[Json] = []
     broken = 0
-    for line in (_text(path) or "").splitlines():
+    for line in (read_text(path) or "").splitlines():
         if not line.strip():
             continue
         record = _record(line)
@@ -173,7 +157,7 @@ def _record(line: str) -> Json | None:
     for start in starts:
         try:
             record: Any = json.loads(line[start:])
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             return cast(Json, record)
@@ -187,8 +171,8 @@ def _steps(records: list[Json], path: Path) -> tuple[StepRecord, ...]:
             continue
         try:
             step = StepRecord(
-                step=int(record["step"]),
-                epoch=int(record["epoch"]),
+                step=_count(record["step"]),
+                epoch=_count(record["epoch"]),
                 lr=float(record["lr"]),
                 total=float(record["total"]),
                 parts={str(name): float(value) for name, value in record["parts"].items()},
@@ -199,7 +183,7 @@ def _steps(records: list[Json], path: Path) -> tuple[StepRecord, ...]:
                 },
                 weights={str(name): float(value) for name, value in record.get("weights", {}).items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(f"{path}: a step record lacks or garbles {error}: {_short(record)}") from None
         last[step.step] = step
     return tuple(last[step] for step in sorted(last))
@@ -211,11 +195,21 @@ def _evaluations(records: list[Json], path: Path) -> tuple[EvalRecord, ...]:
         if record.get("kind") != "eval":
             continue
         try:
-            look = EvalRecord(step=int(record["step"]), epoch=int(record["epoch"]), metrics=dict(record["metrics"]))
-        except (KeyError, TypeError, ValueError) as error:
+            look = EvalRecord(
+                step=_count(record["step"]), epoch=_count(record["epoch"]), metrics=dict(record["metrics"])
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: an eval record lacks or garbles {error}: {_short(record)}") from None
         last[look.step] = look
     return tuple(last[step] for step in sorted(last))
+
+
+def _count(value: Any) -> int:
+    """A whole number that can be drawn."""
+    count = int(value)
+    if abs(count) >= 2**53:
+        raise ValueError("a number of steps or epochs")
+    return count
 
 
 def _short(record: Json) -> str:

@@ -1,6 +1,5 @@
 """compare.json and its run folders → the page of a comparison: verdicts in words, gains, and where they came from."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from statistics import fmean
 from typing import Any, cast
 
 from kdet.errors import InputError
+from kdet.files import parse_json, read_text
 from kdet.report import curves
 from kdet.report.charts import Bar, Chart, Series, bar_chart, line_chart
 from kdet.report.collect import read_run
@@ -96,12 +96,10 @@ def comparison_page(folder: Path) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); `kdet compare` writes it") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); `kdet compare` writes it anew") from None
+    text = read_text(path)
+    if text is None:
+        raise InputError(f"{path}: cannot be read (no such file); `kdet compare` writes it")
+    content = parse_json(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object; `kdet compare` writes it anew")
     return cast(Mapping[str, Any], content)

@@ -24,9 +24,12 @@ _UNIT = (0.0, 1.02)
 
 def number(value: Any) -> float | None:
     """A finite number out of a JSON file, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def loss_parts(run: RunSummary, title: str = "Training loss by part") -> Chart | None:

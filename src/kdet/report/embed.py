@@ -2,11 +2,13 @@
 
 import base64
 import io
+import warnings
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from kdet.errors import InputError
+from kdet.files import read_bytes
 from kdet.report.pictures import png_bytes
 
 
@@ -26,9 +28,15 @@ def open_picture(path: Path) -> Image.Image:
         InputError: not an image.
     """
     try:
-        with Image.open(path) as image:
+        # A tiny file can claim a picture that fills the memory: PIL warns of 89 million pixels, here it is refused.
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(read_bytes(path) or b""), formats=("PNG", "JPEG")) as image,
+        ):
             return image.copy()
-    except (OSError, UnidentifiedImageError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever they please on broken bytes
         raise InputError(f"{path}: not an image that can be shown ({error})") from None
 
 

@@ -73,7 +73,9 @@ def insides_of(run: RunSummary) -> tuple[Inside, ...]:
             )
             for picture in pictures
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{folder / 'maps.json'}: lacks or garbles {error}") from None
 
 

@@ -67,6 +67,8 @@ def gallery_of(runs: Mapping[str, RunSummary]) -> Gallery | None:
         classes = [str(name) for name in (owner.predictions or {})["classes"]]
         sights = tuple(_sight(owner.folder / "maps", picture, classes, found) for picture in pictures)
         return Gallery(why=_why(owner.maps), sights=sights) if sights else None
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{owner.folder}: maps/maps.json or a predictions file lacks or garbles {error}") from None
 

@@ -12,6 +12,7 @@ from kdet.report.heatmaps import Inside, insides_of
 
 AP_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 _LONGEST_VALUE = 400
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +113,10 @@ def describe(run: RunSummary) -> str:
     words = [str(student[key]) for key in ("detector", "backbone") if student.get(key)]
     if student.get("width") not in (None, 1, 1.0):
         words.append(f"width {student['width']}")
-    terms: Any = run.recipe.get("distill") or []
-    methods = [str(_mapping(term).get("method", "?")) for term in cast(list[Any], terms)]
+    terms: Any = run.recipe.get("distill")
+    methods = [
+        str(_mapping(term).get("method", "?")) for term in (cast(list[Any], terms) if isinstance(terms, list) else ())
+    ]
     trained = f"distilled with {' + '.join(methods)}" if methods else "trained alone"
     return f"{' '.join(words)}, {trained}" if words else ""
 
@@ -127,11 +130,13 @@ def _known(*charts: Chart | None) -> tuple[Chart, ...]:
     return tuple(chart for chart in charts if chart is not None)
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        text = ", ".join(f"{key} {_words(item)}" for key, item in cast(Mapping[str, Any], value).items())
+def _words(value: Any, deep: int = 0) -> str:
+    if deep > _DEEPEST:
+        text = "…"
+    elif isinstance(value, Mapping):
+        text = ", ".join(f"{key} {_words(item, deep + 1)}" for key, item in cast(Mapping[str, Any], value).items())
     elif isinstance(value, list):
-        text = ", ".join(_words(item) for item in cast(list[Any], value))
+        text = ", ".join(_words(item, deep + 1) for item in cast(list[Any], value))
     else:
         text = str(value)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

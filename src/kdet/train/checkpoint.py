@@ -1,19 +1,20 @@
 """All that resume needs, written so that a kill at any moment leaves one complete state."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from kdet.detectors.weights import load_torch
 from kdet.errors import InputError
+from kdet.files import parse_json, read_text
 from kdet.train.run_folder import sync
 
 _WEIGHTS = "trainables.safetensors"
@@ -103,14 +104,24 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         module.load_state_dict(load_file(folder / _WEIGHTS))
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
-        optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, map_location="cpu", weights_only=True))
+        optimizer.load_state_dict(load_torch(folder / _OPTIMIZER))
         _restore_random_state(load_file(folder / _RANDOM), rank)
-        return Counters(**json.loads((folder / _COUNTERS).read_text(encoding="utf-8")))
+        return _counters(folder / _COUNTERS)
     except FileNotFoundError:
         raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
-    except (RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # broken bytes make each of these readers stumble in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
+
+
+def _counters(path: Path) -> Counters:
+    counters = Counters(**parse_json(read_text(path) or "", str(path)))
+    whole = (counters.epoch, counters.batch, counters.step)
+    if not all(type(count) is int and 0 <= count < 2**53 for count in whole) or type(counters.best_epoch) is not int:
+        raise ValueError(f"{path}: epoch, batch and step are no counts")
+    if not math.isfinite(counters.best_ap + counters.seconds):
+        raise ValueError(f"{path}: best_ap and seconds are not finite")
+    return counters
 
 
 def _plain(module: nn.Module) -> dict[str, Tensor]:

@@ -70,14 +70,15 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     going_on = engine.is_main and begin(folder, resolved(recipe), resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
+        run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
+        if going_on:
+            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average, engine.rank)
+            engine.restore_scaler(run.counters.scaler)
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
-        run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         try:
             if going_on:
-                run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average, engine.rank)
-                engine.restore_scaler(run.counters.scaler)
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
             else:
                 _prove(run)

@@ -13,9 +13,10 @@ from kdet.data.validate import OnBadBox
 
 
 def _image_size(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return image_size_of([int(side) for side in value])
-    return value
+    """Whole numbers are checked here; pydantic refuses everything else in its own words."""
+    if isinstance(value, list | tuple) and all(type(side) is int for side in value):
+        return image_size_of(list(value))
+    return image_size_of(value) if type(value) is int else value
 
 
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
@@ -25,7 +26,9 @@ ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
 class Strict(BaseModel):
     """Unknown keys are errors; the docstring under a field is its description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class Unlabelled(Strict):

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from kdet.data.shapes import Shapes
 from kdet.errors import InputError
+from kdet.files import MOST_YAML_BYTES, is_file, parse_yaml, read_text
 from kdet.train.recipe import Recipe, TrainRecipe
 from kdet.train.recipe_data import FileData, ShapesData
 from kdet.train.recipe_models import TAGS, BuiltTeacher, FoundationTeacher, RunTeacher, StudentRecipe
@@ -45,8 +46,10 @@ class _RecipeLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As the parent, after the check."""
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="expected a word as a key", problem_mark=key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key_node.value!r} stands twice", problem_mark=key_node.start_mark
@@ -68,18 +71,11 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: what is wrong, in which line, and the nearest right word.
     """
-    if not path.is_file():
+    text = read_text(path, MOST_YAML_BYTES) if is_file(path) else None
+    if text is None:
         raise InputError(f"{path}: no such recipe")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, _RecipeLoader)
-        root = yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
-        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+    content = parse_yaml(text, str(path), _RecipeLoader)
+    root = yaml.compose(text, yaml.SafeLoader)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected keys such as data, student, train; got {type(content).__name__}")
     for override in overrides:
@@ -126,15 +122,15 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise InputError(f"-o {override}: expected key=value, such as train.lr=0.01")
     *path, last = key.strip().split(".")
     target: Any = content
+    value = parse_yaml(text, f"-o {override}", _RecipeLoader)
     try:
-        value = yaml.load(text, _RecipeLoader)
         for part in path:
             target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
         if isinstance(target, list):
             target[int(last)] = value
         else:
             target[last] = value
-    except (yaml.YAMLError, ValueError, IndexError, TypeError, AttributeError):
+    except (ValueError, IndexError, TypeError, AttributeError):
         raise InputError(f"-o {override}: there is no such place in the recipe") from None
 
 

@@ -41,11 +41,11 @@ class ModelRecipe(Strict):
     """0 (backbone frozen) … 5 (all trained)."""
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Channel multiplier of resnet10/18/34 and MobileNetV3."""
-    fpn_channels: Annotated[int, Field(gt=0, multiple_of=8)] = 256
+    fpn_channels: Annotated[int, Field(gt=0, le=4096, multiple_of=8)] = 256
     """Channels of the neck."""
     head_norm: bool | None = None
     """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
-    anchor_scale: Annotated[float, Field(gt=0)] = 1.0
+    anchor_scale: Annotated[float, Field(ge=0.125, le=64)] = 1.0
     """Multiplies the anchor sizes, 1 = 32…512 px (ATSS and GFL: 64…1024 px)."""
 
     @model_validator(mode="before")
@@ -74,7 +74,7 @@ class StudentRecipe(ModelRecipe):
 class TermRecipe(BaseModel):
     """One method; keys beside these are the method's own arguments (`kdet list methods`)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     method: str
     """A name of `kdet list methods`."""

@@ -4,10 +4,11 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from multiprocessing import parent_process
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -52,9 +53,8 @@ class RunLog:
 
     def __init__(self, folder: Path, *, active: bool = True) -> None:
         self.active = active
-        if active:
-            self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._folder = folder
+        self._opened: list[TextIO | SummaryWriter] = []
 
     def __enter__(self) -> Self:
         return self
@@ -62,9 +62,19 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.active:
-            self._file.close()
-            self._board.close()
+        for opened in self._opened:
+            opened.close()
+
+    @cached_property
+    def _file(self) -> TextIO:
+        """Opened by the first record: a run that cannot go on leaves its folder as it is."""
+        self._opened.append(file := (self._folder / "log.jsonl").open("a", encoding="utf-8"))
+        return file
+
+    @cached_property
+    def _board(self) -> SummaryWriter:
+        self._opened.append(board := SummaryWriter(str(self._folder / "tensorboard")))
+        return board
 
     def step(
         self,

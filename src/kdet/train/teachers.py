@@ -13,6 +13,7 @@ from kdet.data.resize import ImageSize
 from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, FrozenTeacher, Lesson, Schedule, Term
 from kdet.errors import InputError
+from kdet.files import is_folder
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import nearest
@@ -76,7 +77,7 @@ def load_detector(path: Path) -> Detector:
     Raises:
         InputError: neither, or damaged.
     """
-    if path.is_dir():
+    if is_folder(path):
         if not (path / RECIPE).exists():
             raise InputError(f"{path}: not a run folder (no {RECIPE} in it)")
         if not (path / BEST).exists():
