@@ -182,7 +182,7 @@ def _rebuilt(stored: StoredWeights, build: dict[str, Any], class_names: tuple[st
     sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size]
     if len(sides) > 2 or not all(type(side) is int and 0 < side < 2**15 for side in sides):
         raise ValueError(f"image_size {size}")
-    arguments = {**build, "image_size": size if isinstance(size, int) else tuple(sides)}
+    arguments: dict[str, Any] = {**build, "image_size": size if isinstance(size, int) else tuple(sides)}
     if arguments["detector"] == "hf":
         return rebuild_detr(stored)
     if arguments["detector"] == FACTORY:
