@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,16 +30,14 @@ class Payload:
         return (Path.touch, (self.sign,))
 
 
-class Shell:
-    """The same by way of a shell."""
+class Call:
+    """The same by way of a command."""
 
     def __init__(self, sign: Path) -> None:
         self.sign = sign
 
     def __reduce__(self) -> tuple[Any, ...]:
-        import os
-
-        return (os.system, (f"touch '{self.sign}'",))
+        return (subprocess.call, (["touch", str(self.sign)],))
 
 
 def torch_bytes(content: Any, **options: Any) -> bytes:
@@ -91,7 +90,7 @@ TORCH: dict[str, tuple[Make, Words]] = {
     "compressed": (lambda sign: packed(torch_bytes(TENSORS)), "compressed"),
     "zip bomb": (lambda sign: packed(torch_bytes({"a": torch.zeros(2**22)})), "compressed"),
     "payload": (lambda sign: torch_bytes({"weight": Payload(sign)}), PLAIN),
-    "payload through a shell": (lambda sign: torch_bytes({"weight": Shell(sign)}), PLAIN),
+    "payload that calls a command": (lambda sign: torch_bytes({"weight": Call(sign)}), PLAIN),
     "payload beside tensors": (lambda sign: torch_bytes({**TENSORS, "x": Payload(sign)}), PLAIN),
     "payload as a key": (lambda sign: torch_bytes({("a", Payload(sign)): 1}), PLAIN),
     "payload in the old form": (

@@ -42,7 +42,9 @@ VALUES: dict[str, tuple[str | tuple[str, ...], Words]] = {
     "train a word": ("train=fast", "train"),
     "train nothing": ("train=", "train"),
     "unknown section": ("trian.lr=1", ("unknown key 'trian'", "did you mean 'train'?")),
+    "section called as a format": ("shapes.images=5", "unknown key 'shapes'"),
     # data
+    "key called as a format": ("data.coco=1", "unknown key 'data.coco'"),
     "data nothing": ("data=", "data"),
     "data a path": ("data=photos/", "data"),
     "no format": ("data={train: a, val: b}", "data"),

@@ -108,7 +108,8 @@ def _read_safetensors(path: Path) -> StoredWeights:
     if "kdet" not in metadata:
         return StoredWeights(origin=str(path), state=state)
     about = parse_json(metadata["kdet"], f"{path}: its header")
-    names, build = (about.get("class_names"), about.get("build")) if isinstance(about, dict) else (None, None)
+    names: Any = about.get("class_names") if isinstance(about, dict) else None
+    build: Any = about.get("build") if isinstance(about, dict) else None
     named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     if not named or not (build is None or isinstance(build, dict)):
         raise InputError(f"{path}: its header is none that kdet wrote (class_names, build); name an intact file")

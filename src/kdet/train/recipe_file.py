@@ -25,7 +25,7 @@ _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "train": (TrainRecipe,),
 }
 
-_TAGS = ("coco", "voc", "yolo", "shapes", *(kind.__name__ for kind in _SECTIONS["teacher"]))
+_TAGS = ("coco", "voc", "yolo", "shapes", *TAGS)
 """Parts of an error's place that stand in no file."""
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
@@ -142,11 +142,13 @@ def _first(error: ValidationError) -> ErrorDetails:
 
 def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
     """One line: file, line, key, what is wrong."""
-    location = [part for part in error["loc"] if part not in ("coco", "voc", "yolo", "shapes", *TAGS)]
+    *above, last = error["loc"] or ("",)
+    unknown = error["type"] in _UNKNOWN_KEY  # then the last part is the user's own, even if it is called like a tag
+    location = [part for part in above if part not in _TAGS] + ([last] if unknown or last not in ("", *_TAGS) else [])
     key = ".".join(str(part) for part in location)
     line = _line_of(root, location)
     where = f"{path}:{line}" if line else str(path)
-    if error["type"] in _UNKNOWN_KEY:
+    if unknown:
         return f"{where}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location))}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {key}: {message}" if key else f"{where}: {message}"
