@@ -57,6 +57,8 @@ def _by_blocks(file: Path) -> Records:
     records = Records(file)
     with file.open("rb") as opened:
         text = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    if any(text.find(key, text.find(key) + 1) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"')):
+        raise _OutOfTheOrdinary  # a list that stands twice, perhaps, of which the decoder would keep the last
     parts = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     _let_go(text)
     if not {"images", "annotations", "categories"} <= set(parts):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import chain
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -32,7 +32,7 @@ class Annotation(msgspec.Struct, gc=False):
     category_id: int
     bbox: tuple[float, float, float, float]
     area: float = nan
-    iscrowd: bool | int = 0
+    iscrowd: bool | Literal[0, 1] = 0
 
 
 class Records:

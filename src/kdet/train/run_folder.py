@@ -26,6 +26,7 @@ from kdet.types import Detector
 RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 LOG = "log.jsonl"
+BOARD = "tensorboard"
 METRICS = "metrics.json"
 TEACHER = "teacher.json"
 TEACHER_PREDICTIONS = "teacher-predictions.json"
@@ -64,6 +65,8 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
         raise InputError(f"{folder}: {kind}; continue it with --resume, or name another folder with --run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOG).unlink(missing_ok=True)
+        shutil.rmtree(folder / BOARD, ignore_errors=True)
         write_recipe(recipe, folder / f"{RECIPE}.new")
         (folder / f"{RECIPE}.new").replace(folder / RECIPE)
         if recipe.student.detector not in ("hf", FACTORY):  # those are loaded by the library, or the user's code
