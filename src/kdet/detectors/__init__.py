@@ -5,7 +5,8 @@ from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
 from kdet.detectors.own_code import ALLOWED
 from kdet.detectors.weights import StoredWeights, read_weights
-from kdet.detectors.zoo import DETECTORS, FACTORY, build, classes_in, rebuild, wrap
+from kdet.detectors.wrapping import wrap
+from kdet.detectors.zoo import DETECTORS, FACTORY, build, classes_in, rebuild
 
 __all__ = [
     "ALLOWED",
