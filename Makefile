@@ -55,6 +55,7 @@ lock:
 bench: $(STAMP)
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/step.py
 
 docs: $(STAMP)
 	$(BIN)/python docs/write_methods.py

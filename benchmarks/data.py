@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import verdict, whereabouts
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
@@ -254,11 +255,6 @@ def bars(result: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
         yield f"images/s, {workers} workers: kdet / torchvision", rates["kdet"] / rates["torchvision"], ">=", 1
 
 
-def verdict(what: str, value: float, relation: str, limit: float) -> str:
-    met = value <= limit if relation == "<=" else value >= limit
-    return f"{'met' if met else 'missed':7} {what} = {value:.2f}, {relation} {limit:g}"
-
-
 def main() -> None:
     """Generate, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,10 +271,6 @@ def main() -> None:
         opener, file, workers = options.measure
         print(json.dumps(measure(opener, Path(file), int(workers))))
         return
-    # Here alone: what it imports would count as memory of the processes that are measured.
-    from kdet.train.run_folder import environment
-
-    about = {key: value for key, value in environment(0).items() if key != "command"}
     result: dict[str, Any] = {"images": options.images, "boxes": options.boxes, "opening": []}
     with tempfile.TemporaryDirectory() as folder:
         file = generate(Path(folder, "large"), options.images, options.boxes)
@@ -292,7 +284,7 @@ def main() -> None:
     result["bars"] = [verdict(*bar) for bar in bars(result)]
     print("\n".join([json.dumps(result["images_per_second"]), *result["bars"]]))
     if options.out:
-        options.out.write_text(json.dumps(result | {"environment": about}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result | {"environment": whereabouts()}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

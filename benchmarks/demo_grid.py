@@ -14,9 +14,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from measuring import whereabouts
+
 from kdet.study import demo
 from kdet.train import fit
-from kdet.train.run_folder import environment
 
 LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3)
 LR_SEEDS = (10, 11)
@@ -32,8 +33,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = learning_rates(Path(folder)) if arguments.grid == "lr" else weights(Path(folder))
-    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
-    content = {"what": f"kdet demo, grid of {arguments.grid}: AP at the last epoch", "rows": rows, "environment": about}
+    what = f"kdet demo, grid of {arguments.grid}: AP at the last epoch"
+    content = {"what": what, "rows": rows, "environment": whereabouts()}
     arguments.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from measuring import whereabouts
+
 from kdet.study.compare import compare
 from kdet.study.rounds import require_same_recipe, train_one
 from kdet.study.workers import Workers
 from kdet.train import Recipe, read_recipe
 from kdet.train.recipe_models import TermRecipe
-from kdet.train.run_folder import environment
 
 RECIPES = {
     "shapes": ("shapes/teacher.yaml", "shapes/structural.yaml"),
@@ -79,7 +80,6 @@ def main() -> None:
     recipe = recipe.model_copy(update={"arms": {safe(name): found["terms"] for name, found in arms.items()}})
     names = ["none", *map(safe, arms)]
     result = compare(recipe, names, num_seeds=arguments.seeds, out=folder / "compare", budget=arguments.budget)
-    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
     content = {
         "data": arguments.data,
         "labels": arguments.labels,
@@ -89,7 +89,7 @@ def main() -> None:
         "seeds": len(result["seeds"]),
         "choices": {name: found["tried"] for name, found in arms.items()},
         "compare": {key: result[key] for key in ("arms", "teacher", "left_out")},
-        "environment": about,
+        "environment": whereabouts(),
     }
     path = RESULTS / f"gain-{arguments.data}-labels-{arguments.labels:g}.json"
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -11,10 +11,8 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import medians, verdict
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,18 +97,6 @@ def accepted(loss: Loss, students: list[Tensor], teachers: list[Tensor]) -> int:
         except (RuntimeError, ValueError, AssertionError):
             return count
     return len(students)
-
-
-def medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each job; the jobs take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(repeats + 1):
-        for name, job in jobs.items():
-            begin = time.perf_counter()
-            job()
-            if turn:  # the first turn warms up
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def feature_times(image: str, batch: int, layout: str, others: dict[str, Loss], repeats: int) -> dict[str, Any]:
@@ -235,12 +222,6 @@ def bars(result: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
     yield f"{GUIDED_LOOP} / ours", loops[GUIDED_LOOP], ">=", 1
 
 
-def verdict(what: str, value: float, relation: str, limit: float) -> str:
-    met = value <= limit if relation == "<=" else value >= limit
-    missed_by = max(value / limit, limit / value) - 1
-    return f"{'met' if met else f'missed by {missed_by:.0%}':16} {what} = {value:.2f}, {relation} {limit}"
-
-
 def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     avx512 = cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
@@ -252,7 +233,7 @@ def versions(others: dict[str, Loss]) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--quick", action="store_true", help="batch 1 and few repeats")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

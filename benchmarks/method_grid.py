@@ -16,10 +16,10 @@ from statistics import mean
 from typing import Any
 
 import torch
+from measuring import whereabouts
 
 from kdet.study import demo
 from kdet.train import fit
-from kdet.train.run_folder import environment
 
 SEEDS = (10, 11)
 
@@ -81,9 +81,9 @@ def main() -> None:
     for seed in seeds:
         ap(arguments.runs, "teacher", seed)
     rows = [row(arguments.runs, None, seeds), *(row(arguments.runs, cell, seeds) for cell in GRIDS[arguments.grid])]
-    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
-    content = {"what": f"kdet demo's student, grid of {arguments.grid}: AP at the last epoch", "seeds": seeds}
-    arguments.out.write_text(json.dumps({**content, "rows": rows, "environment": about}, indent=1), encoding="utf-8")
+    what = f"kdet demo's student, grid of {arguments.grid}: AP at the last epoch"
+    content = {"what": what, "seeds": seeds, "rows": rows, "environment": whereabouts()}
+    arguments.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def row(runs: Path, cell: dict[str, Any] | None, seeds: list[int]) -> dict[str, Any]:

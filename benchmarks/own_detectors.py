@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import whereabouts
 
 from kdet.train import Recipe, fit
-from kdet.train.run_folder import environment
 
 TRAIN: dict[str, Any] = {
     "optimizer": "adamw",
@@ -61,9 +61,8 @@ def main() -> None:
     torch.set_num_threads(1)  # networks this small gain little from a second thread
     group = GROUPS[arguments.group]
     rows = [row(name, group, arguments.seed, arguments.runs) for name in group["detectors"]]
-    about = {key: value for key, value in environment(arguments.seed).items() if key != "command"}
     content = {"what": f"{arguments.group} detectors on generated shapes, one thread", "recipe": group, "rows": rows}
-    arguments.out.write_text(json.dumps(content | {"environment": about}, indent=1), encoding="utf-8")
+    arguments.out.write_text(json.dumps(content | {"environment": whereabouts()}, indent=1), encoding="utf-8")
 
 
 def row(detector: str, group: dict[str, Any], seed: int, runs: Path) -> dict[str, Any]:

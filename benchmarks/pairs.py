@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gain import train
+from measuring import whereabouts
 
 from kdet.detectors import ALLOWED
 from kdet.train import read_recipe
-from kdet.train.run_folder import environment
 
 RECIPES = Path("recipes/pairs")
 RESULTS = Path(__file__).parent / "results"
@@ -67,13 +67,12 @@ def pair(name: str, data: str, given: list[str], runs: Path) -> dict[str, Any]:
     train({folders["teacher"]: read_recipe(recipes["teacher"], options["teacher"])})
     train({folders["alone"]: student.alone(), folders["distilled"]: student})
     scores = {kind: json.loads((folder / "metrics.json").read_text())["AP"] for kind, folder in folders.items()}
-    about = {key: value for key, value in environment(0).items() if key not in ("command", "seed")}
     return {
         "AP": {kind: round(ap, 4) for kind, ap in scores.items()},
         "distill": [term.method for term in student.distill],
         "epochs": student.train.epochs,
         "options": given,
-        "environment": about,
+        "environment": whereabouts(),
     }
 
 

@@ -1,0 +1,33 @@
+"""What the benchmarks share: jobs that take turns, bars that are met or missed, and where it was measured."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Seconds of each job; the jobs take turns, so that whatever else the machine does hits all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(repeats + 1):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            if turn:  # the first turn warms up
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def verdict(what: str, value: float, relation: str, limit: float) -> str:
+    """One line: a measured value against the limit that it must not pass."""
+    met = value <= limit if relation == "<=" else value >= limit
+    missed_by = max(value / limit, limit / value) - 1
+    return f"{'met' if met else f'missed by {missed_by:.0%}':16} {what} = {value:.2f}, {relation} {limit:g}"
+
+
+def whereabouts() -> dict[str, Any]:
+    """Date, commit, machine and versions."""
+    # Here alone: what it imports would count as memory of the processes that data.py measures.
+    from kdet.train.run_folder import environment
+
+    return {key: value for key, value in environment(0).items() if key not in ("command", "seed")}

@@ -1,0 +1,232 @@
+"""What a step of distillation costs, beside its parts and beside torchdistill: RetinaNet R50 → R18, random weights.
+
+    python benchmarks/step.py --out benchmarks/results/step-cpu.json
+    python benchmarks/step.py --sizes 512x512 --variants plain
+
+Everything is measured in turns in one process, forward, backward and optimizer; figures are medians. The parts are the
+student's own step, the teacher's backbone and neck, and the loss alone on maps of the step's shapes: a step should cost
+little more than their sum. Data is what the loader takes for such a batch, without workers. torchdistill gets the
+same teacher, student, optimizer, images and plain L2 on the same five levels, and that both compute the same loss is
+checked first; it is left out where it is not installed. The run ends with the bars, met or missed.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import medians, verdict, whereabouts
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import kdet
+from data import jpegs
+from kdet.data import Augmentation, DetectionDataset, EpochSampler, FileSource, Pipeline, coco, make_loader
+from kdet.types import Batch, Detector, Need, Target
+
+SIZES = {"512x512": (512, 512), "800x1216": (800, 1216)}
+VARIANTS = ("plain", "contiguous", "bf16 teacher", "compiled")
+CLASSES = [f"class {number}" for number in range(80)]
+BATCH, OBJECTS = 2, 7
+SCALE = 1e-3
+"""Of every method's loss: with random weights nothing is to blow up."""
+METHODS = {"l2": lambda: kdet.methods.l2(SCALE), "structural": lambda: kdet.methods.structural(SCALE)}
+
+
+def detector(backbone: str, size: tuple[int, int]) -> Detector:
+    """RetinaNet as torchvision builds it, random weights, 256-channel FPN, its own resizing without effect."""
+    return kdet.build("retinanet", backbone=backbone, classes=CLASSES, image_size=(min(size), max(size)))
+
+
+def images_and_targets(size: tuple[int, int]) -> tuple[list[Tensor], list[Target]]:
+    """Noise with boxes of 16 to 256 pixels."""
+    height, width = size
+    images = [torch.rand(3, height, width) for _ in range(BATCH)]
+    targets: list[Target] = []
+    for _ in range(BATCH):
+        wh = torch.rand(OBJECTS, 2) * 240 + 16
+        xy = torch.rand(OBJECTS, 2) * (torch.tensor([width, height]) - wh)
+        targets.append(Target(boxes=torch.cat([xy, xy + wh], 1), labels=torch.randint(1, 81, (OBJECTS,))))
+    return images, targets
+
+
+def optimizer_of(module: nn.Module) -> torch.optim.Optimizer:
+    """The papers', too slow to change anything here."""
+    return torch.optim.SGD(module.parameters(), lr=1e-6, momentum=0.9)
+
+
+def step_of(distiller: kdet.Distiller, batch: Batch) -> Callable[[], object]:
+    """A whole step as kdet takes it."""
+    optimizer = optimizer_of(distiller)
+
+    def step() -> None:
+        distiller(batch).total.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def loss_of(distiller: kdet.Distiller, batch: Batch) -> Callable[[], object]:
+    """The loss of the method alone, forward and backward, on maps that were seen before."""
+    assert distiller.criterion is not None
+    with torch.no_grad():
+        seen = distiller.student.observe(batch, frozenset({Need.FEATURES}))
+        (sight,) = distiller.sights(batch, seen)
+    maps = [level.requires_grad_() for level in seen.features or []]
+
+    def loss() -> None:
+        assert distiller.criterion is not None
+        sum(value.sum() for value in distiller.criterion.raw([sight]).values()).backward()  # pyright: ignore
+        for level in maps:
+            level.grad = None
+
+    return loss
+
+
+class LevelsL2(nn.Module):
+    """torchdistill's place for a loss of one's own: mean of squares of each level, summed, as `kdet.methods.l2`."""
+
+    def forward(self, student_io: Any, teacher_io: Any, targets: Any) -> Tensor:
+        """The hooks' maps of both models."""
+        levels = zip(student_io["backbone"]["output"].values(), teacher_io["backbone"]["output"].values(), strict=True)
+        return torch.stack([F.mse_loss(student, teacher) for student, teacher in levels]).sum()
+
+
+def torchdistill_box(teacher: nn.Module, student: nn.Module) -> Any:
+    """Its training box around copies of the two models."""
+    from torchdistill.core.distillation import get_distillation_box  # pyright: ignore
+
+    teacher = copy.deepcopy(teacher).eval()  # its box trains a teacher that nobody put to eval
+    hook = {"forward_hook": {"input": [], "output": ["backbone"]}}
+    config = {
+        "num_epochs": 1,
+        "teacher": hook | {"forward_proc": "forward_batch_only", "requires_grad": False},
+        "student": hook | {"forward_proc": "forward_batch_target"},
+        "optimizer": {"key": "SGD", "kwargs": {"lr": 1e-6, "momentum": 0.9}},
+        "criterion": {
+            "key": "WeightedSumLoss",
+            "func2extract_model_loss": "extract_model_loss_dict",
+            "kwargs": {
+                "model_term": {"weight": 1.0},
+                "sub_terms": {"l2": {"criterion": LevelsL2(), "weight": SCALE}},
+            },
+        },
+    }
+    device = torch.device("cpu")
+    box = get_distillation_box(teacher, copy.deepcopy(student), {}, config, device, [], False, 1.0)
+    box.pre_epoch_process(epoch=0)
+    return box
+
+
+def torchdistill_step(box: Any, images: list[Tensor], targets: list[Target]) -> Callable[[], object]:
+    """A whole step as it takes it."""
+    return lambda: box.post_forward_process(box.forward_process(images, targets))
+
+
+def seconds_of_data(size: tuple[int, int], repeats: int) -> float:
+    """For one batch: read, decode, flip, resize, pad."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = jpegs(Path(folder), BATCH * 8)
+        dataset = DetectionDataset(
+            FileSource(coco.read(file)), Pipeline((min(size), max(size)), Augmentation(flip=0.5))
+        )
+        loader = make_loader(dataset, EpochSampler(len(dataset), batch_size=BATCH), workers=0)
+        return medians({"data": lambda: list(loader)}, repeats)["data"] / 8
+
+
+def measure(size: str, variants: Sequence[str], repeats: int) -> dict[str, Any]:
+    """All rows of one size."""
+    torch.manual_seed(0)
+    teacher, student = detector("resnet50", SIZES[size]), detector("resnet18", SIZES[size])
+    images, targets = images_and_targets(SIZES[size])
+    batch = student.batch(images, targets)
+    distillers = {name: kdet.Distiller(student, teacher, method()).train() for name, method in METHODS.items()}
+    frozen = distillers["l2"].lessons[0].teacher
+    jobs: dict[str, Callable[[], object]] = {
+        "student's step": step_of(kdet.Distiller(student).train(), batch),
+        "teacher": lambda: frozen.observe(batch, frozenset({Need.FEATURES})),
+    }
+    for name, distiller in distillers.items():
+        jobs[f"{name} alone"] = loss_of(distiller, batch)
+        jobs[f"{name} step"] = step_of(distiller, batch)
+    if find_spec("torchdistill"):
+        box = torchdistill_box(teacher.model, student.model)
+        with torch.no_grad():
+            theirs, ours = box.forward_process(images, targets), distillers["l2"](batch).total
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=0)
+        jobs["torchdistill's l2 step"] = torchdistill_step(box, images, targets)
+    for variant in variants:
+        jobs |= varied(variant, size, batch)
+    seconds = medians(jobs, repeats)
+    seconds["data"] = seconds_of_data(SIZES[size], repeats)
+    return {"size": size, "batch": BATCH, "seconds": {name: round(value, 4) for name, value in seconds.items()}}
+
+
+def varied(variant: str, size: str, batch: Batch) -> dict[str, Callable[[], object]]:
+    """The structural step in another way."""
+    if variant == "plain":
+        return {}
+    torch.manual_seed(0)
+    teacher, student = detector("resnet50", SIZES[size]), detector("resnet18", SIZES[size])
+    if variant == "contiguous":
+        for one in (teacher, student):
+            one.model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    if variant == "compiled":
+        for one in (teacher, student):
+            one.model.backbone.compile()  # pyright: ignore
+    distiller = kdet.Distiller(student, teacher, METHODS["structural"]()).train()
+    if variant == "bf16 teacher":
+        frozen = distiller.lessons[0].teacher
+        observe = frozen.observe
+        frozen.observe = torch.autocast("cpu", torch.bfloat16)(observe)
+    return {f"structural step, {variant}": step_of(distiller, batch)}
+
+
+def bars(row: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
+    """What is measured, its value, and the limit that it must not pass."""
+    seconds, where = row["seconds"], f"{row['size']}, batch {row['batch']}"
+    for name in METHODS:
+        parts = seconds["student's step"] + seconds["teacher"] + seconds[f"{name} alone"]
+        yield f"{where}: {name} step / its parts", seconds[f"{name} step"] / parts, "<=", 1.05
+    share = seconds["structural alone"] / seconds["structural step"]
+    yield f"{where}: structural loss / its step", share, "<=", 0.10
+    if (theirs := seconds.get("torchdistill's l2 step")) is not None:
+        yield f"{where}: images/s of l2, kdet / torchdistill", theirs / seconds["l2 step"], ">=", 1.15
+
+
+def shares(row: dict[str, Any]) -> dict[str, float]:
+    """Of a structural step with its data, in per cent."""
+    seconds = row["seconds"]
+    parts = {name: seconds[name] for name in ("data", "teacher", "student's step", "structural alone")}
+    return {name: round(100 * value / sum(parts.values()), 1) for name, value in parts.items()}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS[:-1], help="compiled needs g++")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="write the results as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows: list[dict[str, Any]] = []
+    for size in options.sizes:
+        row = measure(size, options.variants, options.repeats)
+        row |= {"shares_in_percent": shares(row), "bars": [verdict(*bar) for bar in bars(row)]}
+        rows.append(row)
+        print("\n".join([json.dumps(row["seconds"]), json.dumps(row["shares_in_percent"]), *row["bars"]]), flush=True)
+    if options.out:
+        content = {"threads": options.threads, "rows": rows, "environment": whereabouts()}
+        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
