@@ -59,7 +59,8 @@ def pair(name: str, data: str, given: list[str], runs: Path) -> dict[str, Any]:
     options = {kind: list(given) for kind in recipes}
     if data == "bccd":
         for kind, path in recipes.items():
-            options[kind] += on_bccd(2 * int(read_recipe(path).data.image_size))  # type: ignore[call-overload]
+            # `data` as a whole first: a given `data.labels` then changes it.
+            options[kind][:0] = on_bccd(2 * int(read_recipe(path).data.image_size))  # type: ignore[call-overload]
         if (size := read_recipe(recipes["student"]).teachers[0].image_size) is not None:
             options["student"].append(f"teacher.image_size={2 * int(size)}")  # type: ignore[call-overload]
     folders = {kind: runs / name / kind for kind in ("teacher", "alone", "distilled")}

@@ -41,6 +41,9 @@ class Sample:
     """Whether the target says what is on it; if not, the target is empty and the teacher's boxes may take its place."""
     teacher_image: Tensor | None = None
     """The same crop at the size of a teacher that sees other sizes, 3×H×W uint8."""
+    corners: Tensor | None = None
+    """2×2 float32: where x, y of the whole image's top left and bottom right corner lie in pixels of this one. Left and
+    right are swapped where it is flipped; outside where it is cropped. None = not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class Batch:
     """Positions of the images that nobody has labelled; their targets are empty."""
     teacher_images: Tensor | None = None
     """The same canvas for a teacher of another input size, N×3×H×W; None where the teacher sees `images`."""
+    corners: Tensor | None = None
+    """N×2×2: as a sample's; None = not known."""
 
     def for_teacher(self) -> "Batch":
         """What the teacher sees, in pixels of its own input; without targets."""
@@ -65,7 +70,11 @@ class Batch:
             return replace(self, targets=None)
         (height, width), (own_height, own_width) = self.images.shape[-2:], self.teacher_images.shape[-2:]
         sizes = [(round(h * own_height / height), round(w * own_width / width)) for h, w in self.sizes_hw]
-        return replace(self, images=self.teacher_images, teacher_images=None, sizes_hw=sizes, targets=None)
+        corners = None
+        if self.corners is not None:
+            corners = self.corners * self.corners.new_tensor([own_width / width, own_height / height])
+        own = replace(self, images=self.teacher_images, teacher_images=None, sizes_hw=sizes, targets=None)
+        return replace(own, corners=corners)
 
     def only(self, rows: Sequence[int]) -> "Batch":
         """The batch with these images alone."""
@@ -79,6 +88,7 @@ class Batch:
             targets=None if self.targets is None else [self.targets[i] for i in rows],
             unlabelled=tuple(places[i] for i in self.unlabelled if i in places),
             teacher_images=None if self.teacher_images is None else self.teacher_images[list(rows)],
+            corners=None if self.corners is None else self.corners[list(rows)],
         )
 
     def to(self, device: torch.device | str) -> "Batch":

@@ -39,14 +39,15 @@ class DetectionDataset(Dataset[Sample]):
         image = self.source.read(i)
         original_size_hw = (image.shape[-2], image.shape[-1])
         with seeded(self.seed, epoch, i):
-            image, target, larger = self.pipeline.for_both(image, self.target(i))
+            viewed = self.pipeline.viewed(image, self.target(i))
         return Sample(
-            image=image,
-            target=target,
+            image=viewed.image,
+            target=viewed.target,
             image_id=int(self.source.index.image_ids[i]),
             original_size_hw=original_size_hw,
             labelled=i < self.num_labelled,
-            teacher_image=larger,
+            teacher_image=viewed.larger,
+            corners=viewed.corners,
         )
 
     def target(self, i: int) -> Target:

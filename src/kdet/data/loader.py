@@ -26,6 +26,7 @@ def collate(samples: Sequence[Sample], *, teacher_scale: float = 1.0) -> Batch:
     sizes_hw = [(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples]
     canvas_hw = padded_hw((max(h for h, _ in sizes_hw), max(w for _, w in sizes_hw)))
     images = torch.zeros(len(samples), 3, *canvas_hw)
+    corners = [sample.corners for sample in samples if sample.corners is not None]
     larger = [sample.teacher_image.float().div(255) for sample in samples if sample.teacher_image is not None]
     for slot, sample in zip(images, samples, strict=True):
         slot[:, : sample.image.shape[-2], : sample.image.shape[-1]] = sample.image
@@ -37,6 +38,7 @@ def collate(samples: Sequence[Sample], *, teacher_scale: float = 1.0) -> Batch:
         targets=[sample.target for sample in samples],
         unlabelled=tuple(place for place, sample in enumerate(samples) if not sample.labelled),
         teacher_images=teacher_canvas(larger, sizes_hw, canvas_hw, teacher_scale) if larger else None,
+        corners=torch.stack(corners) if len(corners) == len(samples) else None,
     )
 
 

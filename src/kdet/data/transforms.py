@@ -1,6 +1,7 @@
 """Augmentation for training: photometric, crop, flip, scale jitter, and at last the network's size."""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +45,18 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation(flip=0.0)
 
 
+class Viewed(NamedTuple):
+    """An image as a pipeline made it."""
+
+    image: Tensor
+    """3×H×W uint8."""
+    target: Target
+    larger: Tensor | None
+    """As a teacher of another size sees it: with the same colours, flips and crop."""
+    corners: Tensor
+    """As of a Sample."""
+
+
 class Pipeline:
     """One image and its objects through an augmentation; draws from torch's own generator."""
 
@@ -64,28 +77,30 @@ class Pipeline:
 
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
         """A 3×H×W uint8 image with boxes in its pixels → the same at the network's size, every box valid."""
-        image, target, _ = self.for_both(image, target)
-        return image, target
+        viewed = self.viewed(image, target)
+        return viewed.image, viewed.target
 
-    def for_both(self, image: Tensor, target: Target) -> tuple[Tensor, Target, Tensor | None]:
-        """The same, and the image as a teacher of another size sees it: with the same colours, flips and crop."""
+    def viewed(self, image: Tensor, target: Target) -> Viewed:
+        """The same, with what a teacher needs to see or to know of it."""
+        boxes, corners = target["boxes"], torch.tensor([[0.0, 0.0], [image.shape[-1], image.shape[-2]]])
         if self.augmentation != NO_AUGMENTATION:
-            image, boxes = self._augmented(image, target["boxes"])
-        else:
-            boxes = target["boxes"]
+            image, boxes, corners = self._augmented(image, boxes)
         factor = self._drawn_factor()
         size_hw = resized_hw((image.shape[-2], image.shape[-1]), self.image_size)
         whole = image
         image, boxes = resize(image, boxes, self.image_size, factor)
+        corners = corners * torch.tensor([image.shape[-1] / whole.shape[-1], image.shape[-2] / whole.shape[-2]])
         larger = self._larger(whole, (image.shape[-2], image.shape[-1]))
         if factor > 1:
             top, left = _random_corner(image, size_hw)
             image, boxes = _window(image, boxes, size_hw, top, left)
+            corners = corners - torch.tensor([left, top])
             if larger is not None:
                 (height, width), first = size_hw, (round(top * self.teacher_scale), round(left * self.teacher_scale))
                 rows = slice(first[0], first[0] + round(height * self.teacher_scale))
                 larger = larger[:, rows, first[1] : first[1] + round(width * self.teacher_scale)]
-        return image, _valid(boxes, target["labels"], (image.shape[-2], image.shape[-1])), larger
+        valid = _valid(boxes, target["labels"], (image.shape[-2], image.shape[-1]))
+        return Viewed(image, valid, larger, corners)
 
     def _larger(self, image: Tensor, size_hw: SizeHW) -> Tensor | None:
         """The whole image at the teacher's size, from its own pixels and not from the student's."""
@@ -93,13 +108,18 @@ class Pipeline:
             return None
         return F.resize(image, [round(side * self.teacher_scale) for side in size_hw], antialias=True)
 
-    def _augmented(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """What torchvision's transforms do; the order of the objects stays."""
+    def _augmented(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What torchvision's transforms do to image, boxes and corners; the order of the objects stays."""
         size_hw = (image.shape[-2], image.shape[-1])
+        # torchvision's key points are whole pixels: those in the two corners.
+        ends: Any = tv_tensors.KeyPoints([[0.0, 0.0], [size_hw[1] - 1.0, size_hw[0] - 1.0]], canvas_size=size_hw)  # pyright: ignore[reportCallIssue]
         given = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size_hw)  # pyright: ignore[reportCallIssue]
         steps = self.steps if min(size_hw) >= MIN_CROP_PX else self.steps_without_crop
-        changed, boxes_after = steps(tv_tensors.Image(image), given)
-        return changed.as_subclass(Tensor), boxes_after.as_subclass(Tensor)
+        changed, boxes_after, ends = steps(tv_tensors.Image(image), given, ends)
+        ends = ends.as_subclass(Tensor)
+        outward = torch.where(ends[1] < ends[0], -0.5, 0.5)
+        corners = ends + 0.5 + torch.stack([-outward, outward])
+        return changed.as_subclass(Tensor), boxes_after.as_subclass(Tensor), corners
 
     def _drawn_factor(self) -> float:
         if self.augmentation.scale is None:

@@ -7,6 +7,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
+from kdet.distill.cache import TeacherCache
 from kdet.ops.boxes import scaled
 from kdet.types import Batch, Detections, Detector, DividedHead, HeadFeatures, Need, Observation
 
@@ -32,12 +33,17 @@ class FrozenTeacher:
         self.levels = detector.levels
         self.gives = detector.gives - {Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS}
         self.build_arguments = detector.build_arguments
+        self.cache: TeacherCache | None = None
+        """Asked first, where there is one."""
 
     @torch.no_grad()
     def observe(self, batch: Batch, needs: frozenset[Need]) -> Observation:
         """What the teacher makes of the batch, boxes in pixels of the student's input; it stops where needs are met."""
         own = batch.for_teacher()
-        seen = self.detector.observe(own, needs)
+        if self.cache is None:
+            seen = self.detector.observe(own, needs)
+        else:
+            seen = self.cache.observe(own, needs, self.detector.observe)
         if batch.teacher_images is None:
             return seen
         sizes = own.images.shape[-2:], batch.images.shape[-2:]

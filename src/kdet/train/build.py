@@ -27,6 +27,7 @@ from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
 from kdet.train.recipe_models import TermRecipe
+from kdet.train.teacher_cache import require_keepable
 from kdet.train.teachers import build_lessons
 from kdet.types import Detector
 
@@ -85,6 +86,9 @@ def training_data(
         say: receives what the user should know.
         rank: of this process.
         world: number of processes.
+
+    Raises:
+        InputError: no images, or an augmentation under which a teacher's answers cannot be kept.
     """
     settings = recipe.train
     labelled = relabelled(train, distiller.student.class_names)
@@ -92,6 +96,7 @@ def training_data(
     unlabelled = open_unlabelled(recipe, say)
     source = labelled if unlabelled is None else joined(labelled, unlabelled)
     pipeline = Pipeline(image_size(recipe), recipe.data.augment, teacher_scale=distiller.teacher_scale)
+    require_keepable(recipe, distiller, pipeline)
     sampler = EpochSampler(
         count,
         batch_size=settings.batch_size,

@@ -26,6 +26,7 @@ from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_stude
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
+from kdet.train.teacher_cache import open_caches, say_what_was_found
 from kdet.train.trouble import require_finite
 from kdet.types import Detector
 
@@ -85,6 +86,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
             if not (folder / TEACHER).exists():
                 with interruption.at_once():
                     run.scorer.teach(distiller.lessons)
+            open_caches(run)  # not before the proof, which looks at other pixels
             return _train(run)
         except InputError:
             if engine.is_main and not resume and not saved_state(folder):
@@ -179,6 +181,7 @@ def _train(run: Run) -> Outcome:
             break
         _epoch(run)
         _save(run)
+    say_what_was_found(run)
     if metrics is None:  # it was finished before, or all of its time was needed
         metrics = _evaluate(run)
     if run.engine.is_main:

@@ -103,6 +103,8 @@ class _AnyTeacher(Strict):
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the weights of its terms; for several teachers."""
+    cache: Path | None = None
+    """A folder that keeps what it said about each image, so that it is not asked again; see the guide."""
     distill: list[TermRecipe] | None = None
     """What is learned from this teacher; None = the recipe's `distill:`."""
     name: str | None = None

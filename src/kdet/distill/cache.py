@@ -1,0 +1,62 @@
+"""A teacher that sees every picture once and not in every epoch: its answers are kept, and may be moved."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from kdet.distill.answers import KEPT, Answer, Answers, one_of, stacked
+from kdet.distill.moved import moved
+from kdet.types import Batch, Need, Observation
+
+MOVABLE = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.QUERIES})
+"""What can be moved with the pixels; feature maps, and distances to the left and right, cannot."""
+Mode = Literal["views", "whole"]
+"""views: an answer serves the very same pixels alone, so it is exact; images may be flipped, and nothing else.
+whole: one answer an image, moved to each view of it; see `moved`."""
+Observe = Callable[[Batch, frozenset[Need]], Observation]
+
+
+class TeacherCache:
+    """Stands between a teacher and its batches."""
+
+    def __init__(self, answers: Answers, mode: Mode) -> None:
+        self.answers, self.mode = answers, mode
+        self.found = 0
+        """Images whose answer was there."""
+        self.seen = 0
+        """Images that the teacher had to look at."""
+
+    def observe(self, batch: Batch, needs: frozenset[Need], observe: Observe) -> Observation:
+        """The teacher's observation of a batch in its own pixels; it is asked only for what is not there."""
+        if batch.corners is None or not needs <= KEPT:
+            return observe(batch, needs)
+        rows = [self._known(batch, row) for row in range(len(batch.image_ids))]
+        missing = [row for row, known in enumerate(rows) if known is None]
+        self.found += len(rows) - len(missing)
+        self.seen += len(missing)
+        if missing:
+            asked = batch.only(missing)
+            fresh = observe(asked, needs)
+            for place, row in enumerate(missing):
+                rows[row] = one = one_of(fresh, place)
+                if self.mode == "views":
+                    self.answers.save(self.name(batch, row), Answer(one, batch.sizes_hw[row]))
+        return stacked([row for row in rows if row is not None])
+
+    def name(self, batch: Batch, row: int) -> str:
+        """Of an image's answer; by views also of its flips and its canvas, whose padding a teacher sees as well."""
+        if self.mode == "whole":
+            return str(batch.image_ids[row])
+        assert batch.corners is not None
+        flipped = "".join(axis for axis, (a, b) in zip("hv", batch.corners[row].T.tolist(), strict=True) if a > b)
+        height, width = batch.images.shape[-2:]
+        return f"{batch.image_ids[row]}-{height}x{width}{flipped}"
+
+    def _known(self, batch: Batch, row: int) -> Observation | None:
+        answer = self.answers.load(self.name(batch, row), batch.images.device)
+        if answer is None or self.mode == "views":
+            return None if answer is None else answer.seen
+        assert batch.corners is not None
+        height, width = batch.images.shape[-2:]
+        strides = [level.stride for level in self.answers.levels]
+        corners = batch.corners[row].to(batch.images.device)
+        return moved(answer.seen, strides, answer.size_hw, corners, (height, width))

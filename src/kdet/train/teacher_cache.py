@@ -1,0 +1,183 @@
+"""A recipe's `teacher: {cache: …}`: what may be kept, what it costs, and the folder that belongs to this run."""
+
+import hashlib
+import math
+import shutil
+import time
+
+import numpy as np
+
+from kdet.data import DetectionDataset, Pipeline, collate
+from kdet.distill import Distiller, Taught
+from kdet.distill.answers import KEPT, Answer, Answers, one_of
+from kdet.distill.cache import MOVABLE, Mode, TeacherCache
+from kdet.distill.distiller import as_seen_by
+from kdet.distill.proof import state_hash
+from kdet.errors import InputError
+from kdet.files import is_file
+from kdet.train.recipe import Recipe
+from kdet.train.recipe_models import OneTeacher
+from kdet.train.run import Run
+from kdet.train.run_log import Progress
+from kdet.types import Batch, Need, Observation
+
+_SHOWN = 16
+"""Digits of a hash; it is to tell things apart, not to withstand anybody."""
+
+
+def require_keepable(recipe: Recipe, distiller: Distiller, pipeline: Pipeline) -> None:
+    """Early, before anything takes time.
+
+    Raises:
+        InputError: an augmentation under which a teacher's answers cannot be kept.
+    """
+    if distiller.criterion is not None:
+        for teacher, needs in zip(recipe.teachers, distiller.criterion.teacher_needs, strict=True):
+            if teacher.cache is not None:
+                mode_for(pipeline, needs)
+
+
+def open_caches(run: Run) -> None:
+    """Give every teacher with `cache:` its folder; where answers are moved, the teacher looks at all images first.
+
+    Raises:
+        InputError: too little room, or a folder of something else.
+    """
+    criterion = run.distiller.criterion
+    if criterion is None:
+        return
+    for recipe, lesson, needs in zip(run.recipe.teachers, run.distiller.lessons, criterion.teacher_needs, strict=True):
+        if recipe.cache is not None:
+            _open(run, recipe, lesson, needs)
+
+
+def say_what_was_found(run: Run) -> None:
+    """After the last epoch: how often a cache spared the teacher."""
+    for lesson in run.distiller.lessons:
+        if (cache := lesson.teacher.cache) is not None:
+            total = cache.found + cache.seen
+            run.log.say(f"teacher cache: {cache.found} of {total} answers came from {cache.answers.folder}")
+
+
+def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) -> None:
+    assert recipe.cache is not None and isinstance(run.loader.dataset, DetectionDataset)
+    data, teacher = run.loader.dataset, lesson.teacher
+    mode = mode_for(data.pipeline, needs)
+    plain = DetectionDataset(data.source, Pipeline(data.pipeline.image_size, teacher_scale=data.pipeline.teacher_scale))
+    first = _batch(plain, 0, lesson).to(run.engine.device)
+    with run.engine.autocast():
+        started = time.perf_counter()
+        seen = teacher.observe(first, needs)
+        seconds = time.perf_counter() - started
+    if mode == "whole":
+        _require_movable(seen, first)
+    about = {
+        "teacher": state_hash(teacher.model)[:_SHOWN],
+        "reads": sorted(needs),
+        "image_size": [data.pipeline.image_size, lesson.scale],
+        "images": hash_of_images(data),
+        "precision": run.recipe.train.precision,
+        "mode": mode,
+    }
+    run.engine.wait()
+    cache = TeacherCache(Answers(recipe.cache, about, teacher.levels), mode)
+    size = cache.answers.save(cache.name(first, 0), Answer(one_of(seen, 0), first.sizes_hw[0]))
+    pictures = len(data) * (1 if mode == "whole" else views_of(data.pipeline))
+    free = shutil.disk_usage(recipe.cache).free
+    shown = f"about {pictures} answers of {_bytes(size)}, {_bytes(size * pictures)} of {_bytes(free)} that are free"
+    run.log.say(f"teacher cache: {shown}; {seconds * pictures / 60:.0f} minutes of the teacher, once")
+    if size * pictures > free:
+        raise InputError(f"{recipe.cache}: {shown}; choose another disk, or leave `cache:` out")
+    if mode == "whole":
+        run.log.say("teacher cache: answers are those of the whole image, moved; the teacher does not see each crop")
+        _look_at_all(run, plain, lesson, needs, cache)
+    teacher.cache = cache
+
+
+def mode_for(pipeline: Pipeline, needs: frozenset[Need]) -> Mode:
+    """How answers can be kept under an augmentation.
+
+    Raises:
+        InputError: not at all.
+    """
+    if not needs <= KEPT:
+        raise InputError(f"teacher: cache: {', '.join(sorted(needs - KEPT))} cannot be kept; leave `cache:` out")
+    own = pipeline.augmentation
+    if own.scale is None and not own.crop and not own.photometric:
+        return "views"
+    if needs <= MOVABLE:
+        return "whole"
+    raise InputError(
+        f"teacher: cache: {', '.join(sorted(needs - MOVABLE))} would be new in every epoch under data.augment; use "
+        "flips alone (no crop, scale or photometric), or leave `cache:` out"
+    )
+
+
+def views_of(pipeline: Pipeline) -> int:
+    """In how many ways an image is flipped."""
+    return math.prod(
+        2 if 0 < share < 1 else 1 for share in (pipeline.augmentation.flip, pipeline.augmentation.vertical_flip)
+    )
+
+
+def hash_of_images(data: DetectionDataset) -> str:
+    """Of names, sizes and dates of the files; of generated images, which have none, of what is on them."""
+    index = data.source.index
+    digest = hashlib.sha256(np.ascontiguousarray(index.image_ids).tobytes())
+    digest.update(np.ascontiguousarray(index.sizes_hw).tobytes())
+    for i in range(len(index)):
+        path = index.image(i)
+        if is_file(path):
+            about = path.stat()
+            digest.update(f"{path} {about.st_size} {about.st_mtime_ns}".encode())
+        else:
+            digest.update(index.objects(i).boxes_xyxy.tobytes())
+    return digest.hexdigest()[:_SHOWN]
+
+
+def _require_movable(seen: Observation, batch: Batch) -> None:
+    """Refuse answers that `moved` would misplace."""
+    if seen.activation != "sigmoid":
+        raise InputError(
+            "teacher: cache: answers of a softmax head are not moved to crops; use flips alone, or leave `cache:` out"
+        )
+    height, width = batch.for_teacher().images.shape[-2:]
+    grids = tuple((math.ceil(height / level.stride), math.ceil(width / level.stride)) for level in seen.levels)
+    if seen.cells_hw and seen.cells_hw != grids:
+        raise InputError(
+            f"teacher: cache: its grids {seen.cells_hw} are not those of its strides, so answers cannot be moved; "
+            "use flips alone, or leave `cache:` out"
+        )
+
+
+def _look_at_all(
+    run: Run, plain: DetectionDataset, lesson: Taught, needs: frozenset[Need], cache: TeacherCache
+) -> None:
+    """Fill the cache; what an earlier run filled in is kept."""
+    teacher, device = lesson.teacher, run.engine.device
+    own = range(run.engine.rank, len(plain), run.engine.world)
+    progress = Progress("teacher cache", len(plain))
+    with run.interruption.at_once(), run.engine.autocast():
+        for i in own:
+            name = str(int(plain.source.index.image_ids[i]))
+            if not cache.answers.has(name):
+                batch = _batch(plain, i, lesson).to(device)
+                seen = teacher.observe(batch, needs)
+                cache.answers.save(name, Answer(one_of(seen, 0), batch.sizes_hw[0]))
+            progress.advance(run.engine.world)
+    progress.close()
+    run.engine.wait()
+
+
+def _batch(plain: DetectionDataset, i: int, lesson: Taught) -> Batch:
+    """One whole image as the teacher sees it."""
+    batch = collate([plain[i]], teacher_scale=plain.pipeline.teacher_scale)
+    return as_seen_by(lesson, batch).for_teacher()
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
