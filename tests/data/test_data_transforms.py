@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.v2 import functional as F
 
 from kdet.data import NO_AUGMENTATION, Augmentation, Pipeline, image_size_of, resize, resized_hw
 from kdet.data.randomness import seeded
@@ -158,3 +159,18 @@ def test_photometric_changes_pixels_alone():
         changed, found = Pipeline(80, Augmentation(flip=0, photometric=1))(image, target)
     assert not torch.equal(changed, image)
     assert torch.equal(found["boxes"], target["boxes"])
+
+
+def test_a_teacher_of_another_size_sees_the_same_colours_and_crop():
+    image, target = marked()
+    image += 50
+    for seed in range(5):
+        augmentation = Augmentation(flip=0.5, crop=0.5, scale=(0.7, 1.5), photometric=1)
+        with seeded(seed):
+            seen = Pipeline(64, augmentation, teacher_scale=2)(image, target)[0]
+        with seeded(seed):
+            viewed = Pipeline(64, augmentation, teacher_scale=2).viewed(image, target)
+        assert torch.equal(viewed.image, seen) and viewed.larger is not None
+        smaller = F.resize(viewed.larger, list(viewed.image.shape[-2:]), antialias=True).float()
+        assert (smaller - viewed.image.float()).abs().mean() < 1
+        assert (viewed.image.float() - image.float().mean((1, 2))[:, None, None]).abs().mean() > 2

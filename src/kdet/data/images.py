@@ -43,7 +43,7 @@ def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
         turn = _orientation(image) not in (None, 1) and (size_hw is None or size_hw == shown_hw)
         upright = ImageOps.exif_transpose(image) if turn else image
         pixels = np.array(_to_rgb(upright))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # as it lies in memory: flips and resizes are faster so
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Augmentation for training: photometric, crop, flip, scale jitter, and at last the network's size."""
+"""Augmentation for training: crop, flip, scale jitter and the network's size, and at last the colours."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,12 +68,12 @@ class Pipeline:
         self.augmentation = augmentation
         self.teacher_scale = teacher_scale
         strength = augmentation.photometric
-        colour = [v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.4 * strength, 0.05 * strength)] if strength else []
+        self.colour = v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.4 * strength, 0.05 * strength)
         crop = [v2.RandomApply([v2.RandomIoUCrop()], augmentation.crop)] if augmentation.crop else []
         flips = [v2.RandomHorizontalFlip(augmentation.flip), v2.RandomVerticalFlip(augmentation.vertical_flip)]
         last = [*flips, v2.ClampBoundingBoxes()]
-        self.steps = v2.Compose([*colour, *crop, *last])
-        self.steps_without_crop = v2.Compose([*colour, *last])
+        self.steps = v2.Compose([*crop, *last])
+        self.steps_without_crop = v2.Compose(last)
 
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
         """A 3×H×W uint8 image with boxes in its pixels → the same at the network's size, every box valid."""
@@ -99,6 +99,8 @@ class Pipeline:
                 (height, width), first = size_hw, (round(top * self.teacher_scale), round(left * self.teacher_scale))
                 rows = slice(first[0], first[0] + round(height * self.teacher_scale))
                 larger = larger[:, rows, first[1] : first[1] + round(width * self.teacher_scale)]
+        if self.augmentation.photometric:  # last, for it takes longest, and here the image is small
+            image, larger = self._recoloured(image, larger)
         valid = _valid(boxes, target["labels"], (image.shape[-2], image.shape[-1]))
         return Viewed(image, valid, larger, corners)
 
@@ -120,6 +122,12 @@ class Pipeline:
         outward = torch.where(ends[1] < ends[0], -0.5, 0.5)
         corners = ends + 0.5 + torch.stack([-outward, outward])
         return changed.as_subclass(Tensor), boxes_after.as_subclass(Tensor), corners
+
+    def _recoloured(self, image: Tensor, larger: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Both in the same colours. torchvision takes only the first plain tensor for an image."""
+        given = [tv_tensors.Image(one) for one in (image, larger) if one is not None]
+        changed = [one.as_subclass(Tensor) for one in self.colour(given)]
+        return changed[0], None if larger is None else changed[1]
 
     def _drawn_factor(self) -> float:
         if self.augmentation.scale is None:
