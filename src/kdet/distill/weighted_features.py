@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from kdet.distill.views import Adapt, Sight, paired_features
+from kdet.distill.views import Adapt, Features, Sight, paired_features
 from kdet.ops.align import resize_like
 from kdet.ops.ranks import mean_over_ranks
 from kdet.ops.regions import background_mask, box_mask, cell_mask, foreground_by_area
@@ -17,17 +17,10 @@ from kdet.types import Need, Observation
 
 
 @dataclass(frozen=True)
-class UnadaptedFeatures:
+class UnadaptedFeatures(Features):
     """Neck outputs for a loss that looks past the channels, so that their numbers may differ."""
 
     adapted_maps: ClassVar[int] = 0
-    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
-    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
-
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
-        """`student` and `teacher`, lists over levels."""
-        student, teacher = paired_features(sight, adapt)
-        return {"student": student, "teacher": teacher}
 
 
 @dataclass(frozen=True)
