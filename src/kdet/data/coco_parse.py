@@ -7,7 +7,7 @@ decoder: slower and larger, but it takes whatever passes for JSON there and know
 import json
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,12 +57,10 @@ def _by_blocks(file: Path) -> Records:
     records = Records(file)
     with file.open("rb") as opened:
         text = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    if any(text.find(key, text.find(key) + 1) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"')):
-        raise _OutOfTheOrdinary  # a list that stands twice, perhaps, of which the decoder would keep the last
     parts = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    _let_go(text)
-    if not {"images", "annotations", "categories"} <= set(parts):
+    if not {"images", "annotations", "categories"} <= set(parts) or _says_twice(text, parts):
         raise _OutOfTheOrdinary
+    _let_go(text)
     for block in _blocks(memoryview(parts.pop("images")), msgspec.json.Decoder(list[Image])):
         records.extend_images(block)
     for block in _blocks(memoryview(parts.pop("annotations")), msgspec.json.Decoder(list[Annotation])):
@@ -74,6 +72,15 @@ def _by_blocks(file: Path) -> Records:
         raise _OutOfTheOrdinary
     records.categories = others["categories"]
     return records
+
+
+def _says_twice(text: mmap.mmap, parts: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a list perhaps stands twice, of which the decoder would have kept the last."""
+    between = len(text) - sum(len(key) + len(memoryview(raw)) for key, raw in parts.items())
+    compact = 1 + 4 * len(parts)  # quotes, colons, commas and the two braces
+    if between in (compact, compact + 2 * len(parts) - 1):  # without and with a space after each colon and comma
+        return False  # so that every byte is accounted for, and nobody has to search them all
+    return any(text.find(key, text.find(key) + 1) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 def _blocks(entries: memoryview, decoder: msgspec.json.Decoder[list[_Record]]) -> Iterator[list[_Record]]:
