@@ -53,6 +53,16 @@ def test_evaluate_prints_a_table_for_people(job: dict[str, Path], kdet: Command)
     assert [line.split()[0] for line in ended.out.splitlines()[1:]] == ["circle", "square", "triangle"]
 
 
+def test_speed_prints_a_row_a_model(job: dict[str, Path], kdet: Command) -> None:
+    runs = [job["folder"] / "runs" / name for name in ("teacher", "small")]
+    ended = kdet("speed", *runs, "--seconds", "0.01", "--batch-size", "2", "--json")
+    assert ended.status == 0, ended.err
+    assert [one["model"] for one in ended.result["models"]] == [str(run) for run in runs]
+    table = kdet("speed", *runs, "--seconds", "0.01", "--batch-size", "1").out.splitlines()
+    assert len(table) == 4 and table[0].startswith("model") and table[1].startswith(str(runs[0]))
+    assert "1.00" in table[1] and "against the first" in table[-1]
+
+
 def test_predict_draws_pictures_and_writes_what_it_prints(job: dict[str, Path], kdet: Command) -> None:
     images = sorted((job["folder"] / "shapes").rglob("val*.png"))[:2]
     assert len(images) == 2

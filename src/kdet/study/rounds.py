@@ -105,7 +105,7 @@ def train_one(recipe: Recipe, folder: Path) -> None:
     cost = {
         "seconds": round(outcome.seconds, 2),
         "wall_seconds": round(max(outcome.seconds, time.monotonic() - started), 2),
-        "memory_bytes": _peak_memory(),
+        "memory_bytes": peak_memory(),
         "memory_of": "GPU" if torch.cuda.is_available() else "process",
     }
     write_json(folder / COST, cost)
@@ -168,7 +168,7 @@ def _first_difference(ours: Any, theirs: Any, key: str = "") -> str | None:
     return next((difference for difference in found if difference), None)
 
 
-def _peak_memory() -> int | None:
+def peak_memory() -> int | None:
     """Of this process: on the GPU where there is one, else in main memory; None where the system does not tell."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()

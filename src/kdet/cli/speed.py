@@ -1,0 +1,72 @@
+"""kdet speed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdet.cli.options import AllowCode, AsJson, show
+
+_HEAD = ("model", "detector", "ms/image", "p90", "images/s", "×", "params M", "GFLOPs", "file MB", "peak MB")
+
+
+def speed(
+    models: Annotated[list[Path], typer.Argument(metavar="RUN|CHECKPOINT…", help="Run folders or weights files.")],
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Long side; default: each at its own.")] = None,
+    batch: Annotated[int, typer.Option("--batch-size", help="Images at a time where throughput is measured.")] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", help="Of measuring for each model.")] = 5.0,
+    threads: Annotated[int | None, typer.Option("--threads", help="Of the processor; default: torch's choice.")] = None,
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Latency, throughput, size and memory of trained models on this machine, measured in turns.
+
+    From pixels at the network's size to boxes after NMS; decoding and resizing are left out.
+
+    Example: kdet speed runs/teacher runs/distilled
+    """
+    import torch
+
+    from kdet.data import image_size_of
+    from kdet.errors import InputError
+    from kdet.study.speed import as_json as content_of
+    from kdet.study.speed import measure
+
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads: expected at least 1, got {threads}")
+        torch.set_num_threads(threads)
+    size = None if image_size is None else image_size_of(image_size)
+    found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds))
+    show(found, as_json, lambda: _table(found))
+
+
+def _table(found: dict[str, Any]) -> str:
+    """A row a model; the first is what the others are compared with."""
+    first = found["models"][0]["latency_ms"]
+    rows = [_HEAD, *(_row(one, first) for one in found["models"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row in rows:
+        names, numbers = row[:2], row[2:]
+        cells = [name.ljust(width) for name, width in zip(names, widths, strict=False)]
+        cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+        lines.append("  ".join(cells))
+    where = f"{found['device']}, {found['threads']} threads, torch {found['torch']}"
+    return "\n".join([*lines, f"{where}; × is against the first"])
+
+
+def _row(one: dict[str, Any], first_ms: float) -> tuple[str, ...]:
+    peak = "–" if one["peak_bytes"] is None else f"{one['peak_bytes'] / 1e6:.0f}"
+    return (
+        one["model"],
+        one["family"],
+        f"{one['latency_ms']:.1f}",
+        f"{one['latency_p90_ms']:.1f}",
+        f"{one['images_per_second']:.1f}",
+        f"{first_ms / one['latency_ms']:.2f}",
+        f"{one['parameters'] / 1e6:.2f}",
+        f"{one['flops'] / 1e9:.2f}",
+        f"{one['file_bytes'] / 1e6:.1f}",
+        peak,
+    )

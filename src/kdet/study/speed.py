@@ -1,0 +1,164 @@
+"""How fast, how large, how hungry: trained detectors side by side on this machine."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdet.data import Pipeline, Shapes, ShapesSource, collate
+from kdet.data.resize import ImageSize
+from kdet.errors import InputError
+from kdet.files import is_folder
+from kdet.study.rounds import peak_memory
+from kdet.study.workers import processes
+from kdet.train import load_detector
+from kdet.train.run_folder import BEST
+from kdet.types import Batch, Detector, Sample, Target
+
+_PICTURES = 8
+_DRAWN_PX = 256
+"""Longest side at which pictures are drawn; larger ones would take longer to draw than to measure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One detector on this machine, from pixels of its input size to boxes after NMS."""
+
+    model: str
+    family: str
+    image_size: ImageSize
+    parameters: int
+    flops: int
+    """Of one image: two for a multiplication with its addition, in convolutions and matrix products."""
+    file_bytes: int
+    latency_ms: float
+    """Of one image, median."""
+    latency_p90_ms: float
+    """Nine of ten images take no longer."""
+    images_per_second: float
+    """In batches."""
+    peak_bytes: int | None
+    """What one image adds to the memory of a fresh process that holds the model, weights included; GPU: in all."""
+
+
+def measure(
+    models: Sequence[Path], *, image_size: ImageSize | None = None, batch: int = 8, seconds: float = 5.0
+) -> list[Speed]:
+    """Measure detectors in turns, so that whatever else the machine does hits all of them.
+
+    Args:
+        models: run folders or weights files.
+        image_size: for all of them; None = each at its own.
+        batch: images at a time where throughput is measured.
+        seconds: of measuring for each detector, about.
+
+    Raises:
+        InputError: no such model, or one without detections.
+    """
+    if batch < 1 or seconds <= 0:
+        raise InputError(f"expected a batch of at least 1 and a time above 0, got {batch} and {seconds:g}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    detectors = [_ready(path, device) for path in models]
+    sizes = [image_size or detector.image_size for detector in detectors]
+    ones = [_pictures(size, 1, device) for size in sizes]
+    many = [_pictures(size, batch, device) for size in sizes]
+    pairs = list(zip(detectors, ones, many, strict=True))
+    latency = _in_turns([lambda d=d, b=b: d.predict(b) for d, b, _ in pairs], seconds * len(models) / 2)
+    throughput = _in_turns([lambda d=d, b=b: d.predict(b) for d, _, b in pairs], seconds * len(models) / 2)
+    return [
+        Speed(
+            model=str(path),
+            family=detector.family,
+            image_size=size,
+            parameters=sum(parameter.numel() for parameter in detector.model.parameters()),
+            flops=flops_of(detector, one),
+            file_bytes=_file(path).stat().st_size,
+            latency_ms=1e3 * _middle(latency[i]),
+            latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
+            images_per_second=batch / _middle(throughput[i]),
+            peak_bytes=_peak_in_a_fresh_process(path, size),
+        )
+        for i, (path, detector, size, one) in enumerate(zip(models, detectors, sizes, ones, strict=True))
+    ]
+
+
+def as_json(speeds: Sequence[Speed]) -> dict[str, Any]:
+    """For a program; where and how it was measured stands beside it."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    about = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"models": [asdict(speed) for speed in speeds], **about}
+
+
+def flops_of(detector: Detector, one: Batch) -> int:
+    """Floating-point operations of one image, convolutions and matrix products alone."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        detector.predict(one)
+    return int(counter.get_total_flops())
+
+
+def _in_turns(jobs: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """Seconds of every call, the first of each job left out; at least five, and as many as fit."""
+    taken: list[list[float]] = [[] for _ in jobs]
+    began, rounds = time.perf_counter(), 0
+    with torch.no_grad():
+        while rounds <= 5 or time.perf_counter() - began < seconds:
+            for i, job in enumerate(jobs):
+                started = time.perf_counter()
+                job()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                if rounds:
+                    taken[i].append(time.perf_counter() - started)
+            rounds += 1
+    return taken
+
+
+def _middle(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _ready(path: Path, device: str) -> Detector:
+    detector = load_detector(path)
+    if not detector.predicts:
+        raise InputError(f"{path}: {detector.family} gives features alone, so there is nothing to time")
+    detector.model.to(device).eval()
+    return detector
+
+
+def _pictures(size: ImageSize, count: int, device: str) -> Batch:
+    """Generated scenes at the network's size: NMS takes as long as there are boxes, and noise has none."""
+    side = size if isinstance(size, int) else size[0]
+    source = ShapesSource(Shapes(val_images=_PICTURES, image_size=min(_DRAWN_PX, side)), split="val")
+    pipeline, nothing = Pipeline(size), Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    samples: list[Sample] = []
+    for i in range(count):
+        image: Tensor = pipeline(source.read(i % _PICTURES), nothing)[0]
+        hw = (image.shape[-2], image.shape[-1])
+        samples.append(Sample(image=image, target=nothing, image_id=i, original_size_hw=hw))
+    return collate(samples).to(device)
+
+
+def _file(path: Path) -> Path:
+    return path / BEST if is_folder(path) else path
+
+
+def _peak_in_a_fresh_process(path: Path, size: ImageSize) -> int | None:
+    with processes(1, threads=torch.get_num_threads()) as pool:
+        return pool.submit(_peak, path, size).result()
+
+
+def _peak(path: Path, size: ImageSize) -> int | None:
+    """Of this process, beyond what it held before the model was there."""
+    one = _pictures(size, 1, "cuda" if torch.cuda.is_available() else "cpu")
+    before = peak_memory()
+    detector = _ready(path, str(one.images.device))
+    with torch.no_grad():
+        detector.predict(one)
+    after = peak_memory()
+    return None if before is None or after is None else after - before

@@ -1,0 +1,61 @@
+"""Speed of detectors: counts that can be worked out, jobs that take turns, and one clear line on wrong input."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fakes import CLASSES, tiny
+from kdet.errors import InputError
+from kdet.study import speed
+from kdet.train.run_folder import save_student
+
+
+def weights(folder: Path, name: str, **options: Any) -> Path:
+    detector = tiny(**({"image_size": 64, "classes": CLASSES} | options))
+    save_student(detector, detector.native_state(), folder / name)
+    return folder / name
+
+
+def test_each_model_is_measured_in_its_place(tmp_path: Path) -> None:
+    small = weights(tmp_path, "small.safetensors", width=0.25, fpn_channels=32)
+    large = weights(tmp_path, "large.safetensors", width=1.0, fpn_channels=128)
+    found = speed.measure([large, small, large], batch=2, seconds=0.01)
+    assert [one.model for one in found] == [str(large), str(small), str(large)]
+    assert found[0].parameters == found[2].parameters > 4 * found[1].parameters
+    assert found[0].flops == found[2].flops > 4 * found[1].flops
+    assert [one.file_bytes for one in found] == [path.stat().st_size for path in (large, small, large)]
+    for one in found:
+        assert 0 < one.latency_ms <= one.latency_p90_ms and one.images_per_second > 0
+        assert one.peak_bytes is None or one.peak_bytes > 0
+        assert one.family == "retinanet" and one.image_size == 64
+
+
+def test_operations_grow_with_the_pixels(tmp_path: Path) -> None:
+    path = weights(tmp_path, "a.safetensors")
+    small, large = (speed.measure([path], image_size=size, batch=1, seconds=0.01)[0] for size in (128, 256))
+    assert large.flops == pytest.approx(4 * small.flops, rel=0.03)
+    assert (small.image_size, large.image_size) == (128, 256)
+
+
+def test_operations_are_two_for_each_multiplication() -> None:
+    class OneConvolution:
+        def predict(self, batch: Any) -> None:
+            torch.nn.functional.conv2d(batch, torch.zeros(8, 3, 3, 3), padding=1)
+
+    found = speed.flops_of(OneConvolution(), torch.zeros(1, 3, 10, 12))  # pyright: ignore
+    assert found == 2 * 10 * 12 * 8 * 3 * 9
+
+
+def test_jobs_take_turns_and_the_first_turn_is_left_out() -> None:
+    calls: list[str] = []
+    taken = speed._in_turns([lambda: calls.append("a"), lambda: calls.append("b")], 0.0)
+    assert calls == ["a", "b"] * 6
+    assert [len(one) for one in taken] == [5, 5]
+
+
+@pytest.mark.parametrize(("options", "words"), [({"batch": 0}, "at least 1"), ({"seconds": 0.0}, "above 0")])
+def test_nothing_to_measure_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        speed.measure([tmp_path / "none"], **options)
