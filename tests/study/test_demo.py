@@ -1,20 +1,28 @@
 """The demo's whole path on a handful of images, and that its arms are fair."""
 
 import json
+import shutil
 
 import pytest
 
 from kdet.errors import InputError
 from kdet.study import demo
+from kdet.train.build import resolved
+from kdet.train.recipe_file import write_recipe
+
+
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    """To a few steps."""
+    patch.setattr(demo, "DATA", demo.DATA | {"images": 32, "val_images": 8})
+    patch.setattr(demo, "TEACHER_EPOCHS", 1)
+    patch.setattr(demo, "STUDENT_EPOCHS", 1)
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A demo of a few steps: (result, folder)."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(demo, "DATA", demo.DATA | {"images": 32, "val_images": 8})
-    patch.setattr(demo, "TEACHER_EPOCHS", 1)
-    patch.setattr(demo, "STUDENT_EPOCHS", 1)
+    shrink(patch)
     folder = tmp_path_factory.mktemp("demo") / "out"
     result = demo.run_demo(folder, seed=3)
     patch.undo()
@@ -61,6 +69,30 @@ def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="--out"):
         demo.run_demo(tmp_path)
+
+
+def test_an_interrupted_demo_goes_on_and_a_finished_one_stays(tiny, tmp_path, monkeypatch):
+    result, folder = tiny
+    with pytest.raises(InputError, match="not empty"):
+        demo.run_demo(folder, seed=3)
+    for name, value in {
+        "DATA": demo.DATA | {"images": 32, "val_images": 8},
+        "TEACHER_EPOCHS": 1,
+        "STUDENT_EPOCHS": 1,
+    }.items():
+        monkeypatch.setattr(demo, name, value)
+    halfway = tmp_path / "out"
+    shutil.copytree(folder, halfway)
+    (halfway / "demo.json").unlink()
+    shutil.rmtree(halfway / "l2")
+    for arm in demo.DISTILL:  # their teacher lies in another folder here
+        recipe = demo.recipe_of(arm, 3, teacher=halfway / "teacher")
+        if (halfway / arm).exists():
+            write_recipe(resolved(recipe), halfway / arm / "recipe.yaml")
+    again = demo.run_demo(halfway, seed=3)
+    assert {arm: again[arm]["AP"] for arm in demo.LABELS if arm != "alone_same_time"} == {
+        arm: result[arm]["AP"] for arm in demo.LABELS if arm != "alone_same_time"
+    }
 
 
 def test_table_names_every_arm(tiny):

@@ -15,7 +15,7 @@ def demo(
 ) -> None:
     """The whole job on generated images: a teacher, a small student alone and distilled, a table and a page.
 
-    Takes some minutes on two CPU cores; needs no data and no network.
+    Takes some minutes on two CPU cores; needs no data and no network. An interrupted demo goes on in its folder.
 
     Example: kdet demo --out demo --seed 1
     """

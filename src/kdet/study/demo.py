@@ -9,9 +9,10 @@ from typing import Any
 from kdet.errors import InputError
 from kdet.report import demo_page, write_page
 from kdet.study.gallery import gallery
+from kdet.study.rounds import require_same_recipe
 from kdet.study.workers import processes, stopping_children
 from kdet.train import Outcome, Recipe, fit, open_data
-from kdet.train.run_folder import write_json
+from kdet.train.run_folder import RECIPE, write_json
 
 DATA: dict[str, Any] = {"format": "shapes", "images": 2000, "val_images": 400, "image_size": 96}
 NECK: dict[str, Any] = {"detector": "retinanet", "fpn_channels": 64, "anchor_scale": 0.5}
@@ -30,6 +31,7 @@ TEACHER_EPOCHS, STUDENT_EPOCHS = 10, 4
 TEACHER_LR = 3e-3
 STUDENT_LR = 3e-3
 """The best for the student *alone* of a grid on other seeds; benchmarks/demo_grid.py, docs/results.md."""
+_RESULT = "demo.json"
 DISTILL: dict[str, list[dict[str, Any]]] = {
     "distilled": [{"method": "structural", "weight": 16.0}],
     "l2": [{"method": "l2", "weight": 1e-5}],
@@ -49,7 +51,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     """Train all arms, compare them, write pictures and a page.
 
     Args:
-        out: a new folder; the runs lie in it.
+        out: a new folder, or that of a demo that was interrupted, which goes on; the runs lie in it.
         seed: of every run; the images are the same for all seeds.
 
     Returns:
@@ -59,15 +61,16 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         InputError: the folder is in use.
     """
     started = time.monotonic()
-    if out.exists() and any(out.iterdir()):
+    own = {*LABELS, "pictures", "index.html"}
+    if out.exists() and {path.name for path in out.iterdir()} - own:
         raise InputError(f"{out}: is not empty; name another folder with --out")
     runs = {name: out / name for name in LABELS}
-    done = {"teacher": fit(recipe_of("teacher", seed), runs["teacher"])}
+    done = {"teacher": go_on(recipe_of("teacher", seed), runs["teacher"])}
     # Every student has one core and a neighbour, so their times compare.
     with processes(2, threads=1) as pool, stopping_children():
 
         def together(recipes: Mapping[str, Recipe]) -> None:
-            waiting = {name: pool.submit(fit, recipe, runs[name]) for name, recipe in recipes.items()}
+            waiting = {name: pool.submit(go_on, recipe, runs[name]) for name, recipe in recipes.items()}
             done.update({name: outcome.result() for name, outcome in waiting.items()})
 
         students = {name: recipe_of(name, seed, teacher=runs["teacher"]) for name in ("alone", "distilled", "l2")}
@@ -79,8 +82,14 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     pictures = gallery(open_data(recipe_of("alone", seed), print)[1], shown, out / "pictures")
     page = demo_page(result, labels=LABELS, pictures=pictures, runs=runs)
     write_page(out / "index.html", page)
-    write_json(out / "demo.json", result)
+    write_json(out / _RESULT, result)
     return result
+
+
+def go_on(recipe: Recipe, folder: Path) -> Outcome:
+    """A run from wherever it stands to its end."""
+    require_same_recipe(recipe, folder)
+    return fit(recipe, folder, resume=(folder / RECIPE).exists())
 
 
 def recipe_of(
