@@ -104,12 +104,19 @@ def test_a_cache_of_other_images_is_refused(tmp_path: Path, key: str, change: di
         run(recipe.model_copy(update={"data": recipe.data.model_copy(update=change)}), tmp_path / "second")
 
 
+def test_arms_that_read_other_things_share_a_folder(tmp_path: Path) -> None:
+    for method in ("structural", "rank_mimicking"):
+        run(cached(tmp_path, FLIPS, (method,)), tmp_path / method)
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["class_logits", "features"]
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "holiday.txt").write_text("mine", encoding="utf-8")
+    folder = tmp_path / "cache" / "features"
+    folder.mkdir(parents=True)
+    (folder / "holiday.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="no teacher cache; give `cache:` a folder of its own"):
         run(cached(tmp_path, FLIPS, ("structural",)), tmp_path / "run")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["holiday.txt"]
+    assert [path.name for path in folder.iterdir()] == ["holiday.txt"]
 
 
 def test_too_little_room_is_said_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

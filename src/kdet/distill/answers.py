@@ -57,7 +57,7 @@ class Answers:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / _ABOUT).exists():
                 self._require_same(json.loads((folder / _ABOUT).read_text(encoding="utf-8")), wanted)
-            elif any(folder.iterdir()):
+            elif any(not path.name.startswith(".") for path in folder.iterdir()):  # another process' new file is
                 raise InputError(f"{folder}: holds files that are no teacher cache; give `cache:` a folder of its own")
             else:
                 text = json.dumps(wanted, indent=1)

@@ -73,14 +73,14 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         _require_movable(seen, first)
     about = {
         "teacher": state_hash(teacher.model)[:_SHOWN],
-        "reads": sorted(needs),
         "image_size": [data.pipeline.image_size, lesson.scale],
         "images": hash_of_images(data),
         "precision": run.recipe.train.precision,
         "mode": mode,
     }
-    run.engine.wait()
-    cache = TeacherCache(Answers(recipe.cache, about, teacher.levels), mode)
+    # Arms of a comparison read other things of one teacher, and may share its folder.
+    folder = recipe.cache / "+".join(sorted(need.name.lower() for need in needs))
+    cache = TeacherCache(Answers(folder, about, teacher.levels), mode)
     size = cache.answers.save(cache.name(first, 0), Answer(one_of(seen, 0), first.sizes_hw[0]))
     pictures = len(data) * (1 if mode == "whole" else views_of(data.pipeline))
     free = shutil.disk_usage(recipe.cache).free
