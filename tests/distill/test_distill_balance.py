@@ -45,9 +45,9 @@ def test_one_auto_term_pulls_with_its_share_of_the_task_at_every_level() -> None
     expected, weights = norms(pair), pair.criterion.balance.weights()
     for i, (level, task) in enumerate(zip(pair.pairing.levels, expected["task"], strict=True)):
         name = f"l2/{level.stride}"
-        assert weights[name] == pytest.approx(0.5 * task / expected[name][i], rel=1e-4)
-    # Not exactly a half: RetinaNet makes P6 and P7 from P5, so that these pull at P5 too.
-    assert report.pulls["l2"].share == pytest.approx(0.5, rel=0.05)
+        assert weights[name] == pytest.approx(3 * task / expected[name][i], rel=1e-4)
+    # Not exactly three: RetinaNet makes P6 and P7 from P5, so that these pull at P5 too.
+    assert report.pulls["l2"].share == pytest.approx(3, rel=0.05)
     assert -1 <= report.pulls["l2"].cosine <= 1
     assert report.parts["l2"].detach() > 0
 
@@ -89,7 +89,7 @@ def test_several_auto_terms_divide_the_share_and_fixed_ones_keep_their_number():
 def test_both_ways_of_ranking_may_be_auto():
     pair = distiller(rank_mimicking("auto", rank_by="both"))
     pulls = pair(batch()).pulls
-    assert [pull.share for pull in pulls.values()] == pytest.approx([0.25, 0.25], rel=1e-4)
+    assert [pull.share for pull in pulls.values()] == pytest.approx([1.5, 1.5], rel=1e-4)
 
 
 def test_fixed_weights_are_measured_only_when_asked():
@@ -105,7 +105,7 @@ def test_the_weight_is_the_geometric_mean_of_a_window_and_then_stays():
     for task in (1.0, 4.0):
         balance.calibrate([torch.tensor([task])], {"l2": [torch.tensor([2.0])]})
         balance.count()
-    assert balance.weights()["l2"] == pytest.approx(0.5 * 1.0)  # √(½ · 2)
+    assert balance.weights()["l2"] == pytest.approx(3 * 1.0)  # √(½ · 2)
     for _ in range(WINDOW):
         balance.count()
     assert not balance.due()
@@ -130,7 +130,7 @@ def test_a_new_calibration_lets_the_old_weight_fade():
             balance.calibrate([torch.tensor([1.0 if number < RECHECK else 16.0])], {"l2": [torch.tensor([1.0])]})
         balance.count()
     # Twenty old measurements count as five against the twenty new ones.
-    assert balance.weights()["l2"] == pytest.approx(0.5 * 16 ** (20 / 25))
+    assert balance.weights()["l2"] == pytest.approx(3 * 16 ** (20 / 25))
 
 
 def test_a_batch_that_a_term_sees_nothing_in_measures_nothing():
@@ -138,7 +138,7 @@ def test_a_batch_that_a_term_sees_nothing_in_measures_nothing():
     balance.calibrate([torch.tensor([1.0])], {"l2": [torch.tensor([0.0])]})
     assert balance.weights() == {"l2": 0.0}
     balance.calibrate([torch.tensor([1.0])], {"l2": [torch.tensor([0.25])]})
-    assert balance.weights() == {"l2": pytest.approx(2.0)}
+    assert balance.weights() == {"l2": pytest.approx(12.0)}
 
 
 def test_the_calibration_is_part_of_the_state():

@@ -7,10 +7,11 @@ from kdet.distill.methods import METHODS, Method
 from kdet.distill.proof import prove_it_acts
 from kdet.distill.schedule import Schedule
 from kdet.distill.teacher import FrozenTeacher
-from kdet.distill.terms import Term
+from kdet.distill.terms import SHARE, Term
 
 __all__ = [
     "METHODS",
+    "SHARE",
     "Distiller",
     "FrozenTeacher",
     "Lesson",

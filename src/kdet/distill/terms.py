@@ -17,6 +17,8 @@ It starts as the identity where the channels agree, except under always, which s
 
 Weight = float | Literal["auto"]
 """A number, or what `kdet.distill.balance` measures: `share` of the task's pull, divided among the auto terms."""
+SHARE = 3.0
+"""Where a recipe names none; docs/adr/0004-share.md says why."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Term:
     """Takes what `view` returns as keyword arguments; gives a scalar."""
     view: View
     weight: Weight
-    share: float = 0.5
+    share: float = SHARE
     """Of `weight: auto`: how hard the auto terms together pull at the student's neck, 1 = as hard as the task."""
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdet.data import EpochSampler
-from kdet.distill import METHODS
+from kdet.distill import METHODS, SHARE
 from kdet.errors import InputError
 from kdet.study.bench import Bench, Trial
 from kdet.study.budget import seconds_of
@@ -59,7 +59,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=ETA),
     )
     for name in served:  # every candidate once with the usual share, before anything is guessed
-        study.enqueue_trial({"methods": name, "share": 0.5, "levels": "all"})
+        study.enqueue_trial({"methods": name, "share": SHARE, "levels": "all"})
     bench = Bench(base, out, steps=_steps(base), seconds=seconds, reading_features=_reading_features())
     bench.alone(0)
     while len(study.trials) < MOST_TRIALS and (bench.fits(0) or len(bench.rows) < 2):

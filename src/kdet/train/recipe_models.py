@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from kdet.detectors import FACTORY, Inherit
+from kdet.distill import SHARE
 from kdet.errors import InputError
 from kdet.train.recipe_data import ImageSize, Strict
 
@@ -82,7 +83,7 @@ class TermRecipe(BaseModel):
     """What the log calls it; None = the method's name."""
     weight: float | Literal["auto"] | None = None
     """None = the method's default; auto = measured against the task's gradient."""
-    share: Annotated[float, Field(gt=0)] = 0.5
+    share: Annotated[float, Field(gt=0)] = SHARE
     """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
     strides: list[int] | None = None
     """Only the neck's levels of these strides, such as [8, 16, 32]; None = all that are paired."""
