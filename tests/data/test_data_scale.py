@@ -94,7 +94,7 @@ def many(images: int, boxes_each: int) -> DetectionIndex:
         file_names=Names.of(f"{i:012}.jpg" for i in range(images)),
         sizes_hw=np.full((images, 2), 64, np.int32),
         boxes_xyxy=np.tile(np.array([1, 2, 30, 40], np.float32), (count, 1)),
-        labels=np.zeros(count, np.int64),
+        labels=np.zeros(count, np.int32),
         crowd=np.zeros(count, bool),
         areas=np.full(count, 1102, np.float32),
         offsets=np.arange(images + 1) * boxes_each,

@@ -26,7 +26,7 @@ def index_of(
         file_names=Names.of(f"{i}.png" for i in images),
         sizes_hw=np.full((len(images), 2), size, np.int32),
         boxes_xyxy=boxes,
-        labels=np.array([row[1] for row in rows], np.int64),
+        labels=np.array([row[1] for row in rows], np.int32),
         crowd=np.array([len(row) > 2 and row[2] for row in rows], bool),
         areas=(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
         offsets=offsets_of(np.array([len(objects) for objects in images.values()], np.int64)),

@@ -1,6 +1,8 @@
 """COCO JSON: read and write. `coco_parse.py` takes the records from the text, `coco_records.py` knows their looks."""
 
+import ctypes
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +18,8 @@ from kdet.data.listing import missing_rows, most_complete
 from kdet.data.validate import Draft, OnBadBox, check_names, check_unique, checked, rows_of
 from kdet.errors import InputError
 from kdet.files import exists, is_file
+
+_MANY_BOXES = 1_000_000
 
 
 def read(
@@ -39,7 +43,10 @@ def read(
         InputError: not COCO, an entry that refers to nothing, a missing image, a bad box.
     """
     file = find_annotations(path, split)
-    return checked(_draft(file, split, images, classes), on_bad_box)
+    index = checked(_draft(file, split, images, classes), on_bad_box)
+    if len(index.labels) > _MANY_BOXES:
+        _give_memory_back()
+    return index
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
@@ -93,6 +100,12 @@ def recognise(path: Path) -> bool:
         return any(find_annotations(path, split).is_file() for split in ("train", "val"))
     except InputError:
         return False
+
+
+def _give_memory_back() -> None:
+    """glibc keeps some 100 MB of what reading has freed until it is asked; other C libraries need no asking."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _categories(file: Path, entries: list[Any], classes: Sequence[str] | None) -> tuple[tuple[str, ...], Ints]:

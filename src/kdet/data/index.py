@@ -46,7 +46,7 @@ class Names:
 
 @dataclass(frozen=True, kw_only=True)
 class Objects:
-    """The objects of one image, views into the index."""
+    """The objects of one image."""
 
     boxes_xyxy: Floats
     labels: Ints
@@ -70,8 +70,8 @@ class DetectionIndex:
     """N×2, of the image as it is shown, after EXIF orientation."""
     boxes_xyxy: Floats
     """B×4, 0-based pixels of the original image, inside it and with an area."""
-    labels: Ints
-    """B."""
+    labels: NDArray[np.int32]
+    """B; 32 bits, for there may be ten million."""
     crowd: Flags
     """B; regions to ignore: no training target, and neither hit nor miss in evaluation."""
     areas: Floats
@@ -96,7 +96,10 @@ class DetectionIndex:
         """Everything annotated on image i, crowd regions included."""
         own = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
         return Objects(
-            boxes_xyxy=self.boxes_xyxy[own], labels=self.labels[own], crowd=self.crowd[own], areas=self.areas[own]
+            boxes_xyxy=self.boxes_xyxy[own],
+            labels=self.labels[own].astype(np.int64),
+            crowd=self.crowd[own],
+            areas=self.areas[own],
         )
 
     def subset(self, indices: Sequence[int] | Ints) -> "DetectionIndex":
@@ -130,7 +133,7 @@ class DetectionIndex:
                 f"the data in {self.root} have classes that the model does not know: {missing}; "
                 f"the data have {list(own)}, the model has {list(columns)}"
             )
-        table = np.full(len(self.classes), -1, np.int64)
+        table = np.full(len(self.classes), -1, np.int32)
         table[list(own.values())] = [columns[name] for name in own]
         labels = table[self.labels]
         if (labels < 0).any():

@@ -143,7 +143,7 @@ def _index_of(shapes: Shapes, split: str) -> DetectionIndex:
         file_names=Names.of(f"{split}_{i:06d}.png" for i in range(count)),
         sizes_hw=np.full((count, 2), shapes.image_size, np.int32),
         boxes_xyxy=boxes,
-        labels=np.array([item.label for layout in layouts for item in layout.objects], np.int64),
+        labels=np.array([item.label for layout in layouts for item in layout.objects], np.int32),
         crowd=np.zeros(len(boxes), bool),
         areas=np.prod(sides, axis=1, dtype=np.float32),
         offsets=offsets_of(np.array([len(layout.objects) for layout in layouts], np.int64)),

@@ -72,7 +72,7 @@ def _no_objects(images: int) -> dict[str, Any]:
     """The columns of an index in which no image holds anything."""
     return {
         "boxes_xyxy": np.zeros((0, 4), np.float32),
-        "labels": np.zeros(0, np.int64),
+        "labels": np.zeros(0, np.int32),
         "crowd": np.zeros(0, np.bool_),
         "areas": np.zeros(0, np.float32),
         "offsets": offsets_of(np.zeros(images, np.int64)),

@@ -97,7 +97,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         file_names=Names.of(draft.file_names),
         sizes_hw=draft.sizes_hw,
         boxes_xyxy=boxes_xyxy,
-        labels=draft.labels[chosen],
+        labels=draft.labels[chosen].astype(np.int32),
         crowd=draft.crowd[chosen],
         areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
         offsets=offsets_of(np.bincount(draft.rows[chosen], minlength=len(draft.file_names))),
