@@ -62,7 +62,7 @@ def test_auto_terms_of_all_teachers_divide_the_share() -> None:
     ]
     pair = Distiller(student(), lessons=lessons).train()
     shares = pair.criterion.balance.shares
-    assert shares == {"one/l2": 0.25, "two/l2": 0.25}
+    assert shares == {"one/l2": 1.5, "two/l2": 1.5}
 
 
 def test_two_terms_of_one_name_are_refused() -> None:
