@@ -3,9 +3,10 @@
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -50,7 +51,7 @@ RandomState = dict[str, Tensor]
 def save(
     folder: Path,
     module: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Mapping[str, Any],
     average: nn.Module | None,
     counters: Counters,
     random: Sequence[RandomState] | None = None,
@@ -60,7 +61,7 @@ def save(
     Args:
         folder: of the state.
         module: all that is trained.
-        optimizer: of it.
+        optimizer: its `state_dict()`.
         average: the moving average, where the run keeps one.
         counters: where the run stands.
         random: random numbers of each rank, in order; None = those of this process.
@@ -75,7 +76,7 @@ def save(
         save_file(_plain(module), new / _WEIGHTS)
         if average is not None:
             save_file(_plain(average), new / _AVERAGE)
-        torch.save(optimizer.state_dict(), new / _OPTIMIZER)
+        torch.save(optimizer, new / _OPTIMIZER)
         ranks = enumerate(random or [random_state()])
         save_file({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
         (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")

@@ -50,18 +50,24 @@ def out_of_memory(run: Run, batch: Batch) -> WorkError:
     run.optimizer.zero_grad(set_to_none=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    size, average = len(batch.images), run.average is not None
-    try:
-        one = kept_for_backward(run.distiller, batch.only([0]), run.engine)
-        needed = memory_of(run.distiller, run.optimizer, average=average, activations=one * size).total
-        estimate = (
-            f"it needs some {needed / _GB:.1f} GB by an estimate from one image, {one / _GB:.2f} GB of it for each"
-        )
-    except (RuntimeError, MemoryError):
-        estimate = "not even one image fits"
+    height, width = batch.images.shape[-2:]
     return WorkError(
-        f"out of memory at step {run.counters.step + 1} with {size} images of "
-        f"{batch.images.shape[-2]}×{batch.images.shape[-1]} px: {estimate}. The state saved last is intact: lower "
+        f"out of memory at step {run.counters.step + 1} with {len(batch.images)} images of {height}×{width} px: "
+        f"{_estimate(run, batch)}. The state saved last is intact: lower "
         "train.batch_size (train.accumulate makes up for it) or data.image_size, or use bf16-mixed, and continue with "
         "--resume"
     )
+
+
+def _estimate(run: Run, batch: Batch) -> str:
+    """What the step needs; where models are divided this process alone cannot try it."""
+    if run.engine.shards:
+        return "too much for the parameters, whole during a step, and what the backward pass keeps"
+    average = run.average is not None
+    try:
+        one = kept_for_backward(run.distiller, batch.only([0]), run.engine)
+        activations = one * len(batch.images)
+        needed = memory_of(run.distiller, run.optimizer, average=average, activations=activations).total
+    except (RuntimeError, MemoryError):
+        return "not even one image fits"
+    return f"it needs some {needed / _GB:.1f} GB by an estimate from one image, {one / _GB:.2f} GB of it for each"
