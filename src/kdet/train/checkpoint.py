@@ -50,7 +50,7 @@ RandomState = dict[str, Tensor]
 
 def save(
     folder: Path,
-    module: nn.Module,
+    weights: Mapping[str, Tensor],
     optimizer: Mapping[str, Any],
     average: nn.Module | None,
     counters: Counters,
@@ -60,7 +60,7 @@ def save(
 
     Args:
         folder: of the state.
-        module: all that is trained.
+        weights: `state_dict()` of all that is trained.
         optimizer: its `state_dict()`.
         average: the moving average, where the run keeps one.
         counters: where the run stands.
@@ -73,9 +73,9 @@ def save(
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file(_plain(module), new / _WEIGHTS)
+        save_file(_plain(weights), new / _WEIGHTS)
         if average is not None:
-            save_file(_plain(average), new / _AVERAGE)
+            save_file(_plain(average.state_dict()), new / _AVERAGE)
         torch.save(optimizer, new / _OPTIMIZER)
         ranks = enumerate(random or [random_state()])
         save_file({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
@@ -125,8 +125,8 @@ def _counters(path: Path) -> Counters:
     return counters
 
 
-def _plain(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def random_state() -> RandomState:

@@ -109,13 +109,13 @@ class Engine:
         if self.sharding is not None:
             self.sharding.forget_gradients(module)
 
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Its state as if nothing were divided, for the main process; all ranks must ask for it."""
+    def gathered(self, state: dict[str, Any], *, everywhere: bool = False) -> dict[str, Any]:
+        """A state dict as if nothing were divided, for the main process or for all; all ranks must ask for it."""
         if self.sharding is None:
-            return optimizer.state_dict()
-        from kdet.train.sharding import whole_state
+            return state
+        from kdet.train.sharding import whole_of
 
-        return whole_state(optimizer, keep=self.is_main)
+        return whole_of(state, keep=everywhere or self.is_main)
 
     def share_buffers(self, module: nn.Module) -> None:
         """With `shard`: the first process' batch statistics for all, as DDP does of itself; they are what is saved."""

@@ -254,29 +254,25 @@ def _save_in_between(run: Run) -> None:
 def _save(run: Run) -> None:
     """The state of all ranks, by the first."""
     random = run.engine.gather(checkpoint.random_state())
-    optimizer = run.engine.optimizer_state(run.optimizer)
+    weights = run.engine.gathered(run.distiller.state_dict())
+    optimizer = run.engine.gathered(run.optimizer.state_dict())
     run.saved = time.monotonic()
-    with run.engine.whole():
-        if run.engine.is_main:
-            require_finite(run)
-            run.counters.scaler = run.engine.scaler_state()
-            checkpoint.save(run.folder / RESUME, run.distiller, optimizer, run.average, run.counters, random)
+    if run.engine.is_main:
+        require_finite(run, weights)
+        run.counters.scaler = run.engine.scaler_state()
+        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters, random)
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
     """A look at AP; keeps the last weights and the best ones."""
-    with run.engine.whole():
-        return _evaluate_whole(run)
-
-
-def _evaluate_whole(run: Run) -> dict[str, Any]:
     counters = run.counters
     detector = _scored(run)
     run.engine.share_buffers(detector.model)
     epoch = counters.epoch + (counters.batch > 0)  # an epoch that `max_steps` cut counts as one
-    metrics = run.scorer.student(detector, step=counters.step, epoch=epoch)
+    with run.engine.whole():
+        metrics = run.scorer.student(detector, step=counters.step, epoch=epoch)
+    state = run.engine.gathered(detector.native_state())
     if run.engine.is_main:
-        state = detector.native_state()
         save_student(detector, state, run.folder / LAST)
         if metrics["AP"] > counters.best_ap:
             counters.best_ap, counters.best_epoch = metrics["AP"], epoch

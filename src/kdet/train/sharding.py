@@ -55,7 +55,10 @@ class Sharding:
 
     @contextmanager
     def whole(self) -> Generator[None]:
-        """Parameters are plain and whole meanwhile; what is written into them is lost. All ranks must take part."""
+        """Parameters are plain and whole meanwhile; what is written into them is lost. All ranks must take part.
+
+        A `state_dict()` ends it, for FSDP2 always answers with parts; `whole_of` is for those.
+        """
         self.module.unshard()
         try:
             yield
@@ -93,7 +96,7 @@ class Sharding:
     def clip(self, module: nn.Module, norm: float | None) -> float:
         """Scale the gradient down to a norm, where one is wanted; returns the norm that it had over all processes."""
         gradients = [gradient for _, gradient in self.gradients(module)]
-        found = float(cast(Tensor, whole_of(nn.utils.get_total_norm(gradients))))
+        found = float(cast(DTensor, nn.utils.get_total_norm(gradients)).full_tensor())
         if norm is not None and found > norm:
             for gradient in gradients:
                 gradient.to_local().mul_(norm / (found + 1e-6))
@@ -113,23 +116,14 @@ def same_everywhere(tensors: Iterable[Tensor]) -> None:
         tensor.detach().copy_(values)
 
 
-def whole_state(optimizer: Optimizer, *, keep: bool) -> dict[str, Any]:
-    """`optimizer.state_dict()` as if nothing were divided, on the CPU, for those ranks that `keep` it.
-
-    All must take part. One tensor at a time is whole on the device.
-    """
-    state = optimizer.state_dict()
-    found: dict[int, dict[str, Any]] = {}
-    for index, slots in state["state"].items():
-        wholes = {name: whole_of(value) for name, value in slots.items()}
-        if keep:
-            found[index] = {n: value.cpu() if isinstance(value, Tensor) else value for n, value in wholes.items()}
-    return {**state, "state": found}
-
-
-def whole_of(value: Any) -> Any:
-    """A tensor's parts of all processes; anything else as it is."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+def whole_of(value: Any, *, keep: bool) -> Any:
+    """State dicts without parts, on the CPU, where `keep`; all ranks must take part. One tensor at a time is whole."""
+    if isinstance(value, dict):
+        return {name: whole_of(own, keep=keep) for name, own in cast(dict[Any, Any], value).items()}
+    if not isinstance(value, DTensor):
+        return value
+    whole = value.full_tensor()
+    return whole.cpu() if keep else None
 
 
 def _opened(module: nn.Module, arguments: Any, output: tuple[Tensor, LossReport] | ValueError) -> LossReport:

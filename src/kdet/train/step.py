@@ -99,8 +99,7 @@ def _leave_out(run: Run, batch: Batch, fault: str) -> None:
     """
     run.skipped += 1
     if run.skipped > run.recipe.train.skip_nonfinite:
-        with run.engine.whole():
-            raise non_finite(run, batch, fault)
+        raise non_finite(run, batch, fault)
     run.log.say(f"step {run.counters.step + 1} is left out: {fault} on images {batch.image_ids}")
 
 

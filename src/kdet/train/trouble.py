@@ -1,6 +1,9 @@
 """What ends a run though its input was right: numbers that are not finite, and too little memory."""
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from kdet.distill import first_broken, readings
 from kdet.errors import WorkError
@@ -22,8 +25,9 @@ def shown(report: LossReport) -> str:
 def non_finite(run: Run, batch: Batch, fault: str) -> WorkError:
     """Keep the batch, look where it breaks, and say so."""
     folder = run.folder / (bad_batch.BAD_BATCH if run.engine.world == 1 else f"{bad_batch.BAD_BATCH}-{run.engine.rank}")
-    bad_batch.keep(folder, batch, run.distiller, run.scorer.truth.classes, run.counters.step)
-    with run.engine.autocast():
+    weights = run.engine.gathered(run.distiller.state_dict(), everywhere=True)
+    bad_batch.keep(folder, batch, weights, run.scorer.truth.classes, run.counters.step)
+    with run.engine.whole(), run.engine.autocast():
         where = first_broken(readings(run.distiller, batch))
     return WorkError(
         f"{fault} on images {batch.image_ids}; {where}. Look closer with kdet check {run.folder / RECIPE} --replay "
@@ -31,10 +35,10 @@ def non_finite(run: Run, batch: Batch, fault: str) -> WorkError:
     )
 
 
-def require_finite(run: Run) -> None:
+def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
     """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
-    for name, parameter in run.distiller.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+    for name, _ in run.distiller.named_parameters():
+        if not bool(torch.isfinite(weights[name]).all()):
             raise WorkError(
                 f"{name} is not finite after step {run.counters.step}. The state saved last is intact: {_MEND}"
             )
