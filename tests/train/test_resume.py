@@ -167,7 +167,7 @@ def test_a_save_that_fails_leaves_a_state_that_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     module, optimizer = small()
-    checkpoint.save(tmp_path / "last", module, optimizer, None, Counters(step=1))
+    checkpoint.save(tmp_path / "last", module.state_dict(), optimizer.state_dict(), None, Counters(step=1))
     saved = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     with torch.no_grad():
         module.weight += 1
@@ -188,11 +188,11 @@ def test_a_save_that_fails_leaves_a_state_that_loads(
         if failing == "torch.save":
             patch.setattr(torch, "save", failing_save)
         with pytest.raises(InputError, match="No space left on device"):
-            checkpoint.save(tmp_path / "last", module, optimizer, None, Counters(step=2))
+            checkpoint.save(tmp_path / "last", module.state_dict(), optimizer.state_dict(), None, Counters(step=2))
     other, its_optimizer = small()
     assert checkpoint.load(tmp_path / "last", other, its_optimizer, None).step == 1
     assert all(torch.equal(saved[name], tensor) for name, tensor in other.state_dict().items())
-    checkpoint.save(tmp_path / "last", module, optimizer, None, Counters(step=3))
+    checkpoint.save(tmp_path / "last", module.state_dict(), optimizer.state_dict(), None, Counters(step=3))
     assert checkpoint.load(tmp_path / "last", other, its_optimizer, None).step == 3
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
@@ -200,7 +200,7 @@ def test_a_save_that_fails_leaves_a_state_that_loads(
 @pytest.mark.parametrize("name", ["trainables.safetensors", "optimizer.pt", "counters.json", "random.safetensors"])
 def test_a_damaged_state_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     module, optimizer = small()
-    checkpoint.save(tmp_path / "last", module, optimizer, None, Counters(step=1))
+    checkpoint.save(tmp_path / "last", module.state_dict(), optimizer.state_dict(), None, Counters(step=1))
     (tmp_path / "last" / name).write_bytes(b"garbage")
     with pytest.raises(InputError, match="last: ") as caught:
         checkpoint.load(tmp_path / "last", module, optimizer, None)

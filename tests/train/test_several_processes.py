@@ -4,8 +4,6 @@ import copy
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from process_cases import close, recipe, started, torchrun
 from safetensors.torch import load_file
-from torch import Tensor, distributed, multiprocessing
+from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
-from train_cases import distilled, records, run
+from train_cases import records, run
 
 from fakes import images_and_targets, tiny
 from kdet.distill import METHODS, Distiller
 from kdet.train import Recipe
-from kdet.train.recipe_file import write_recipe
 
 DRAWS = ("mgd",)
 """Draws a mask for each image, and each process draws its own."""
@@ -84,36 +82,6 @@ def test_two_processes_with_an_image_each_are_one_with_both(two: list[dict[str, 
     for name, gradient in whole["gradients"].items():
         assert torch.equal(ours[0]["gradients"][name], ours[1]["gradients"][name])
         close(ours[0]["gradients"][name], gradient, name)
-
-
-def close(found: Tensor, wanted: Tensor, name: str) -> None:
-    """Up to rounding, of which sums over many cells make more where they nearly cancel."""
-    atol = 1e-4 * float(wanted.abs().max()) + 1e-6
-    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=atol, msg=lambda text: f"{name}: {text}")
-
-
-def started(recipe: Recipe, folder: Path, *options: str) -> subprocess.Popen[str]:
-    """`kdet distill` in two processes; without `--` torchrun takes `--run` for an option of its own."""
-    write_recipe(recipe, folder / "r.yaml")
-    words = ["distill", str(folder / "r.yaml"), "--run", str(folder / "run"), *options]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    settings = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*launcher, "-m", "kdet.cli", "--", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings)
-
-
-def torchrun(recipe: Recipe, folder: Path, *options: str) -> tuple[int, str]:
-    """Exit status, and what was said."""
-    process = started(recipe, folder, *options)
-    _, said = process.communicate(timeout=400)
-    return process.returncode, said
-
-
-def recipe(folder: Path, **more: Any) -> Recipe:
-    """SGD, whose steps are proportional to the gradient; no batch statistics; an uneven number of images."""
-    data = {"images": 9, "val_images": 5}
-    train = {"optimizer": "sgd", "lr": 0.01, "batch_size": 1, "epochs": 1, "max_steps": 3, **more}
-    return distilled(folder, ("structural", "rank_mimicking"), student={"norm": "group"}, data=data, train=train)
 
 
 def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(tmp_path: Path) -> None:

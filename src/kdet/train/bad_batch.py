@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class BadBatch:
     step: int
 
 
-def keep(folder: Path, batch: Batch, module: nn.Module, class_names: tuple[str, ...], step: int) -> None:
+def keep(folder: Path, batch: Batch, state: Mapping[str, Tensor], class_names: tuple[str, ...], step: int) -> None:
     """Write a batch and the weights of before its step into a folder; an older one there is replaced."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -40,7 +41,7 @@ def keep(folder: Path, batch: Batch, module: nn.Module, class_names: tuple[str, 
     for i, target in enumerate(batch.targets or []):
         tensors |= {f"boxes.{i}": target["boxes"], f"labels.{i}": target["labels"]}
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / _TENSORS)
-    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     save_file(weights, folder / _WEIGHTS)
     about = {
         "step": step,

@@ -3,9 +3,10 @@
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -49,8 +50,8 @@ RandomState = dict[str, Tensor]
 
 def save(
     folder: Path,
-    module: nn.Module,
-    optimizer: Optimizer,
+    weights: Mapping[str, Tensor],
+    optimizer: Mapping[str, Any],
     average: nn.Module | None,
     counters: Counters,
     random: Sequence[RandomState] | None = None,
@@ -59,8 +60,8 @@ def save(
 
     Args:
         folder: of the state.
-        module: all that is trained.
-        optimizer: of it.
+        weights: `state_dict()` of all that is trained.
+        optimizer: its `state_dict()`.
         average: the moving average, where the run keeps one.
         counters: where the run stands.
         random: random numbers of each rank, in order; None = those of this process.
@@ -72,10 +73,10 @@ def save(
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file(_plain(module), new / _WEIGHTS)
+        save_file(_plain(weights), new / _WEIGHTS)
         if average is not None:
-            save_file(_plain(average), new / _AVERAGE)
-        torch.save(optimizer.state_dict(), new / _OPTIMIZER)
+            save_file(_plain(average.state_dict()), new / _AVERAGE)
+        torch.save(optimizer, new / _OPTIMIZER)
         ranks = enumerate(random or [random_state()])
         save_file({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
         (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")
@@ -124,8 +125,8 @@ def _counters(path: Path) -> Counters:
     return counters
 
 
-def _plain(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def random_state() -> RandomState:

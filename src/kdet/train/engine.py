@@ -1,9 +1,9 @@
 """The only file that knows Accelerate: devices, processes, mixed precision, accumulation."""
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -13,23 +13,32 @@ from torch.optim import Optimizer
 
 from kdet.errors import InputError
 
+if TYPE_CHECKING:
+    from kdet.train.sharding import Sharding
+
 _PRECISIONS = {"fp32": "no", "bf16-mixed": "bf16", "fp16-mixed": "fp16"}
 
 
 class Engine:
     """One process of a run: alone, or started by `torchrun` or `accelerate launch`."""
 
-    def __init__(self, precision: str = "fp32") -> None:
+    def __init__(self, precision: str = "fp32", *, shard: bool = False) -> None:
         """Set up this process.
 
+        Args:
+            precision: of the recipe.
+            shard: divide what is trained over the processes; see `prepare` and `divide`.
+
         Raises:
-            InputError: fp16 without a GPU.
+            InputError: fp16 without a GPU, or `shard` where it cannot be.
         """
         if precision == "fp16-mixed" and not torch.cuda.is_available():
             raise InputError("train.precision: fp16-mixed needs a GPU; use bf16-mixed or fp32 here")
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if shard:
+            _require_shardable(precision, started)
         # Accelerate keeps the first precision of the process; several runs in one process may differ.
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
-        started = int(os.environ.get("WORLD_SIZE", "1"))
         on_cpu = started > 1 and not torch.cuda.is_available()  # it would run each process by itself otherwise
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=_PRECISIONS[precision])
         self.device: torch.device = self.accelerator.device
@@ -38,27 +47,82 @@ class Engine:
         self.is_main = bool(self.accelerator.is_main_process)
         assert self.world == started, f"{started} processes were started, and this one is of a group of {self.world}"
 
+        self.shards = shard
+        self.sharding: Sharding | None = None
+        """From `divide` on."""
+
     def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Move to the device and wrap for mixed precision and several processes."""
+        """Move to the device and wrap for mixed precision and several processes; with `shard`, `divide` comes later."""
+        if self.shards:
+            return self._prepare_to_divide(module, optimizer)
         prepared = self.accelerator.prepare(module, optimizer)
         return cast(tuple[nn.Module, Optimizer], prepared)
+
+    def divide(self, module: nn.Module, optimizer: Optimizer) -> None:
+        """With `shard`: leave each process its part of what `prepare` returned, in place; nothing else without it.
+
+        Until then all is whole and plain, so that a saved state is loaded, and distillation is proven to act, with the
+        optimizer of the run and without a thought of parts.
+        """
+        if self.shards:
+            from kdet.train.sharding import Entry, Sharding  # slow to import
+
+            assert isinstance(module, Entry)
+            self.sharding = Sharding(module, optimizer, self.device)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Parameters are whole meanwhile, outside the wrapped module's forward; all ranks must enter, to read only."""
+        return nullcontext() if self.sharding is None else self.sharding.whole()
 
     @contextmanager
     def step(self, module: nn.Module, *, updates: bool) -> Generator[None]:
         """One batch of an optimizer step; only where it `updates` do the processes share gradients and weights move."""
         self.accelerator.sync_gradients = updates
-        with nullcontext() if updates else self.accelerator.no_sync(module):
+        if self.sharding is not None:
+            self.sharding.accumulate(updates=updates)
+        with nullcontext() if updates or self.shards else self.accelerator.no_sync(module):
             yield
 
     def backward(self, loss: Tensor) -> None:
         """Gradients, scaled where fp16 needs it."""
         self.accelerator.backward(loss)
+        if self.sharding is not None and self.accelerator.sync_gradients:
+            self.sharding.share_scalars()
 
     def clip(self, module: nn.Module, norm: float | None) -> float:
         """Scale the gradient down to a norm, where one is wanted; returns the norm that it had."""
+        if self.sharding is not None:
+            return self.sharding.clip(module, norm)
         if norm is not None:
             return float(cast(Tensor, self.accelerator.clip_grad_norm_(module.parameters(), norm)))
         return float(nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
+
+    def gradients(self, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """Those that `clip` clips, whole, by the parameter's name; all ranks must ask for all of them."""
+        if self.sharding is not None:
+            yield from ((name, gradient.full_tensor()) for name, gradient in self.sharding.gradients(module))
+            return
+        yield from ((name, p.grad) for name, p in module.named_parameters() if p.grad is not None)
+
+    def leave_out(self, module: nn.Module) -> None:
+        """Forget gradients of a step that the optimizer's `zero_grad` cannot know yet; all ranks must take part."""
+        if self.sharding is not None:
+            self.sharding.forget_gradients(module)
+
+    def gathered(self, state: dict[str, Any], *, everywhere: bool = False) -> dict[str, Any]:
+        """A state dict as if nothing were divided, for the main process or for all; all ranks must ask for it."""
+        if self.sharding is None:
+            return state
+        from kdet.train.sharding import whole_of
+
+        return whole_of(state, keep=everywhere or self.is_main)
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """With `shard`: the first process' batch statistics for all, as DDP does of itself; they are what is saved."""
+        if self.sharding is not None:
+            from kdet.train.sharding import same_everywhere
+
+            same_everywhere(module.buffers())
 
     @property
     def scales(self) -> bool:
@@ -98,3 +162,23 @@ class Engine:
     def wait(self) -> None:
         """Until every rank is here."""
         self.accelerator.wait_for_everyone()
+
+    def _prepare_to_divide(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """As `prepare`, without DDP; the first process' weights for all, as DDP does of itself."""
+        from kdet.train.sharding import Entry, same_everywhere
+
+        wrapped = cast(nn.Module, self.accelerator.prepare_model(module, evaluation_mode=True))
+        same_everywhere([*module.parameters(), *module.buffers()])
+        return Entry(wrapped), cast(Optimizer, self.accelerator.prepare_optimizer(optimizer))
+
+
+def _require_shardable(precision: str, processes: int) -> None:
+    if processes == 1:
+        raise InputError(
+            "train.shard: one process has nobody to divide with; start several with torchrun (see "
+            "docs/guides/several-processes.md), or leave `shard` out"
+        )
+    if precision == "fp16-mixed":
+        raise InputError(
+            "train.shard: fp16-mixed is not supported with it; use bf16-mixed or fp32, or leave `shard` out"
+        )

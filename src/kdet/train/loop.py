@@ -59,7 +59,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
     torch.manual_seed(recipe.train.seed)
-    engine = Engine(recipe.train.precision)
+    engine = Engine(recipe.train.precision, shard=recipe.train.shard)
     require_sound_gradients(recipe, engine)
     notes: list[str] = []
     if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
@@ -87,6 +87,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
                 with interruption.at_once():
                     run.scorer.teach(distiller.lessons)
             open_caches(run)  # not before the proof, which looks at other pixels
+            engine.divide(run.module, run.optimizer)
             return _train(run)
         except InputError:
             if engine.is_main and not resume and not saved_state(folder):
@@ -184,10 +185,8 @@ def _train(run: Run) -> Outcome:
     say_what_was_found(run)
     if metrics is None:  # it was finished before, or all of its time was needed
         metrics = _evaluate(run)
-    if run.engine.is_main:
-        pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
-        shown = DetectionDataset(run.scorer.source, pipeline)
-        write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
+    with run.engine.whole():
+        _write_maps(run)
     return Outcome(
         folder=run.folder,
         metrics=metrics,
@@ -196,6 +195,13 @@ def _train(run: Run) -> Outcome:
         parameters=sum(p.numel() for p in run.student.model.parameters()),
         steps=counters.step,
     )
+
+
+def _write_maps(run: Run) -> None:
+    if run.engine.is_main:
+        pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
+        shown = DetectionDataset(run.scorer.source, pipeline)
+        write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
 
 
 def _epoch(run: Run) -> None:
@@ -248,21 +254,25 @@ def _save_in_between(run: Run) -> None:
 def _save(run: Run) -> None:
     """The state of all ranks, by the first."""
     random = run.engine.gather(checkpoint.random_state())
+    weights = run.engine.gathered(run.distiller.state_dict())
+    optimizer = run.engine.gathered(run.optimizer.state_dict())
     run.saved = time.monotonic()
     if run.engine.is_main:
-        require_finite(run)
+        require_finite(run, weights)
         run.counters.scaler = run.engine.scaler_state()
-        checkpoint.save(run.folder / RESUME, run.distiller, run.optimizer, run.average, run.counters, random)
+        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters, random)
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
     """A look at AP; keeps the last weights and the best ones."""
     counters = run.counters
     detector = _scored(run)
+    run.engine.share_buffers(detector.model)
     epoch = counters.epoch + (counters.batch > 0)  # an epoch that `max_steps` cut counts as one
-    metrics = run.scorer.student(detector, step=counters.step, epoch=epoch)
+    with run.engine.whole():
+        metrics = run.scorer.student(detector, step=counters.step, epoch=epoch)
+    state = run.engine.gathered(detector.native_state())
     if run.engine.is_main:
-        state = detector.native_state()
         save_student(detector, state, run.folder / LAST)
         if metrics["AP"] > counters.best_ap:
             counters.best_ap, counters.best_epoch = metrics["AP"], epoch

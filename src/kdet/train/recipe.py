@@ -51,6 +51,8 @@ class TrainRecipe(Strict):
     """Steps in a row whose loss or gradient is not finite that are left out, before the run ends."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches per optimizer step."""
+    shard: bool = False
+    """Divide gradients and optimizer state over the processes of torchrun, for models too large for one."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
     precision: Precision = "fp32"

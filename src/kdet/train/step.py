@@ -45,6 +45,8 @@ def take_step(run: Run, batch: Batch) -> float:
                 _leave_out(run, batch, fault)
                 for name, buffer in run.module.named_buffers():  # batch statistics have seen what is left out
                     buffer.copy_(before[name])
+                if updates:
+                    run.engine.leave_out(run.module)
             run.optimizer.zero_grad(set_to_none=True)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -53,7 +55,8 @@ def take_step(run: Run, batch: Batch) -> float:
     if updates:
         counters.step += 1
         if run.average is not None:
-            run.average.update_parameters(run.student.model)
+            with run.engine.whole():
+                run.average.update_parameters(run.student.model)
         if logged and report is not None:
             _log_step(run, report, lr)
     return math.nan if report is None else float(report.total.detach())
@@ -84,7 +87,7 @@ def _fault_of_gradient(run: Run) -> str | None:
     norm = run.engine.clip(run.module, run.recipe.train.clip_norm)
     if run.engine.scales or math.isfinite(norm):
         return None
-    broken = [n for n, p in run.distiller.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    broken = [name for name, gradient in run.engine.gradients(run.distiller) if not gradient.isfinite().all()]
     return f"the gradient is not finite ({broken[0] if broken else 'its norm'}, and {max(0, len(broken) - 1)} more)"
 
 

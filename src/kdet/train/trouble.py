@@ -1,6 +1,9 @@
 """What ends a run though its input was right: numbers that are not finite, and too little memory."""
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from kdet.distill import first_broken, readings
 from kdet.errors import WorkError
@@ -22,8 +25,9 @@ def shown(report: LossReport) -> str:
 def non_finite(run: Run, batch: Batch, fault: str) -> WorkError:
     """Keep the batch, look where it breaks, and say so."""
     folder = run.folder / (bad_batch.BAD_BATCH if run.engine.world == 1 else f"{bad_batch.BAD_BATCH}-{run.engine.rank}")
-    bad_batch.keep(folder, batch, run.distiller, run.scorer.truth.classes, run.counters.step)
-    with run.engine.autocast():
+    weights = run.engine.gathered(run.distiller.state_dict(), everywhere=True)
+    bad_batch.keep(folder, batch, weights, run.scorer.truth.classes, run.counters.step)
+    with run.engine.whole(), run.engine.autocast():
         where = first_broken(readings(run.distiller, batch))
     return WorkError(
         f"{fault} on images {batch.image_ids}; {where}. Look closer with kdet check {run.folder / RECIPE} --replay "
@@ -31,10 +35,10 @@ def non_finite(run: Run, batch: Batch, fault: str) -> WorkError:
     )
 
 
-def require_finite(run: Run) -> None:
+def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
     """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
-    for name, parameter in run.distiller.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+    for name, _ in run.distiller.named_parameters():
+        if not bool(torch.isfinite(weights[name]).all()):
             raise WorkError(
                 f"{name} is not finite after step {run.counters.step}. The state saved last is intact: {_MEND}"
             )
@@ -50,18 +54,24 @@ def out_of_memory(run: Run, batch: Batch) -> WorkError:
     run.optimizer.zero_grad(set_to_none=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    size, average = len(batch.images), run.average is not None
-    try:
-        one = kept_for_backward(run.distiller, batch.only([0]), run.engine)
-        needed = memory_of(run.distiller, run.optimizer, average=average, activations=one * size).total
-        estimate = (
-            f"it needs some {needed / _GB:.1f} GB by an estimate from one image, {one / _GB:.2f} GB of it for each"
-        )
-    except (RuntimeError, MemoryError):
-        estimate = "not even one image fits"
+    height, width = batch.images.shape[-2:]
     return WorkError(
-        f"out of memory at step {run.counters.step + 1} with {size} images of "
-        f"{batch.images.shape[-2]}×{batch.images.shape[-1]} px: {estimate}. The state saved last is intact: lower "
+        f"out of memory at step {run.counters.step + 1} with {len(batch.images)} images of {height}×{width} px: "
+        f"{_estimate(run, batch)}. The state saved last is intact: lower "
         "train.batch_size (train.accumulate makes up for it) or data.image_size, or use bf16-mixed, and continue with "
         "--resume"
     )
+
+
+def _estimate(run: Run, batch: Batch) -> str:
+    """What the step needs; where models are divided this process alone cannot try it."""
+    if run.engine.shards:
+        return "too much for the parameters, whole during a step, and what the backward pass keeps"
+    average = run.average is not None
+    try:
+        one = kept_for_backward(run.distiller, batch.only([0]), run.engine)
+        activations = one * len(batch.images)
+        needed = memory_of(run.distiller, run.optimizer, average=average, activations=activations).total
+    except (RuntimeError, MemoryError):
+        return "not even one image fits"
+    return f"it needs some {needed / _GB:.1f} GB by an estimate from one image, {one / _GB:.2f} GB of it for each"

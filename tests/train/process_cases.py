@@ -1,0 +1,44 @@
+"""Runs in two processes of this machine, and results that may differ by rounding."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from train_cases import distilled
+
+from kdet.train import Recipe
+from kdet.train.recipe_file import write_recipe
+
+
+def close(found: Tensor, wanted: Tensor, name: str) -> None:
+    """Up to rounding, of which sums over many cells make more where they nearly cancel."""
+    atol = 1e-4 * float(wanted.abs().max()) + 1e-6 if wanted.numel() else 0.0
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=atol, msg=lambda text: f"{name}: {text}")
+
+
+def started(recipe: Recipe, folder: Path, *options: str) -> subprocess.Popen[str]:
+    """`kdet distill` in two processes; without `--` torchrun takes `--run` for an option of its own."""
+    write_recipe(recipe, folder / "r.yaml")
+    words = ["distill", str(folder / "r.yaml"), "--run", str(folder / "run"), *options]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    settings = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "kdet.cli", "--", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings)
+
+
+def torchrun(recipe: Recipe, folder: Path, *options: str) -> tuple[int, str]:
+    """Exit status, and what was said."""
+    process = started(recipe, folder, *options)
+    _, said = process.communicate(timeout=400)
+    return process.returncode, said
+
+
+def recipe(folder: Path, **more: Any) -> Recipe:
+    """SGD, whose steps are proportional to the gradient; no batch statistics; an uneven number of images."""
+    data = {"images": 9, "val_images": 5}
+    train = {"optimizer": "sgd", "lr": 0.01, "batch_size": 1, "epochs": 1, "max_steps": 3, **more}
+    return distilled(folder, ("structural", "rank_mimicking"), student={"norm": "group"}, data=data, train=train)
