@@ -1,6 +1,6 @@
 """What is trained, divided over the processes by FSDP2. The engine imports this late: torch takes long to load it."""
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -47,7 +47,7 @@ class Sharding:
         for parameter in before.values():  # FSDP2 takes no channels-last weights
             parameter.data = parameter.data.contiguous()
         self.scalars = [parameter for parameter in before.values() if parameter.dim() == 0]
-        self.module = cast(FSDPModule, fully_shard(module, mesh=self.mesh, ignored_params=set(self.scalars)))
+        self.module: FSDPModule = fully_shard(module, mesh=self.mesh, ignored_params=set(self.scalars))
         module.register_forward_hook(_opened)  # after FSDP's own hook
         self.stand_ins = {scalar: self._stand_in(scalar) for scalar in self.scalars}
         after = {name: self.stand_ins.get(own, own) for name, own in module.named_parameters()}
@@ -137,11 +137,11 @@ def _opened(module: nn.Module, arguments: Any, output: tuple[Tensor, LossReport]
     return output[1]
 
 
-def _exchange(optimizer: Optimizer, parts: dict[nn.Parameter, nn.Parameter]) -> None:
+def _exchange(optimizer: Optimizer, parts: Mapping[Tensor, nn.Parameter]) -> None:
     """Let an optimizer hold the parts in place of the whole, in the same order."""
     for group in optimizer.param_groups:
         group["params"] = [parts[whole] for whole in group["params"]]
-    state = {
+    state: dict[Tensor, Any] = {
         parts[whole]: {slot: _like(parts[whole], slot, value) for slot, value in slots.items()}
         for whole, slots in optimizer.state.items()
     }
