@@ -16,6 +16,8 @@ from kdet.ops.classes import real_classes
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Labels = NDArray[np.int16] | NDArray[np.int32]
+"""As few bits as serve; there may be ten million."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +72,8 @@ class DetectionIndex:
     """N×2, of the image as it is shown, after EXIF orientation."""
     boxes_xyxy: Floats
     """B×4, 0-based pixels of the original image, inside it and with an area."""
-    labels: NDArray[np.int32]
-    """B; 32 bits, for there may be ten million."""
+    labels: Labels
+    """B."""
     crowd: Flags
     """B; regions to ignore: no training target, and neither hit nor miss in evaluation."""
     areas: Floats
@@ -133,9 +135,9 @@ class DetectionIndex:
                 f"the data in {self.root} have classes that the model does not know: {missing}; "
                 f"the data have {list(own)}, the model has {list(columns)}"
             )
-        table = np.full(len(self.classes), -1, np.int32)
+        table = np.full(len(self.classes), -1)
         table[list(own.values())] = [columns[name] for name in own]
-        labels = table[self.labels]
+        labels = as_labels(table, len(class_names))[self.labels]
         if (labels < 0).any():
             name = self.classes[self.labels[int(np.argmax(labels < 0))]]
             raise InputError(f"the data in {self.root} have boxes of class {name!r}, which stands for no object")
@@ -145,6 +147,11 @@ class DetectionIndex:
         """Boxes of each class, crowd regions included."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+
+def as_labels(values: Ints, num_classes: int) -> Labels:
+    """Indices into so many classes, or -1, for an index."""
+    return values.astype(np.int16) if num_classes < 2**15 else values.astype(np.int32)
 
 
 def offsets_of(counts: Ints) -> Ints:

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from kdet.data.index import DetectionIndex, Flags, Ints, Names, offsets_of
+from kdet.data.index import DetectionIndex, Flags, Ints, Names, as_labels, offsets_of
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
 
@@ -97,7 +97,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         file_names=Names.of(draft.file_names),
         sizes_hw=draft.sizes_hw,
         boxes_xyxy=boxes_xyxy,
-        labels=draft.labels[chosen].astype(np.int32),
+        labels=as_labels(draft.labels[chosen], len(draft.classes)),
         crowd=draft.crowd[chosen],
         areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
         offsets=offsets_of(np.bincount(draft.rows[chosen], minlength=len(draft.file_names))),
