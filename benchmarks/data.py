@@ -270,6 +270,7 @@ def main() -> None:
         opener, file, workers = options.measure
         print(json.dumps(measure(opener, Path(file), int(workers))))
         return
+    about = whereabouts()  # now: the commit may be another when it ends
     result: dict[str, Any] = {"images": options.images, "boxes": options.boxes, "opening": []}
     with tempfile.TemporaryDirectory() as folder:
         file = generate(Path(folder, "large"), options.images, options.boxes)
@@ -283,7 +284,7 @@ def main() -> None:
     result["bars"] = [verdict(*bar) for bar in bars(result)]
     print("\n".join([json.dumps(result["images_per_second"]), *result["bars"]]))
     if options.out:
-        options.out.write_text(json.dumps(result | {"environment": whereabouts()}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result | {"environment": about}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

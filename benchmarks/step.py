@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    about = whereabouts()  # now: the commit may be another when it ends
     rows: list[dict[str, Any]] = []
     for size in options.sizes:
         row = measure(size, options.variants, options.repeats)
@@ -224,7 +225,7 @@ def main() -> None:
         rows.append(row)
         print("\n".join([json.dumps(row["seconds"]), json.dumps(row["shares_in_percent"]), *row["bars"]]), flush=True)
     if options.out:
-        content = {"threads": options.threads, "rows": rows, "environment": whereabouts()}
+        content = {"threads": options.threads, "rows": rows, "environment": about}
         options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
