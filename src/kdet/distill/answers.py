@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kdet.errors import InputError, WorkError
+from kdet.files import parse_json, read_text
 from kdet.types import Level, Need, Observation, SizeHW
 
 _ABOUT = "cache.json"
@@ -56,15 +58,13 @@ class Answers:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / _ABOUT).exists():
-                self._require_same(json.loads((folder / _ABOUT).read_text(encoding="utf-8")), wanted)
+                self._require_same(parse_json(read_text(folder / _ABOUT) or "", str(folder / _ABOUT)), wanted)
             elif any(not path.name.startswith(".") for path in folder.iterdir()):  # another process' new file is
                 raise InputError(f"{folder}: holds files that are no teacher cache; give `cache:` a folder of its own")
             else:
                 text = json.dumps(wanted, indent=1)
                 _write(folder / _ABOUT, lambda new: new.write_text(text, encoding="utf-8"))
-        except InputError:
-            raise
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise InputError(f"{folder}: cannot be used as a teacher cache ({error})") from None
 
     def _require_same(self, known: Any, wanted: Mapping[str, Any]) -> None:
@@ -83,19 +83,17 @@ class Answers:
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Answer | None:
         """What stands under a name; None where nothing does, or what a crash of the machine left is no answer."""
-        path = self._path(name)
         try:
-            with safe_open(path, "pt", device=str(device)) as file:
+            with safe_open(self._path(name), "pt", device=str(device)) as file:
                 about = json.loads(file.metadata()["answer"])
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
-        maps = sorted((key for key in tensors if key.startswith("features.")), key=lambda key: int(key.split(".")[1]))
-        channels_last = [tensors.pop(key).contiguous(memory_format=torch.channels_last) for key in maps]
+        maps = [tensors.pop(f"features.{i}") for i in range(sum(key.startswith("features.") for key in tensors))]
         seen = Observation(
             levels=self.levels,
             input_size_hw=_pair(about["input_size_hw"]),
-            features=channels_last or None,
+            features=[level.contiguous(memory_format=torch.channels_last) for level in maps] or None,
             anchors_per_cell=tuple(about["anchors_per_cell"]),
             cells_hw=tuple(_pair(cells) for cells in about["cells_hw"]),
             activation=about["activation"],
@@ -132,7 +130,7 @@ class Answers:
 
     def _path(self, name: str) -> Path:
         """A thousand folders, for a million files in one are slow everywhere."""
-        return self.folder / f"{sum(name.encode()) * 7919 % 1000:03}" / f"{name}.safetensors"
+        return self.folder / f"{crc32(name.encode()) % 1000:03}" / f"{name}.safetensors"
 
 
 def one_of(seen: Observation, row: int) -> Observation:

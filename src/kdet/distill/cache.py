@@ -1,4 +1,4 @@
-"""A teacher that sees every picture once and not in every epoch: its answers are kept, and may be moved."""
+"""A teacher that sees every picture once and not in every epoch."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -37,24 +37,35 @@ class TeacherCache:
             asked = batch.only(missing)
             fresh = observe(asked, needs)
             for place, row in enumerate(missing):
-                rows[row] = one = one_of(fresh, place)
+                rows[row] = one_of(fresh, place)
                 if self.mode == "views":
-                    self.answers.save(self.name(batch, row), Answer(one, batch.sizes_hw[row]))
+                    self.keep(asked, place, fresh)
         return stacked([row for row in rows if row is not None])
 
-    def name(self, batch: Batch, row: int) -> str:
+    def keep(self, batch: Batch, row: int, seen: Observation) -> int:
+        """Put away what the teacher saw of one image of a batch; returns its bytes."""
+        return self.answers.save(self._name(batch, row), Answer(one_of(seen, row), batch.sizes_hw[row]))
+
+    def knows_whole(self, image_id: int) -> bool:
+        """Whether there is an answer about the whole image."""
+        return self.answers.has(str(image_id))
+
+    def _name(self, batch: Batch, row: int) -> str:
         """Of an image's answer; by views also of its flips and its canvas, whose padding a teacher sees as well."""
+        image = str(batch.image_ids[row])
         if self.mode == "whole":
-            return str(batch.image_ids[row])
+            return image
         assert batch.corners is not None
         flipped = "".join(axis for axis, (a, b) in zip("hv", batch.corners[row].T.tolist(), strict=True) if a > b)
         height, width = batch.images.shape[-2:]
-        return f"{batch.image_ids[row]}-{height}x{width}{flipped}"
+        return f"{image}-{height}x{width}{flipped}"
 
     def _known(self, batch: Batch, row: int) -> Observation | None:
-        answer = self.answers.load(self.name(batch, row), batch.images.device)
-        if answer is None or self.mode == "views":
-            return None if answer is None else answer.seen
+        answer = self.answers.load(self._name(batch, row), batch.images.device)
+        if answer is None:
+            return None
+        if self.mode == "views":
+            return answer.seen
         assert batch.corners is not None
         height, width = batch.images.shape[-2:]
         strides = [level.stride for level in self.answers.levels]

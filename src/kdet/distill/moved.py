@@ -1,6 +1,6 @@
 """A teacher's answers on a whole image, moved to a flipped, cropped or resized view of it.
 
-Legend: as in `kdet.types`, N = 1; G anchors of one level.
+Legend: as in `kdet.types`, N = 1.
 """
 
 import math

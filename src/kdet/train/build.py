@@ -23,11 +23,11 @@ from kdet.data import (
 from kdet.data.resize import ImageSize
 from kdet.distill import METHODS, Distiller, FrozenTeacher
 from kdet.errors import InputError
+from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
 from kdet.train.recipe_models import TermRecipe
-from kdet.train.teacher_cache import require_keepable
 from kdet.train.teachers import build_lessons
 from kdet.types import Detector
 

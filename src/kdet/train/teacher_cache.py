@@ -1,40 +1,27 @@
-"""A recipe's `teacher: {cache: …}`: what may be kept, what it costs, and the folder that belongs to this run."""
+"""The cache of a recipe's `teacher: {cache: …}`: its folder, its cost, its filling."""
 
 import hashlib
-import math
 import shutil
 import time
 
 import numpy as np
 
 from kdet.data import DetectionDataset, Pipeline, collate
-from kdet.distill import Distiller, Taught
-from kdet.distill.answers import KEPT, Answer, Answers, one_of
-from kdet.distill.cache import MOVABLE, Mode, TeacherCache
+from kdet.distill import Taught
+from kdet.distill.answers import Answers
+from kdet.distill.cache import TeacherCache
 from kdet.distill.distiller import as_seen_by
 from kdet.distill.proof import state_hash
 from kdet.errors import InputError
 from kdet.files import is_file
-from kdet.train.recipe import Recipe
+from kdet.train.keepable import mode_for, require_movable, views_of
 from kdet.train.recipe_models import OneTeacher
 from kdet.train.run import Run
 from kdet.train.run_log import Progress
-from kdet.types import Batch, Need, Observation
+from kdet.types import Batch, Need
 
 _SHOWN = 16
 """Digits of a hash; it is to tell things apart, not to withstand anybody."""
-
-
-def require_keepable(recipe: Recipe, distiller: Distiller, pipeline: Pipeline) -> None:
-    """Early, before anything takes time.
-
-    Raises:
-        InputError: an augmentation under which a teacher's answers cannot be kept.
-    """
-    if distiller.criterion is not None:
-        for teacher, needs in zip(recipe.teachers, distiller.criterion.teacher_needs, strict=True):
-            if teacher.cache is not None:
-                mode_for(pipeline, needs)
 
 
 def open_caches(run: Run) -> None:
@@ -70,7 +57,7 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         seen = teacher.observe(first, needs)
         seconds = time.perf_counter() - started
     if mode == "whole":
-        _require_movable(seen, first)
+        require_movable(seen, first)
     about = {
         "teacher": state_hash(teacher.model)[:_SHOWN],
         "image_size": [data.pipeline.image_size, lesson.scale],
@@ -81,7 +68,7 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
     # Arms of a comparison read other things of one teacher, and may share its folder.
     folder = recipe.cache / "+".join(sorted(need.name.lower() for need in needs))
     cache = TeacherCache(Answers(folder, about, teacher.levels), mode)
-    size = cache.answers.save(cache.name(first, 0), Answer(one_of(seen, 0), first.sizes_hw[0]))
+    size = cache.keep(first, 0, seen)
     pictures = len(data) * (1 if mode == "whole" else views_of(data.pipeline))
     free = shutil.disk_usage(recipe.cache).free
     shown = f"about {pictures} answers of {_bytes(size)}, {_bytes(size * pictures)} of {_bytes(free)} that are free"
@@ -92,32 +79,6 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         run.log.say("teacher cache: answers are those of the whole image, moved; the teacher does not see each crop")
         _look_at_all(run, plain, lesson, needs, cache)
     teacher.cache = cache
-
-
-def mode_for(pipeline: Pipeline, needs: frozenset[Need]) -> Mode:
-    """How answers can be kept under an augmentation.
-
-    Raises:
-        InputError: not at all.
-    """
-    if not needs <= KEPT:
-        raise InputError(f"teacher: cache: {', '.join(sorted(needs - KEPT))} cannot be kept; leave `cache:` out")
-    own = pipeline.augmentation
-    if own.scale is None and not own.crop and not own.photometric:
-        return "views"
-    if needs <= MOVABLE:
-        return "whole"
-    raise InputError(
-        f"teacher: cache: {', '.join(sorted(needs - MOVABLE))} would be new in every epoch under data.augment; use "
-        "flips alone (no crop, scale or photometric), or leave `cache:` out"
-    )
-
-
-def views_of(pipeline: Pipeline) -> int:
-    """In how many ways an image is flipped."""
-    return math.prod(
-        2 if 0 < share < 1 else 1 for share in (pipeline.augmentation.flip, pipeline.augmentation.vertical_flip)
-    )
 
 
 def hash_of_images(data: DetectionDataset) -> str:
@@ -135,21 +96,6 @@ def hash_of_images(data: DetectionDataset) -> str:
     return digest.hexdigest()[:_SHOWN]
 
 
-def _require_movable(seen: Observation, batch: Batch) -> None:
-    """Refuse answers that `moved` would misplace."""
-    if seen.activation != "sigmoid":
-        raise InputError(
-            "teacher: cache: answers of a softmax head are not moved to crops; use flips alone, or leave `cache:` out"
-        )
-    height, width = batch.for_teacher().images.shape[-2:]
-    grids = tuple((math.ceil(height / level.stride), math.ceil(width / level.stride)) for level in seen.levels)
-    if seen.cells_hw and seen.cells_hw != grids:
-        raise InputError(
-            f"teacher: cache: its grids {seen.cells_hw} are not those of its strides, so answers cannot be moved; "
-            "use flips alone, or leave `cache:` out"
-        )
-
-
 def _look_at_all(
     run: Run, plain: DetectionDataset, lesson: Taught, needs: frozenset[Need], cache: TeacherCache
 ) -> None:
@@ -159,11 +105,9 @@ def _look_at_all(
     progress = Progress("teacher cache", len(plain))
     with run.interruption.at_once(), run.engine.autocast():
         for i in own:
-            name = str(int(plain.source.index.image_ids[i]))
-            if not cache.answers.has(name):
+            if not cache.knows_whole(int(plain.source.index.image_ids[i])):
                 batch = _batch(plain, i, lesson).to(device)
-                seen = teacher.observe(batch, needs)
-                cache.answers.save(name, Answer(one_of(seen, 0), batch.sizes_hw[0]))
+                cache.keep(batch, 0, teacher.observe(batch, needs))
             progress.advance(run.engine.world)
     progress.close()
     run.engine.wait()
