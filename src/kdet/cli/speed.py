@@ -49,7 +49,7 @@ def _table(found: dict[str, Any]) -> str:
     lines: list[str] = []
     for row in rows:
         names, numbers = row[:2], row[2:]
-        cells = [name.ljust(width) for name, width in zip(names, widths, strict=False)]
+        cells = [name.ljust(width) for name, width in zip(names, widths[:2], strict=True)]
         cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
         lines.append("  ".join(cells))
     where = f"{found['device']}, {found['threads']} threads, torch {found['torch']}"

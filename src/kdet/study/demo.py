@@ -9,10 +9,10 @@ from typing import Any
 from kdet.errors import InputError
 from kdet.report import demo_page, write_page
 from kdet.study.gallery import gallery
-from kdet.study.rounds import require_same_recipe
+from kdet.study.rounds import go_on
 from kdet.study.workers import processes, stopping_children
-from kdet.train import Outcome, Recipe, fit, open_data
-from kdet.train.run_folder import RECIPE, write_json
+from kdet.train import Outcome, Recipe, open_data
+from kdet.train.run_folder import write_json
 
 DATA: dict[str, Any] = {"format": "shapes", "images": 2000, "val_images": 400, "image_size": 96}
 NECK: dict[str, Any] = {"detector": "retinanet", "fpn_channels": 64, "anchor_scale": 0.5}
@@ -84,12 +84,6 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     write_page(out / "index.html", page)
     write_json(out / _RESULT, result)
     return result
-
-
-def go_on(recipe: Recipe, folder: Path) -> Outcome:
-    """A run from wherever it stands to its end."""
-    require_same_recipe(recipe, folder)
-    return fit(recipe, folder, resume=(folder / RECIPE).exists())
 
 
 def recipe_of(

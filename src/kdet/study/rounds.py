@@ -13,7 +13,7 @@ import torch
 
 from kdet.errors import InputError, WorkError
 from kdet.study.arms import Arm, recipe_for
-from kdet.train import Recipe, fit, read_recipe
+from kdet.train import Outcome, Recipe, fit, read_recipe
 from kdet.train.build import resolved
 from kdet.train.run_folder import METRICS, RECIPE, write_json
 
@@ -98,10 +98,20 @@ def run_rounds(rounds: Sequence[Sequence[Planned]], pool: Pool, *, budget: float
     return len(rounds)
 
 
+def go_on(recipe: Recipe, folder: Path) -> Outcome:
+    """A run from wherever it stands to its end.
+
+    Raises:
+        InputError: the folder holds a run of another recipe.
+    """
+    require_same_recipe(recipe, folder)
+    return fit(recipe, folder, resume=(folder / RECIPE).exists())
+
+
 def train_one(recipe: Recipe, folder: Path) -> None:
     """One run from wherever it stands to its end, and what it took."""
     started = time.monotonic()
-    outcome = fit(recipe, folder, resume=(folder / RECIPE).exists())
+    outcome = go_on(recipe, folder)
     cost = {
         "seconds": round(outcome.seconds, 2),
         "wall_seconds": round(max(outcome.seconds, time.monotonic() - started), 2),

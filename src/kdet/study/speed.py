@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class Speed:
     images_per_second: float
     """In batches."""
     peak_bytes: int | None
-    """What one image adds to the memory of a fresh process that holds the model, weights included; GPU: in all."""
+    """What the model and one image add to the memory of a fresh process, on the GPU where there is one."""
 
 
 def measure(
@@ -79,9 +79,9 @@ def measure(
             parameters=sum(parameter.numel() for parameter in detector.model.parameters()),
             flops=flops_of(detector, one),
             file_bytes=_file(path).stat().st_size,
-            latency_ms=1e3 * _middle(latency[i]),
+            latency_ms=1e3 * median(latency[i]),
             latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
-            images_per_second=batch / _middle(throughput[i]),
+            images_per_second=batch / median(throughput[i]),
             peak_bytes=_peak_in_a_fresh_process(path, size),
         )
         for i, (path, detector, size, one) in enumerate(zip(models, detectors, sizes, ones, strict=True))
@@ -117,10 +117,6 @@ def _in_turns(jobs: Sequence[Callable[[], object]], seconds: float) -> list[list
                     taken[i].append(time.perf_counter() - started)
             rounds += 1
     return taken
-
-
-def _middle(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _ready(path: Path, device: str) -> Detector:
