@@ -174,3 +174,20 @@ def test_a_teacher_of_another_size_sees_the_same_colours_and_crop():
         smaller = F.resize(viewed.larger, list(viewed.image.shape[-2:]), antialias=True).float()
         assert (smaller - viewed.image.float()).abs().mean() < 1
         assert (viewed.image.float() - image.float().mean((1, 2))[:, None, None]).abs().mean() > 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_corners_say_where_boxes_went(seed: int) -> None:
+    """A box that stays whole lies where the corners say, for every flip, crop and size."""
+    torch.manual_seed(seed)
+    image = torch.randint(0, 255, (3, 120, 180), dtype=torch.uint8)
+    boxes = torch.tensor([[60.0, 40.0, 90.0, 70.0], [80.0, 60.0, 120.0, 80.0]])
+    pipeline = Pipeline(96, Augmentation(flip=0.5, vertical_flip=0.5, crop=1.0, scale=(0.6, 1.6)))
+    seen = pipeline.viewed(image, {"boxes": boxes, "labels": torch.tensor([1, 2])})
+    scale = (seen.corners[1] - seen.corners[0]) / torch.tensor([180.0, 120.0])
+    points = boxes.reshape(-1, 2, 2) * scale + seen.corners[0]
+    expected = torch.cat([points.amin(1), points.amax(1)], 1)
+    height, width = seen.image.shape[-2:]
+    for label, box in zip(seen.target["labels"].tolist(), seen.target["boxes"], strict=True):
+        limits = torch.tensor([width, height, width, height])
+        torch.testing.assert_close(box, expected[label - 1].clamp(min=0).minimum(limits), atol=1e-3, rtol=0)

@@ -20,6 +20,7 @@ from kdet.errors import InputError
 from kdet.files import exists, is_file
 
 _MANY_BOXES = 1_000_000
+"""From here on what reading has freed is worth giving back."""
 
 
 def read(
@@ -103,7 +104,7 @@ def recognise(path: Path) -> bool:
 
 
 def _give_memory_back() -> None:
-    """glibc keeps some 100 MB of what reading has freed until it is asked; other C libraries need no asking."""
+    """glibc keeps what was freed until it is asked; other C libraries need no asking."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 

@@ -68,7 +68,7 @@ class Records:
         Raises:
             OverflowError: a number that no column holds.
         """
-        # An array made of a list, then copied, takes a third of the time of `extend` with the list.
+        # Arrays made of lists, then copied: `extend` fetches each number of a list through an iterator.
         self.image_ids.extend(array("q", [image.id for image in block]))
         self.widths.extend(array("i", [image.width for image in block]))
         self.heights.extend(array("i", [image.height for image in block]))

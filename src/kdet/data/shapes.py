@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdet.data.index import DetectionIndex, Names, offsets_of
+from kdet.data.index import DetectionIndex, Names, as_labels, offsets_of
 from kdet.data.randomness import seed_of
 from kdet.data.shapes_drawing import draw
 from kdet.data.shapes_layout import SHAPES, Layout, lay_out
@@ -135,6 +135,7 @@ def _index_of(shapes: Shapes, split: str) -> DetectionIndex:
     count = shapes.images if split == "train" else shapes.val_images
     layouts = [_layout(shapes, split, i) for i in range(count)]
     boxes = np.array([item.box_xyxy for layout in layouts for item in layout.objects], np.float32).reshape(-1, 4)
+    labels = np.array([item.label for layout in layouts for item in layout.objects], np.int64)
     sides = boxes[:, 2:] - boxes[:, :2]
     return DetectionIndex(
         root=Path(),
@@ -143,7 +144,7 @@ def _index_of(shapes: Shapes, split: str) -> DetectionIndex:
         file_names=Names.of(f"{split}_{i:06d}.png" for i in range(count)),
         sizes_hw=np.full((count, 2), shapes.image_size, np.int32),
         boxes_xyxy=boxes,
-        labels=np.array([item.label for layout in layouts for item in layout.objects], np.int32),
+        labels=as_labels(labels, shapes.classes),
         crowd=np.zeros(len(boxes), bool),
         areas=np.prod(sides, axis=1, dtype=np.float32),
         offsets=offsets_of(np.array([len(layout.objects) for layout in layouts], np.int64)),
