@@ -73,8 +73,8 @@ class Batch:
         corners = None
         if self.corners is not None:
             corners = self.corners * self.corners.new_tensor([own_width / width, own_height / height])
-        own = replace(self, images=self.teacher_images, teacher_images=None, sizes_hw=sizes, targets=None)
-        return replace(own, corners=corners)
+        changes = {"images": self.teacher_images, "teacher_images": None, "sizes_hw": sizes, "corners": corners}
+        return replace(self, targets=None, **changes)
 
     def only(self, rows: Sequence[int]) -> "Batch":
         """The batch with these images alone."""

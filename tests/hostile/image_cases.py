@@ -66,7 +66,7 @@ BROKEN: dict[str, tuple[Bytes, Words]] = {
     "an SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', UNREADABLE),
     "a PDF": (lambda: b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", UNREADABLE),
     "PostScript": (
-        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) (w) file\n%%EOF\n",
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) (w) file\n%%EOF\n",
         UNREADABLE,
     ),
     "a zip": (lambda: b"PK\x03\x04" + bytes(60), UNREADABLE),

@@ -70,7 +70,7 @@ TEXTS: dict[str, tuple[str | bytes, Words]] = {
     "key that clears the screen": ('"\\e[2Jdata": 1\n' + GOOD, "unknown key"),
     "dunder key": ("__class__: 1\n" + GOOD, "unknown key '__class__'"),
     # tags that build objects
-    "python object": (with_seed('!!python/object/apply:os.system ["touch /tmp/x"]'), "r.yaml:"),
+    "python object": (with_seed('!!python/object/apply:os.system ["touch x"]'), "r.yaml:"),
     "python object new": (with_seed("!!python/object/new:os._wrap_close [1]"), "r.yaml:"),
     "python name": (with_seed("!!python/name:os.system"), "r.yaml:"),
     "python module": (with_seed("!!python/module:os"), "r.yaml:"),

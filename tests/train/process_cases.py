@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, multiprocessing
 from train_cases import distilled
 
 from kdet.train import Recipe
@@ -35,6 +36,19 @@ def torchrun(recipe: Recipe, folder: Path, *options: str) -> tuple[int, str]:
     process = started(recipe, folder, *options)
     _, said = process.communicate(timeout=400)
     return process.returncode, said
+
+
+def leave(rank: int, folder: Path, found: dict[str, Any]) -> None:
+    """The end of a process: what it found is for `found_by_both`."""
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+    os._exit(0)  # at the regular exit, after all is done, gloo's threads now and then abort the process
+
+
+def found_by_both(process: Callable[..., None], folder: Path, *arguments: Any) -> list[dict[str, Any]]:
+    """Run `process(rank, folder, *arguments)` twice beside each other; starting them takes most of the time."""
+    multiprocessing.spawn(process, (folder, *arguments), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def recipe(folder: Path, **more: Any) -> Recipe:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from process_cases import close, recipe, started, torchrun
+from process_cases import close, found_by_both, leave, recipe, started, torchrun
 from safetensors.torch import load_file
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from train_cases import records, run
 
@@ -56,17 +55,13 @@ def process(rank: int, folder: Path) -> None:
         module = DistributedDataParallel(inner)
         for name, rows in PAIRS.items():
             found[f"{method}, {name}"] = step(module, inner, [rows[rank]])
-    torch.save(found, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
-    os._exit(0)  # at the regular exit, after all is done, gloo's threads now and then abort the process
+    leave(rank, folder, found)
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the two processes found; starting them takes most of the time."""
-    folder = tmp_path_factory.mktemp("two")
-    multiprocessing.spawn(process, (folder,), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    """What the two processes found."""
+    return found_by_both(process, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("pair", PAIRS)

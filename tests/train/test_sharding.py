@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from process_cases import close, recipe, torchrun
+from process_cases import close, found_by_both, leave, recipe, torchrun
 from safetensors.torch import load_file
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from train_cases import records, run
 
@@ -98,20 +98,16 @@ def process(rank: int, folder: Path, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     found = {kind: trained(rank, shard=shard) for kind, shard in KINDS.items()}
-    torch.save(found, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
-    os._exit(0)  # at the regular exit, after all is done, gloo's threads now and then abort the process
+    leave(rank, folder, found)
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the two processes found; starting them takes most of the time."""
-    folder = tmp_path_factory.mktemp("two")
+    """What the two processes found."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(process, (folder, port), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return found_by_both(process, tmp_path_factory.mktemp("two"), port)
 
 
 def test_weights_norms_and_optimizer_state_are_those_of_ddp(two: list[dict[str, Any]]) -> None:

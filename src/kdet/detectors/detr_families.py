@@ -86,9 +86,11 @@ def neck_maps(
     sizes: list[SizeHW] = []
 
     def at_grid(_: nn.Module, given: Any, output: Tensor) -> None:
+        """Hook: the size of one level, which flat outputs of the neck do not tell."""
         sizes.append((int(output.shape[2]), int(output.shape[3])))
 
     def at_neck(_: nn.Module, given: Any, named: Mapping[str, Any], output: Any) -> Any:
+        """Hook: take the maps, and let the model go on with what was taken."""
         whole = _maps_in(output, named.get("spatial_shapes_list") or sizes)
         parts = [m[..., : math.ceil(shown[0] * m.shape[2]), : math.ceil(shown[1] * m.shape[3])] for m in whole]
         maps.extend(whole if shown == (1, 1) else parts)
