@@ -23,8 +23,9 @@ from kdet.detectors.torchvision_parts import (
     make_batch,
     normalised,
     own_image_size,
+    own_pixels,
 )
-from kdet.types import Batch, Detections, HeadFeatures, Need, Observation, Target
+from kdet.types import Batch, Candidates, Detections, HeadFeatures, Need, Observation, Selection, Target
 
 
 class DenseDetector:
@@ -39,6 +40,7 @@ class DenseDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.pixels = own_pixels(model)
         self.class_names = tuple(class_names)
         self.levels = describe_levels(self.model.backbone)
 
@@ -55,7 +57,7 @@ class DenseDetector:
             return Observation(levels=self.levels, input_size_hw=size_hw, features=features)
         with revealed(self.model.head, Need.HEAD_FEATURES in needs) as hidden:
             outputs: dict[str, Tensor] = self.model.head(features)
-        anchors: list[Tensor] = self.model.anchor_generator(images, features)
+        anchors: list[Tensor] = self.model.anchor_generator(images, features)  # the same for every image
         losses: dict[str, Tensor] = {}
         assignment = None
         if needs & {Need.ASSIGNMENT, Need.LOSSES}:
@@ -69,7 +71,7 @@ class DenseDetector:
             features=features,
             class_logits=outputs["cls_logits"],
             quality_logits=_quality(outputs),
-            boxes=self._decode(outputs["bbox_regression"], anchors) if Need.BOXES in needs else None,
+            boxes=self._decode(outputs["bbox_regression"], anchors[0]) if Need.BOXES in needs else None,
             edge_logits=outputs.get("edge_logits"),
             assignment=assignment,
             anchors_per_cell=tuple(self.model.anchor_generator.num_anchors_per_location()),
@@ -89,6 +91,25 @@ class DenseDetector:
         split = {name: list(value.split(counts, dim=1)) for name, value in outputs.items()}
         split_anchors = [list(a.split(counts)) for a in anchors]
         return detections(self.model.postprocess_detections(split, split_anchors, images.image_sizes))
+
+    @property
+    def selection(self) -> Selection:
+        """The model's own threshold, top-k and NMS."""
+        return self._family.selection(self.model)
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """Backbone, neck, head and decoded boxes of normalised images N×3×H×W."""
+        features = list(self.model.backbone(images).values())
+        outputs: dict[str, Tensor] = self.model.head(features)
+        scores, quality = outputs["cls_logits"].float().sigmoid(), _quality(outputs)
+        if quality is not None:
+            scores = (scores * quality.float().sigmoid()[..., None]).sqrt()
+        size_hw = (int(images.shape[2]), int(images.shape[3]))
+        anchors = self.model.anchor_generator(ImageList(images, [size_hw]), features)[0]
+        boxes = self._decode(outputs["bbox_regression"], anchors)
+        per_cell = self.model.anchor_generator.num_anchors_per_location()
+        counts = tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
+        return Candidates(scores, boxes, counts)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits N×A×K of this head on given neck outputs."""
@@ -134,17 +155,16 @@ class DenseDetector:
         finally:
             del head.compute_loss  # the instance's attribute; the class's method is there again
 
-    def _anchors(self, own: Observation) -> list[Tensor]:
-        """The anchors of each image of an observation."""
+    def _anchors(self, own: Observation) -> Tensor:
+        """The anchors A×4 of an observation's images."""
         assert own.features is not None
-        count = len(own.features[0])
-        pixels = own.features[0].new_zeros(()).expand(count, 3, *own.input_size_hw)  # only their size is read
-        return self.model.anchor_generator(ImageList(pixels, [own.input_size_hw] * count), own.features)
+        pixels = own.features[0].new_zeros(()).expand(1, 3, *own.input_size_hw)  # only their size is read
+        return self.model.anchor_generator(ImageList(pixels, [own.input_size_hw]), own.features)[0]
 
-    def _decode(self, regression: Tensor, anchors: list[Tensor]) -> Tensor:
-        """Regression N×A×4 to boxes, in float32."""
-        pairs = zip(regression.float(), anchors, strict=True)
-        return torch.stack([self._family.decode(self.model, r, a) for r, a in pairs])
+    def _decode(self, regression: Tensor, anchors: Tensor) -> Tensor:
+        """Regression N×A×4 on the anchors A×4 of every image to boxes N×A×4, in float32."""
+        flat = self._family.decode(self.model, regression.float().flatten(0, 1), anchors.repeat(regression.shape[0], 1))
+        return flat.view_as(regression)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from kdet.detectors.plain.towers import rows
-from kdet.types import Need
+from kdet.types import Need, Selection
 
 _DENSE = frozenset(
     {
@@ -34,6 +34,8 @@ class DenseFamily:
     """The model, its regression and anchors of one image, A×4 each → boxes A×4."""
     predict_boxes: Callable[[Any, Sequence[Tensor]], dict[str, Tensor]]
     """The regression head and maps that have all its hidden layers behind them → its outputs."""
+    selection: Callable[[Any], Selection]
+    """The model → how it makes detections of what it scores."""
     loss_takes_cells: bool = True
     """Whether `compute_loss` is also given the number of anchors of each level."""
     gives: frozenset[Need] = _DENSE
@@ -62,13 +64,40 @@ def _predict_fcos(head: Any, maps: Sequence[Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _select_torchvision(model: Any) -> Selection:
+    return Selection(
+        score=model.score_thresh,
+        best=model.topk_candidates,
+        group="level",
+        nms_iou=model.nms_thresh,
+        detections=model.detections_per_img,
+    )
+
+
+def _select_own(model: Any) -> Selection:
+    own = model.limits
+    return Selection(
+        score=own.score, best=own.candidates, group="level", nms_iou=own.nms_iou, detections=own.detections
+    )
+
+
 def _predict_own(head: Any, maps: Sequence[Tensor]) -> dict[str, Tensor]:
     return head.predict(maps)
 
 
 RETINANET = DenseFamily(
-    name="retinanet", decode=_decode_retinanet, predict_boxes=_predict_retinanet, loss_takes_cells=False
+    name="retinanet",
+    decode=_decode_retinanet,
+    predict_boxes=_predict_retinanet,
+    selection=_select_torchvision,
+    loss_takes_cells=False,
 )
-FCOS = DenseFamily(name="fcos", decode=_decode_fcos, predict_boxes=_predict_fcos)
-ATSS = DenseFamily(name="atss", decode=_decode_own, predict_boxes=_predict_own)
-GFL = DenseFamily(name="gfl", decode=_decode_own, predict_boxes=_predict_own, gives=_DENSE | {Need.EDGE_LOGITS})
+FCOS = DenseFamily(name="fcos", decode=_decode_fcos, predict_boxes=_predict_fcos, selection=_select_torchvision)
+ATSS = DenseFamily(name="atss", decode=_decode_own, predict_boxes=_predict_own, selection=_select_own)
+GFL = DenseFamily(
+    name="gfl",
+    decode=_decode_own,
+    predict_boxes=_predict_own,
+    selection=_select_own,
+    gives=_DENSE | {Need.EDGE_LOGITS},
+)

@@ -18,7 +18,7 @@ from torchvision.ops import box_convert
 from kdet.detectors.detr_families import FAMILIES, Family, NeckReached, neck_maps, own_queries
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
-from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
+from kdet.types import Batch, Candidates, Detections, Level, Need, Observation, Selection, SizeHW, Target
 
 Pixels = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of the three colours that the model was made with."""
@@ -78,7 +78,7 @@ class DetrDetector:
             assert targets is not None, "task losses need targets"
             labels = self._labels(batch, targets)
         output = None
-        stop, (height, width), inner = needs <= {Need.FEATURES}, self._padded(batch), _size(batch)
+        stop, (height, width), inner = needs <= {Need.FEATURES}, self._padded(_size(batch)), _size(batch)
         shown = inner[0] / height, inner[1] / width
         with neck_maps(self.model, self._family, stop=stop, shown=shown) as features, suppress(NeckReached):
             output = self._forward(batch, labels)
@@ -102,6 +102,25 @@ class DetrDetector:
             scores = logits.float().sigmoid()
             labels = torch.arange(scores.shape[2], device=scores.device).expand_as(scores)
         return [_best(scores[i], labels[i], _inside(boxes[i], size_hw)) for i, size_hw in enumerate(batch.sizes_hw)]
+
+    @property
+    def selection(self) -> Selection:
+        """The best of all queries and classes; a query answers for one object, so that nothing overlaps."""
+        return Selection(score=0.0, best=None, group="image", nms_iou=None, detections=MOST)
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """Queries of normalised images N×3×H×W that have no padding."""
+        output = self._run(images, torch.ones_like(images[:, 0], dtype=torch.int64), None)
+        own = own_queries(output, _num_queries(self.model.config))
+        logits, boxes = own(output["logits"]).float(), box_convert(own(output["pred_boxes"]).float(), "cxcywh", "xyxy")
+        if self._family.activation == "softmax":
+            scores = logits.softmax(-1)[..., :-1]
+            best = torch.arange(scores.shape[2], device=scores.device) == scores.argmax(-1, keepdim=True)
+            scores = torch.where(best, scores, 0.0)  # a query has one class
+        else:
+            scores = logits.sigmoid()
+        height, width = (float(side) for side in images.shape[2:])
+        return Candidates(scores, boxes * boxes.new_tensor([width, height] * 2), (int(boxes.shape[1]),))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Not here: the decoder finds its queries for itself.
@@ -128,14 +147,17 @@ class DetrDetector:
         mask = torch.zeros(len(pixels), *pixels.shape[2:], dtype=torch.int64, device=pixels.device)
         for row, (h, w) in zip(mask, batch.sizes_hw, strict=True):
             row[:h, :w] = 1
-        height, width = self._padded(batch)
+        return self._run(pixels, mask, labels)
+
+    def _run(self, pixels: Tensor, mask: Tensor, labels: list[dict[str, Tensor]] | None) -> Any:
+        height, width = self._padded((int(pixels.shape[2]), int(pixels.shape[3])))
         beyond = (0, width - pixels.shape[3], 0, height - pixels.shape[2])
         return self.model(pixel_values=F.pad(pixels, beyond), pixel_mask=F.pad(mask, beyond), labels=labels)
 
-    def _padded(self, batch: Batch) -> SizeHW:
+    def _padded(self, size_hw: SizeHW) -> SizeHW:
         """The input's size with the further padding that the model cannot do without."""
         multiple = _multiple(self.model.config)
-        height, width = (math.ceil(side / multiple) * multiple for side in _size(batch))
+        height, width = (math.ceil(side / multiple) * multiple for side in size_hw)
         longer = max(height, width)
         return (longer, longer) if self._family.square else (height, width)
 

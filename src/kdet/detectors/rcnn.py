@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from kdet.detectors.plain import CascadeHeads
+from kdet.detectors.rcnn_candidates import candidates_of, selection_of
 from kdet.detectors.torchvision_parts import (
     as_dicts,
     describe_levels,
@@ -19,9 +20,10 @@ from kdet.detectors.torchvision_parts import (
     make_batch,
     normalised,
     own_image_size,
+    own_pixels,
 )
 from kdet.errors import InputError
-from kdet.types import Batch, Detections, Need, Observation, SizeHW, Target
+from kdet.types import Batch, Candidates, Detections, Need, Observation, Selection, SizeHW, Target
 
 
 class RcnnDetector:
@@ -40,6 +42,7 @@ class RcnnDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.pixels = own_pixels(model)
         self.class_names = tuple(class_names)
         self.levels = describe_levels(model.backbone)
 
@@ -87,6 +90,15 @@ class RcnnDetector:
         proposals, _ = self.model.rpn(images, maps, None)
         found, _ = self.model.roi_heads(maps, proposals, images.image_sizes, None)
         return detections(found)
+
+    @property
+    def selection(self) -> Selection:
+        """The box head's own threshold and NMS."""
+        return selection_of(self.model)
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """Regions with their scores and a box for each class, of normalised images N×3×H×W (evaluation mode)."""
+        return candidates_of(self.model, self.levels, images)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits P×K of this box head on given regions of given neck outputs; of a cascade, log-probabilities."""

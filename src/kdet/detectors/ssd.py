@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
@@ -19,8 +20,10 @@ from kdet.detectors.torchvision_parts import (
     make_batch,
     normalised,
     own_image_size,
+    own_pixels,
+    without_background,
 )
-from kdet.types import Batch, Detections, Need, Observation, Target
+from kdet.types import Batch, Candidates, Detections, Need, Observation, Selection, Target
 
 _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 
@@ -40,6 +43,14 @@ class SsdDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.pixels = own_pixels(model)
+        self.selection = Selection(
+            score=self.model.score_thresh,
+            best=self.model.topk_candidates,
+            group="class",
+            nms_iou=self.model.nms_thresh,
+            detections=self.model.detections_per_img,
+        )
         self.class_names = tuple(class_names)
         self.levels = describe_levels(model.backbone)
 
@@ -67,7 +78,7 @@ class SsdDetector:
             input_size_hw=size_hw,
             features=features,
             class_logits=outputs["cls_logits"],
-            boxes=self._decode(outputs["bbox_regression"], anchors) if Need.BOXES in needs else None,
+            boxes=self._decode(outputs["bbox_regression"], anchors[0]) if Need.BOXES in needs else None,
             assignment=torch.stack(matched) if matched else None,
             anchors_per_cell=tuple(self.model.anchor_generator.num_anchors_per_location()),
             cells_hw=grids(features),
@@ -83,6 +94,17 @@ class SsdDetector:
         anchors = self.model.anchor_generator(images, features)
         return detections(self.model.postprocess_detections(outputs, anchors, images.image_sizes))
 
+    def candidates(self, images: Tensor) -> Candidates:
+        """Extractor, head and decoded boxes of normalised images N×3×H×W."""
+        features = list(self.model.backbone(images).values())
+        outputs: dict[str, Tensor] = self.model.head(features)
+        scores = without_background(outputs["cls_logits"].float().softmax(-1))
+        size_hw = (int(images.shape[2]), int(images.shape[3]))
+        anchors = self.model.anchor_generator(ImageList(images, [size_hw]), features)[0]
+        per_cell = self.model.anchor_generator.num_anchors_per_location()
+        counts = tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
+        return Candidates(scores, self._decode(outputs["bbox_regression"], anchors), counts)
+
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits N×A×K of this head on given maps."""
         return self.model.head(list(features))["cls_logits"]
@@ -97,7 +119,7 @@ class SsdDetector:
             return torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
         return self.model.proposal_matcher(box_iou(boxes, anchors))
 
-    def _decode(self, regression: Tensor, anchors: list[Tensor]) -> Tensor:
-        """Regression N×A×4 to boxes, in float32."""
-        pairs = zip(regression.float(), anchors, strict=True)
-        return torch.stack([self.model.box_coder.decode_single(r, a) for r, a in pairs])
+    def _decode(self, regression: Tensor, anchors: Tensor) -> Tensor:
+        """Regression N×A×4 on the default boxes A×4 of every image to boxes N×A×4, in float32."""
+        flat = regression.float().flatten(0, 1)
+        return self.model.box_coder.decode_single(flat, anchors.repeat(regression.shape[0], 1)).view_as(regression)

@@ -86,9 +86,19 @@ def own_image_size(model: Any) -> int | tuple[int, int]:
     return limit if short == limit else (short, limit)
 
 
+def own_pixels(model: Any) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of the colours, of the model's own transform."""
+    return tuple(model.transform.image_mean), tuple(model.transform.image_std)
+
+
 def grids(features: Sequence[Tensor]) -> tuple[SizeHW, ...]:
     """Height and width of each level."""
     return tuple((int(f.shape[2]), int(f.shape[3])) for f in features)
+
+
+def without_background(scores: Tensor) -> Tensor:
+    """Scores …×K with 0 in column 0, which is no object."""
+    return torch.cat([torch.zeros_like(scores[..., :1]), scores[..., 1:]], dim=-1)
 
 
 def detections(results: Sequence[dict[str, Any]]) -> list[Detections]:

@@ -1,0 +1,1 @@
+"""A detector → a file for the device, and the file → detections again."""

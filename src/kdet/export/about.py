@@ -1,0 +1,115 @@
+"""What an exported file says about itself: all that somebody needs to feed it and to read its answers."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import kdet
+from kdet.errors import InputError
+from kdet.files import parse_json
+from kdet.ops.canvas import padded_hw
+from kdet.types import Detector, Exportable, Selection, SizeHW
+
+KEY = "kdet"
+"""Name of the entry in a file's metadata."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """Metadata of an exported detector."""
+
+    family: str
+    class_names: tuple[str, ...]
+    """`class_names[label]` is what was found; columns that are never found keep their place."""
+    size_hw: SizeHW
+    """Height and width of the input, whose images lie at the top left."""
+    image_size: int | tuple[int, int]
+    """Long side, or short side and its limit, that an image is resized to before it is laid there."""
+    batch: int | None
+    """Images at a time; None = any number."""
+    mean: tuple[float, float, float]
+    """Of the colours red, green, blue in 0…1; also what the rest of the input is filled with."""
+    std: tuple[float, float, float]
+    normalises: bool
+    """Whether the file is given pixels in 0…1; if not, (pixels - mean) / std, filled with 0."""
+    selects: bool
+    """Whether it answers with detections N×D (boxes, scores, labels, -1 = empty) or with candidates (scores, boxes)."""
+    selection: Selection
+    counts: tuple[int, ...]
+    """Candidates of each level."""
+    precision: str = "fp32"
+    version: str = kdet.__version__
+
+    def as_text(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str | None, path: Path) -> "About":
+        """What a file says.
+
+        Raises:
+            InputError: it says nothing, or something else.
+        """
+        if text is None:
+            raise InputError(f"{path}: was not written by `kdet export` (no metadata {KEY!r} in it)")
+        content: Any = parse_json(text, f"{path}: its metadata")
+        try:
+            lists = {key: tuple(content[key]) for key in ("class_names", "size_hw", "mean", "std", "counts")}
+            size = content["image_size"]
+            about = cls(
+                **{
+                    **content,
+                    **lists,
+                    "image_size": size if isinstance(size, int) else tuple(size),
+                    "selection": Selection(**content["selection"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: its metadata are not those of an exported detector ({error})") from None
+        return about
+
+
+def about_export(
+    detector: Detector, *, size_hw: SizeHW | None, batch: int | None, normalises: bool, selects: bool
+) -> About:
+    """The metadata of a detector's export; `counts` are filled in when its graph is made.
+
+    Args:
+        detector: with candidates.
+        size_hw: of the input; None = a square that holds every image at the detector's own size.
+        batch: images at a time; None = any number.
+        normalises: whether the file takes pixels in 0…1.
+        selects: whether it gives detections.
+
+    Raises:
+        InputError: a detector that cannot be exported, or a size that its strides do not divide.
+    """
+    if not isinstance(detector, Exportable):
+        raise InputError(
+            f"a {detector.family} cannot be exported: it was wrapped by taps, so kdet does not know its candidates; "
+            "export the module with your own library"
+        )
+    image_size = detector.image_size
+    if size_hw is None:
+        longest = image_size if isinstance(image_size, int) else image_size[1]
+        size_hw = padded_hw((longest, longest))
+    elif min(size_hw) < 1 or padded_hw(size_hw) != size_hw:
+        raise InputError(f"size {size_hw[0]}x{size_hw[1]}: expected multiples of 32, the next is {padded_hw(size_hw)}")
+    else:
+        image_size = max(size_hw) if size_hw[0] == size_hw[1] else (min(size_hw), max(size_hw))
+    mean, std = detector.pixels
+    return About(
+        family=detector.family,
+        class_names=tuple(detector.class_names),
+        size_hw=size_hw,
+        image_size=image_size,
+        batch=batch,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        normalises=normalises,
+        selects=selects,
+        selection=detector.selection,
+        counts=(),
+    )

@@ -1,0 +1,103 @@
+"""An exported file behind the Detector protocol, so that it is evaluated, timed and looked at like any model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from kdet.detectors.torchvision_parts import make_batch
+from kdet.errors import InputError
+from kdet.export.about import About
+from kdet.export.target import Run
+from kdet.ops.selection import Selected, select
+from kdet.types import Batch, Candidates, Detections, Need, Observation
+from kdet.types import Target as Objects
+
+
+class ExportedDetector:
+    """What a file finds. It has no weights that kdet could train, and reveals nothing but detections."""
+
+    levels = ()
+    gives: frozenset[Need] = frozenset()
+    predicts = True
+    build_arguments: dict[str, Any] | None = None
+
+    def __init__(self, path: Path, about: About, run: Run) -> None:
+        self.path = path
+        self.about = about
+        self.family = f"{about.family}, {path.suffix[1:]}"
+        self.class_names = about.class_names
+        self.image_size = about.image_size
+        self.model = nn.Module()
+        """Empty; the weights are the file's."""
+        self._run = run
+        short, limit = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        self.transform = GeneralizedRCNNTransform(short, limit, list(about.mean), list(about.std))
+
+    def batch(self, images: Sequence[Tensor], targets: Sequence[Objects] | None = None) -> Batch:
+        """Resize to the file's own input size and pad."""
+        return make_batch(self, images, targets)
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        """Detections in pixels of the batch's images."""
+        height, width = self.about.size_hw
+        scales = [min(1.0, height / h, width / w) for h, w in batch.sizes_hw]
+        found = self.select(self.outputs(self._canvas(batch, scales)))
+        results: list[Detections] = []
+        for row, (scale, (h, w)) in enumerate(zip(scales, batch.sizes_hw, strict=True)):
+            there = found.labels[row] >= 0
+            boxes = found.boxes[row][there] / scale
+            boxes = boxes.clamp_min(0).minimum(boxes.new_tensor([w, h, w, h]))
+            results.append(Detections(boxes=boxes, scores=found.scores[row][there], labels=found.labels[row][there]))
+        return results
+
+    @torch.no_grad()
+    def outputs(self, canvas: Tensor) -> list[Tensor]:
+        """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes."""
+        if not self.about.normalises:
+            mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.about.mean, self.about.std))
+            canvas = (canvas - mean) / std
+        size = self.about.batch
+        if size is None:
+            return list(self._run(canvas.contiguous()))
+        parts: list[Sequence[Tensor]] = []
+        for part in canvas.split(size):
+            whole = F.pad(part, (0, 0) * 3 + (0, size - len(part)))
+            parts.append([output[: len(part)] for output in self._run(whole.contiguous())])
+        return [torch.cat(output) for output in zip(*parts, strict=True)]
+
+    def select(self, outputs: Sequence[Tensor]) -> Selected:
+        """Detections of the file's outputs; where it gives candidates they are selected here."""
+        if self.about.selects:
+            boxes, scores, labels = outputs
+            return Selected(boxes, scores, labels.long())
+        scores, boxes = outputs
+        return select(Candidates(scores, boxes, self.about.counts), self.about.selection, self.about.size_hw)
+
+    def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Objects] | None = None) -> Observation:
+        """Refused: a file has no inside."""
+        raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
+
+    def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
+        """Refused, as `observe`."""
+        raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
+
+    def native_state(self) -> dict[str, Tensor]:
+        """Refused, as `observe`."""
+        raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
+
+    def _canvas(self, batch: Batch, scales: Sequence[float]) -> Tensor:
+        """The images on the file's input, filled with the mean colour: 0 once it is normalised."""
+        height, width = self.about.size_hw
+        canvas = torch.tensor(self.about.mean).view(1, 3, 1, 1).repeat(len(batch.images), 1, height, width)
+        for slot, image, (h, w), scale in zip(canvas, batch.images, batch.sizes_hw, scales, strict=True):
+            part = image[:, :h, :w]
+            if scale < 1:
+                size = (max(1, int(h * scale)), max(1, int(w * scale)))
+                part = F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
+            slot[:, : part.shape[1], : part.shape[2]] = part
+        return canvas

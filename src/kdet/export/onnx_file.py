@@ -1,0 +1,72 @@
+"""ONNX, written by torch's exporter and run by ONNX Runtime."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdet.errors import InputError
+from kdet.export.about import KEY, About
+from kdet.export.graph import Graph
+from kdet.export.target import Run, Target
+
+OPSET = 18
+
+
+def outputs_of(about: About) -> list[str]:
+    """Names of a graph's outputs."""
+    return ["boxes", "scores", "labels"] if about.selects else ["scores", "boxes"]
+
+
+def _write(graph: Graph, about: About, path: Path) -> None:
+    import onnx
+
+    batch = about.batch or 2  # an example of one image would be taken for "always one"
+    shapes = {"images": {0: torch.export.Dim("batch")}} if about.batch is None else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            graph,
+            (graph.example(batch),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=outputs_of(about),
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    assert program is not None, "the exporter returns its program"
+    model = program.model_proto
+    model.metadata_props.add(key=KEY, value=about.as_text())
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _open(path: Path) -> tuple[About, Run]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors are of many classes
+        raise InputError(f"{path}: ONNX Runtime cannot open it ({str(error).splitlines()[0]})") from None
+    about = About.from_text(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()})]
+
+    return about, run
+
+
+ONNX = Target(
+    name="onnx",
+    suffix=".onnx",
+    needs=("onnx", "onnxscript", "onnxruntime"),
+    extra="onnx",
+    write=_write,
+    open=_open,
+)

@@ -1,0 +1,43 @@
+"""A `.pt2` of torch.export: torch and torchvision alone run it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdet.errors import InputError
+from kdet.export.about import KEY, About
+from kdet.export.graph import Graph
+from kdet.export.target import Run, Target
+
+_ENTRY = f"{KEY}.json"
+
+
+def exported(graph: Graph, about: About) -> torch.export.ExportedProgram:
+    """The graph as torch.export writes it down, for one number of images or for any."""
+    batch = about.batch or 2  # an example of one image would be taken for "always one"
+    shapes = {"images": {0: torch.export.Dim("batch")}} if about.batch is None else None
+    with torch.no_grad():
+        return torch.export.export(graph, (graph.example(batch),), dynamic_shapes=shapes)
+
+
+def _write(graph: Graph, about: About, path: Path) -> None:
+    torch.export.save(exported(graph, about), path, extra_files={_ENTRY: about.as_text()})
+
+
+def _open(path: Path) -> tuple[About, Run]:
+    extra: dict[str, Any] = {_ENTRY: ""}
+    try:
+        module = torch.export.load(path, extra_files=extra).module()
+    except Exception as error:  # a damaged archive may fail anywhere
+        raise InputError(f"{path}: torch.export cannot open it ({str(error).splitlines()[0]})") from None
+    about = About.from_text(extra[_ENTRY] or None, path)
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        return module(images)
+
+    return about, run
+
+
+PT2 = Target(name="pt2", suffix=".pt2", needs=(), extra="", write=_write, open=_open)
