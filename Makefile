@@ -47,9 +47,10 @@ wheel-test: $(STAMP)
 	.ci/wheel-test
 
 # Needs uv. Keeps what is pinned as far as pyproject.toml allows; `make lock UPGRADE=--upgrade` takes the newest.
-# One file for every platform and Python, for all extras. Without hashes: pip would want one for the package itself, too.
+# One file for every platform and Python, without the toolkits of phones, which want other versions. No hashes: pip would
+# want one for the package itself, too.
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
+	uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --no-header --no-annotate \
 		--no-emit-index-url --no-emit-package pip $(UPGRADE) --output-file constraints.txt
 
 bench: $(STAMP)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from detr_fakes import tiny_detr
 from fakes import DETECTOR_NAMES, tiny
-
 from kdet.ops.selection import select
 from kdet.types import Batch, Detector, Exportable
 

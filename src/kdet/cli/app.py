@@ -2,7 +2,7 @@
 
 import typer
 
-from kdet.cli import check, compare, data, demo, evaluate, listing, predict, report, search, speed, train
+from kdet.cli import check, compare, data, demo, evaluate, export, listing, predict, report, search, speed, train
 
 app = typer.Typer(
     name="kdet",
@@ -20,6 +20,7 @@ app.command("compare")(compare.compare)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("speed")(speed.speed)
 app.command("report")(report.report)
 app.command("list")(listing.list_names)

@@ -8,7 +8,9 @@ import typer
 from kdet.cli.data import FormatName, Images
 from kdet.cli.options import AllowCode, AsJson, BadBox, metrics_table, show
 
-Model = Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or its student.safetensors.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="RUN|FILE", help="A run folder, its student.safetensors, or an exported file.")
+]
 
 
 def evaluate(
@@ -33,10 +35,10 @@ def evaluate(
     from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader
     from kdet.evaluate import evaluate as score
     from kdet.evaluate import write_predictions
-    from kdet.train import load_detector
+    from kdet.study.models import open_model
     from kdet.train.run_log import Progress
 
-    detector = load_detector(model)
+    detector = open_model(model)
     source = open_path(data, format_name, split, images, on_bad_box)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     detector.model.to(device)

@@ -11,7 +11,9 @@ _HEAD = ("model", "detector", "ms/image", "p90", "images/s", "×", "params M", "
 
 
 def speed(
-    models: Annotated[list[Path], typer.Argument(metavar="RUN|CHECKPOINT…", help="Run folders or weights files.")],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="RUN|FILE…", help="Run folders, weights files or exported files.")
+    ],
     image_size: Annotated[int | None, typer.Option("--image-size", help="Long side; default: each at its own.")] = None,
     batch: Annotated[int, typer.Option("--batch-size", help="Images at a time where throughput is measured.")] = 8,
     seconds: Annotated[float, typer.Option("--seconds", help="Of measuring for each model.")] = 5.0,
@@ -65,8 +67,12 @@ def _row(one: dict[str, Any], first_ms: float) -> tuple[str, ...]:
         f"{one['latency_p90_ms']:.1f}",
         f"{one['images_per_second']:.1f}",
         f"{first_ms / one['latency_ms']:.2f}",
-        f"{one['parameters'] / 1e6:.2f}",
-        f"{one['flops'] / 1e9:.2f}",
+        _scaled(one["parameters"], 1e6),
+        _scaled(one["flops"], 1e9),
         f"{one['file_bytes'] / 1e6:.1f}",
         peak,
     )
+
+
+def _scaled(value: int | None, unit: float) -> str:
+    return "–" if value is None else f"{value / unit:.2f}"

@@ -3,11 +3,10 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import kdet
+from pydantic import TypeAdapter, ValidationError
+
 from kdet.errors import InputError
-from kdet.files import parse_json
 from kdet.ops.canvas import padded_hw
 from kdet.types import Detector, Exportable, Selection, SizeHW
 
@@ -39,7 +38,6 @@ class About:
     counts: tuple[int, ...]
     """Candidates of each level."""
     precision: str = "fp32"
-    version: str = kdet.__version__
 
     def as_text(self) -> str:
         """One line of JSON."""
@@ -54,21 +52,14 @@ class About:
         """
         if text is None:
             raise InputError(f"{path}: was not written by `kdet export` (no metadata {KEY!r} in it)")
-        content: Any = parse_json(text, f"{path}: its metadata")
         try:
-            lists = {key: tuple(content[key]) for key in ("class_names", "size_hw", "mean", "std", "counts")}
-            size = content["image_size"]
-            about = cls(
-                **{
-                    **content,
-                    **lists,
-                    "image_size": size if isinstance(size, int) else tuple(size),
-                    "selection": Selection(**content["selection"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path}: its metadata are not those of an exported detector ({error})") from None
-        return about
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"{path}: its metadata are not those of an exported detector ({where}: {first['msg']})"
+            ) from None
 
 
 def about_export(

@@ -44,11 +44,9 @@ class ExportedDetector:
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections in pixels of the batch's images."""
-        height, width = self.about.size_hw
-        scales = [min(1.0, height / h, width / w) for h, w in batch.sizes_hw]
-        found = self.select(self.outputs(self._canvas(batch, scales)))
+        found = self.select(self.outputs(self.canvas(batch)))
         results: list[Detections] = []
-        for row, (scale, (h, w)) in enumerate(zip(scales, batch.sizes_hw, strict=True)):
+        for row, (scale, (h, w)) in enumerate(zip(self._scales(batch), batch.sizes_hw, strict=True)):
             there = found.labels[row] >= 0
             boxes = found.boxes[row][there] / scale
             boxes = boxes.clamp_min(0).minimum(boxes.new_tensor([w, h, w, h]))
@@ -58,9 +56,7 @@ class ExportedDetector:
     @torch.no_grad()
     def outputs(self, canvas: Tensor) -> list[Tensor]:
         """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes."""
-        if not self.about.normalises:
-            mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.about.mean, self.about.std))
-            canvas = (canvas - mean) / std
+        canvas = self.normalised(canvas)
         size = self.about.batch
         if size is None:
             return list(self._run(canvas.contiguous()))
@@ -69,6 +65,13 @@ class ExportedDetector:
             whole = F.pad(part, (0, 0) * 3 + (0, size - len(part)))
             parts.append([output[: len(part)] for output in self._run(whole.contiguous())])
         return [torch.cat(output) for output in zip(*parts, strict=True)]
+
+    def normalised(self, canvas: Tensor) -> Tensor:
+        """The input as the file takes it."""
+        if self.about.normalises:
+            return canvas
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.about.mean, self.about.std))
+        return (canvas - mean) / std
 
     def select(self, outputs: Sequence[Tensor]) -> Selected:
         """Detections of the file's outputs; where it gives candidates they are selected here."""
@@ -90,14 +93,21 @@ class ExportedDetector:
         """Refused, as `observe`."""
         raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
 
-    def _canvas(self, batch: Batch, scales: Sequence[float]) -> Tensor:
-        """The images on the file's input, filled with the mean colour: 0 once it is normalised."""
+    def canvas(self, batch: Batch) -> Tensor:
+        """The images on the file's input, filled with the mean colour, which is 0 once it is normalised.
+
+        What does not fit is made smaller.
+        """
         height, width = self.about.size_hw
         canvas = torch.tensor(self.about.mean).view(1, 3, 1, 1).repeat(len(batch.images), 1, height, width)
-        for slot, image, (h, w), scale in zip(canvas, batch.images, batch.sizes_hw, scales, strict=True):
+        for slot, image, (h, w), scale in zip(canvas, batch.images, batch.sizes_hw, self._scales(batch), strict=True):
             part = image[:, :h, :w]
             if scale < 1:
                 size = (max(1, int(h * scale)), max(1, int(w * scale)))
                 part = F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
             slot[:, : part.shape[1], : part.shape[2]] = part
         return canvas
+
+    def _scales(self, batch: Batch) -> list[float]:
+        height, width = self.about.size_hw
+        return [min(1.0, height / h, width / w) for h, w in batch.sizes_hw]

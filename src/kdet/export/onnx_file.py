@@ -1,5 +1,6 @@
 """ONNX, written by torch's exporter and run by ONNX Runtime."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from kdet.errors import InputError
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
+from kdet.export.pt2_file import exported
 from kdet.export.target import Run, Target
 
 OPSET = 18
@@ -23,18 +25,14 @@ def outputs_of(about: About) -> list[str]:
 def _write(graph: Graph, about: About, path: Path) -> None:
     import onnx
 
-    batch = about.batch or 2  # an example of one image would be taken for "always one"
-    shapes = {"images": {0: torch.export.Dim("batch")}} if about.batch is None else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it tells of empty lists, which are meant
+    with warnings.catch_warnings(action="ignore"):  # the exporter's, about itself
         program = torch.onnx.export(
-            graph,
-            (graph.example(batch),),
+            exported(graph, about),  # where the module itself is given, a failure makes it try ways that fix the batch
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
             output_names=outputs_of(about),
-            dynamic_shapes=shapes,
             verbose=False,
         )
     assert program is not None, "the exporter returns its program"

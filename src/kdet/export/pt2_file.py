@@ -1,5 +1,6 @@
 """A `.pt2` of torch.export: torch and torchvision alone run it."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def exported(graph: Graph, about: About) -> torch.export.ExportedProgram:
     """The graph as torch.export writes it down, for one number of images or for any."""
     batch = about.batch or 2  # an example of one image would be taken for "always one"
     shapes = {"images": {0: torch.export.Dim("batch")}} if about.batch is None else None
-    with torch.no_grad():
+    # What torch and torchvision warn of is between the two of them.
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         return torch.export.export(graph, (graph.example(batch),), dynamic_shapes=shapes)
 
 

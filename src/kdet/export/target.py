@@ -35,7 +35,11 @@ class Target:
     any_batch: bool = True
     """Whether one file can take any number of images."""
 
+    def missing(self) -> list[str]:
+        """Modules that it needs and that are not installed."""
+        return [module for module in self.needs if find_spec(module) is None]
+
     def require(self) -> None:
         """Raises InputError where its toolkit is missing."""
-        if missing := [module for module in self.needs if find_spec(module) is None]:
+        if missing := self.missing():
             raise InputError(f"--to {self.name} needs {', '.join(missing)}: pip install 'kdet[{self.extra}]'")

@@ -57,13 +57,16 @@ def best_of_levels(scores_NA: Tensor, counts: tuple[int, ...], best: int) -> tup
 def without_overlaps(boxes_NB4: Tensor, scores_NB: Tensor, groups_NB: Tensor, iou: float) -> Tensor:
     """The scores N×B, 0 where a better box of the same image and group overlaps by more than `iou`."""
     # One NMS for all: images are laid side by side downwards, groups to the right, where none meets another.
-    extent = boxes_NB4.max() - boxes_NB4.min() + 1
+    low, extent = boxes_NB4.min(), boxes_NB4.max() - boxes_NB4.min() + 1
     images_NB = torch.arange(scores_NB.shape[0], device=scores_NB.device)[:, None].expand_as(groups_NB)
     shifts_NB4 = torch.stack([groups_NB, images_NB, groups_NB, images_NB], dim=2) * extent
-    scores = scores_NB.flatten()
+    # torchvision tells torch.export that two boxes are left at least: two that overlap nothing make it true.
+    apart_24 = low + extent * boxes_NB4.new_tensor([[-2.0, -2.0, -1.0, -1.0], [-4.0, -2.0, -3.0, -1.0]])
+    boxes = torch.cat([apart_24, (boxes_NB4 + shifts_NB4).flatten(0, 1)])
+    scores = torch.cat([scores_NB.new_ones(2), scores_NB.flatten()])
     present = scores.nonzero().squeeze(1)
-    kept = present[nms((boxes_NB4 + shifts_NB4).flatten(0, 1)[present], scores[present], iou)]
-    return (scores * torch.zeros_like(scores).index_fill(0, kept, 1.0)).view_as(scores_NB)
+    kept = present[nms(boxes[present], scores[present], iou)]
+    return (scores * torch.zeros_like(scores).index_fill(0, kept, 1.0))[2:].view_as(scores_NB)
 
 
 def clipped(boxes: Tensor, size_hw: SizeHW) -> Tensor:

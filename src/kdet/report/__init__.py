@@ -1,5 +1,6 @@
 """Pages and pictures, from run folders alone."""
 
+from kdet.report.card import card
 from kdet.report.collect import EvalRecord, RunSummary, StepRecord, read_run
 from kdet.report.comparison import comparison_page
 from kdet.report.page import demo_page, run_page, write_page
@@ -10,6 +11,7 @@ __all__ = [
     "Mark",
     "RunSummary",
     "StepRecord",
+    "card",
     "comparison_page",
     "demo_page",
     "draw_marks",

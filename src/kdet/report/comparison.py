@@ -95,6 +95,18 @@ def comparison_page(folder: Path) -> str:
         raise InputError(f"{folder / 'compare.json'}: not a result of `kdet compare` ({error!r})") from None
 
 
+def arms_of_comparison(path: Path) -> list[ArmView]:
+    """The arms of a compare.json.
+
+    Raises:
+        InputError: not one of `kdet compare`.
+    """
+    try:
+        return [_arm(row) for row in _read(path)["arms"]]
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{path}: not a result of `kdet compare` ({error!r})") from None
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     text = read_text(path)
     if text is None:

@@ -13,7 +13,7 @@ from kdet.data import Pipeline, collate, read_image
 from kdet.errors import InputError
 from kdet.evaluate import ImagePredictions, predict_loader
 from kdet.report import draw_marks, marks_of
-from kdet.train import load_detector
+from kdet.study.models import open_model
 from kdet.train.run_folder import write_json
 from kdet.train.run_log import Progress
 from kdet.types import Batch, Detector, Sample, Target
@@ -34,7 +34,7 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
     Raises:
         InputError: an unreadable image or model.
     """
-    detector = load_detector(model)
+    detector = open_model(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     detector.model.to(device)
     made = not out.exists()

@@ -15,9 +15,9 @@ from kdet.data import Pipeline, Shapes, ShapesSource, collate
 from kdet.data.resize import ImageSize
 from kdet.errors import InputError
 from kdet.files import is_folder
+from kdet.study.models import open_model
 from kdet.study.rounds import peak_memory
 from kdet.study.workers import processes
-from kdet.train import load_detector
 from kdet.train.run_folder import BEST
 from kdet.types import Batch, Detector, Sample, Target
 
@@ -33,8 +33,9 @@ class Speed:
     model: str
     family: str
     image_size: ImageSize
-    parameters: int
-    flops: int
+    parameters: int | None
+    """None of an exported file, like its FLOPs: only its toolkit sees them."""
+    flops: int | None
     """Of one image: two for a multiplication with its addition, in convolutions and matrix products."""
     file_bytes: int
     latency_ms: float
@@ -53,7 +54,7 @@ def measure(
     """Measure detectors in turns, so that whatever else the machine does hits all of them.
 
     Args:
-        models: run folders or weights files.
+        models: run folders, weights files or exported files.
         image_size: for all of them; None = each at its own.
         batch: images at a time where throughput is measured.
         seconds: of measuring for each detector, about.
@@ -76,9 +77,9 @@ def measure(
             model=str(path),
             family=detector.family,
             image_size=size,
-            parameters=sum(parameter.numel() for parameter in detector.model.parameters()),
-            flops=flops_of(detector, one),
-            file_bytes=_file(path).stat().st_size,
+            parameters=sum(parameter.numel() for parameter in detector.model.parameters()) or None,
+            flops=flops_of(detector, one) or None,
+            file_bytes=_bytes_of(path),
             latency_ms=1e3 * median(latency[i]),
             latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
             images_per_second=batch / median(throughput[i]),
@@ -120,7 +121,7 @@ def _in_turns(jobs: Sequence[Callable[[], object]], seconds: float) -> list[list
 
 
 def _ready(path: Path, device: str) -> Detector:
-    detector = load_detector(path)
+    detector = open_model(path)
     if not detector.predicts:
         raise InputError(f"{path}: {detector.family} gives features alone, so there is nothing to time")
     detector.model.to(device).eval()
@@ -140,8 +141,12 @@ def _pictures(size: ImageSize, count: int, device: str) -> Batch:
     return collate(samples).to(device)
 
 
-def _file(path: Path) -> Path:
-    return path / BEST if is_folder(path) else path
+def _bytes_of(path: Path) -> int:
+    """OpenVINO's weights lie beside its file."""
+    if is_folder(path):
+        return (path / BEST).stat().st_size
+    beside = path.with_suffix(".bin")
+    return path.stat().st_size + (beside.stat().st_size if path.suffix == ".xml" and beside.exists() else 0)
 
 
 def _peak_in_a_fresh_process(path: Path, size: ImageSize) -> int | None:

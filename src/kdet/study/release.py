@@ -1,0 +1,243 @@
+"""kdet export: the student alone as a file, kept only if it finds on real images what the model finds."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kdet.data import (
+    DetectionDataset,
+    Pipeline,
+    Source,
+    collate,
+    evaluation_batches,
+    make_loader,
+    share_of,
+)
+from kdet.errors import InputError, WorkError
+from kdet.evaluate import evaluate
+from kdet.export import (
+    TARGETS,
+    About,
+    ExportedDetector,
+    about_export,
+    compare,
+    graph_of,
+    is_exported,
+    open_exported,
+    quantise,
+)
+from kdet.files import exists, is_folder
+from kdet.report import card, write_page
+from kdet.study.compare import RESULT
+from kdet.study.models import open_model
+from kdet.study.speed import as_json, measure
+from kdet.train import open_data, read_recipe
+from kdet.train.run_folder import RECIPE, environment, write_json
+from kdet.types import Detector, SizeHW
+
+Say = Callable[[str], None]
+
+_BATCH = 8
+_MOST_DROP = {"fp32": 0.002, "int8": 0.01}
+"""AP that a file may lose by default. float32 on the same pixels loses nothing; the file's fixed canvas may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What file is wanted."""
+
+    to: str
+    size_hw: SizeHW | None = None
+    """Of the input; None = a square for the model's own image size."""
+    batch: int | None = None
+    """Images at a time; None = any number where the target can, else one."""
+    normalises: bool = True
+    """Whether mean and standard deviation are part of it."""
+    selects: bool = True
+    """Whether top-k and NMS are part of it, where the target can."""
+    int8: bool = False
+    max_drop: float | None = None
+    """AP that it may lose; None = 0.002, or 0.01 in eight bits."""
+    images: int = 200
+    """Of the validation data, on which it is checked."""
+    calibration: int = 64
+    """Images of the training data from which the ranges of eight bits come."""
+    seconds: float = 2.0
+    """Of timing model and file, each."""
+    license: str | None = None
+    """Of the weights, for the card."""
+
+
+def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Source | None, say: Say) -> dict[str, Any]:
+    """Write the file, and beside it what was measured (`.json`) and a card (`.md`).
+
+    Args:
+        model: a run folder or a weights file that kdet wrote.
+        out: folder; a file of this name must not be there yet.
+        wish: what is wanted.
+        val: where it is checked; None = the run's own validation data.
+        train: where eight bits are calibrated; None = the run's own training data.
+        say: what the user should know, a line at a time.
+
+    Returns:
+        The content of the `.json`, with the folder.
+
+    Raises:
+        InputError: wrong input, a toolkit that is missing, or a detector that cannot be exported.
+        WorkError: the file differs from the model, or loses more AP than it may; nothing is kept.
+    """
+    target = TARGETS[_known(wish)]
+    target.require()
+    detector = _trained(model)
+    val, train = _data(model, val, train, needs_train=wish.int8, say=say)
+    about = about_export(
+        detector,
+        size_hw=wish.size_hw,
+        batch=wish.batch or (None if target.any_batch else 1),
+        normalises=wish.normalises,
+        selects=wish.selects and target.selects,
+    )
+    if wish.selects and not target.selects:
+        say(f"{target.name} has no NMS: the file gives candidates, and kdet selects among them when it runs it")
+    name = f"student-int8{target.suffix}" if wish.int8 else f"student{target.suffix}"
+    _require_new(out, name)
+    sample = share_of(val, min(1.0, wish.images / len(val.index)))
+    with tempfile.TemporaryDirectory(dir=out, prefix=".unchecked-") as folder:
+        made = Path(folder) / f"student{target.suffix}"
+        graph, about = graph_of(detector, about)
+        say(f"writing {target.name}, input {about.size_hw[0]}×{about.size_hw[1]}")
+        target.write(graph, about, made)
+        exported = open_exported(made)
+        parity = compare(detector, exported, _batches(sample, exported))
+        say(f"model and file: {parity}")
+        if not parity.good:
+            raise WorkError(f"the {target.name} file does not find what the model finds ({parity}); it was not kept")
+        if wish.int8:
+            exported = _in_eight_bits(exported, about, train, wish.calibration, Path(folder) / name, say)
+            made.unlink()
+        most = _MOST_DROP[exported.about.precision] if wish.max_drop is None else wish.max_drop
+        ap = _ap(detector, exported, sample, most, say)
+        speeds = as_json(measure([model, exported.path], image_size=detector.image_size, seconds=wish.seconds))
+        for row, shown in zip(speeds["models"], (model.resolve().name, name), strict=True):
+            row["model"] = shown
+        result: dict[str, Any] = {
+            "file": name,
+            "target": target.name,
+            "bytes": sum(file.stat().st_size for file in Path(folder).iterdir()),
+            "about": asdict(exported.about),
+            "parity": {**asdict(parity), "precision": "fp32"},
+            "AP": {**ap, "images": len(sample.index), "max_drop": most},
+            "speed": speeds,
+            "license": wish.license,
+            "packages": environment(0)["packages"],
+        }
+        for file in Path(folder).iterdir():
+            file.replace(out / file.name)
+    checked = out / f"{name}.json"
+    write_json(checked, result)
+    write_page(out / f"{name}.md", card(checked, model if is_folder(model) else None, _comparison(model)))
+    return {**result, "out": str(out)}
+
+
+def _known(wish: Wish) -> str:
+    if wish.to not in TARGETS:
+        raise InputError(f"--to {wish.to}: expected one of {', '.join(TARGETS)}")
+    if wish.int8 and wish.to != "onnx":
+        raise InputError(f"--int8: ONNX Runtime's quantiser writes ONNX; got --to {wish.to}")
+    if min(wish.images, wish.calibration) < 1 or (wish.batch is not None and wish.batch < 1):
+        raise InputError("expected at least one image to check with, to calibrate with and in a batch")
+    if wish.batch and wish.batch > 1 and not TARGETS[wish.to].any_batch and wish.selects:
+        raise InputError(f"--batch {wish.batch}: {wish.to} files of kdet take one image at a time")
+    return wish.to
+
+
+def _trained(model: Path) -> Detector:
+    if is_exported(model):
+        raise InputError(f"{model}: is an exported file already; name the run that it came from")
+    detector = open_model(model)
+    if not detector.predicts:
+        raise InputError(f"{model}: {detector.family} gives features alone, so there is nothing to export")
+    return detector
+
+
+def _data(
+    model: Path, val: Source | None, train: Source | None, *, needs_train: bool, say: Say
+) -> tuple[Source, Source]:
+    """Where the file is checked, and where it is calibrated."""
+    if val is not None and (train is not None or not needs_train):
+        return val, train or val
+    if not is_folder(model):
+        raise InputError(
+            f"{model}: a weights file does not say on which images its export is to be checked; add --data"
+        )
+    recipe = read_recipe(model / RECIPE)
+    own_train, own_val = open_data(recipe, say)
+    return val or own_val, train or own_train
+
+
+def _require_new(out: Path, name: str) -> None:
+    if exists(out / name):
+        raise InputError(f"{out / name}: is there already; name another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); name another folder with --out") from None
+
+
+def _batches(source: Source, exported: ExportedDetector) -> Any:
+    dataset = DetectionDataset(source, Pipeline(exported.image_size))
+    return make_loader(dataset, evaluation_batches(len(dataset), batch_size=_BATCH))
+
+
+def _in_eight_bits(
+    exported: ExportedDetector, about: About, train: Source, count: int, path: Path, say: Say
+) -> ExportedDetector:
+    images = share_of(train, min(1.0, count / len(train.index)))
+    say(f"eight bits: ranges from {len(images.index)} images")
+
+    def inputs() -> Iterator[Tensor]:
+        dataset = DetectionDataset(images, Pipeline(exported.image_size))
+        for i in range(len(dataset)):
+            yield exported.normalised(exported.canvas(collate([dataset[(0, i)]])))
+
+    quantise(exported.path, path, inputs(), about)
+    return open_exported(path)
+
+
+def _ap(detector: Detector, exported: ExportedDetector, sample: Source, most: float, say: Say) -> dict[str, Any]:
+    """AP of both on the same images.
+
+    Raises:
+        WorkError: the file loses more than it may.
+    """
+    ours, theirs = (
+        evaluate(
+            one,
+            make_loader(
+                dataset := DetectionDataset(sample, Pipeline(one.image_size)),
+                evaluation_batches(len(dataset), batch_size=_BATCH),
+            ),
+            sample.index,
+            device="cpu",
+        ).metrics.as_json()["AP"]
+        for one in (detector, exported)
+    )
+    drop = ours - theirs
+    say(f"AP on {len(sample.index)} images: model {ours:.4f}, file {theirs:.4f}")
+    if drop > most:
+        raise WorkError(
+            f"the file loses {drop:.4f} AP ({ours:.4f} → {theirs:.4f}) where {most:g} is allowed; it was not kept. "
+            "Allow more with --max-drop"
+            + (", or calibrate on more images" if exported.about.precision == "int8" else "")
+        )
+    return {"model": ours, "file": theirs, "drop": drop}
+
+
+def _comparison(model: Path) -> Path | None:
+    """The result of `kdet compare` that a run is part of."""
+    result = model.resolve().parents[1] / RESULT if len(model.resolve().parents) > 1 else model / RESULT
+    return result if is_folder(model) and exists(result) else None

@@ -1,0 +1,118 @@
+"""`kdet export` as a whole: checked on images, within its AP, a card, and nothing left where it fails."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from export_cases import require, saved
+
+from fakes import tiny, tiny_recipe, write_yaml
+from kdet.data import Shapes, ShapesSource
+from kdet.errors import InputError, WorkError
+from kdet.export import open_exported
+from kdet.study.models import open_model
+from kdet.study.release import Wish, export
+from kdet.study.speed import measure
+from kdet.train import fit, read_recipe
+
+SHAPES = ShapesSource(Shapes(val_images=6, image_size=96), split="val")
+QUICK = Wish(to="pt2", images=4, seconds=0.05)
+
+
+def _export(model: Path, out: Path, wish: Wish = QUICK, **data: Any) -> dict[str, Any]:
+    lines: list[str] = []
+    sources = {"val": SHAPES, "train": SHAPES} | data
+    return {**export(model, out, wish, say=lines.append, **sources), "said": lines}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a few steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    content = tiny_recipe()
+    content["student"] = {"detector": "ssdlite", "width": 0.25, "anchor_scale": 0.5}  # finds something from the start
+    recipe = read_recipe(write_yaml(folder / "recipe.yaml", content))
+    fit(recipe, folder / "student")
+    return folder / "student"
+
+
+def test_a_run_is_exported_on_its_own_data_with_a_card(run, tmp_path):
+    result = _export(run, tmp_path / "out", replace(QUICK, license="CC-BY-4.0"), val=None, train=None)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "student.pt2",
+        "student.pt2.json",
+        "student.pt2.md",
+    ]
+    assert result["AP"]["images"] == 4
+    assert abs(result["AP"]["drop"]) < 0.002
+    assert [row["model"] for row in result["speed"]["models"]] == ["student", "student.pt2"]
+    stored = json.loads((tmp_path / "out" / "student.pt2.json").read_text())
+    assert stored["parity"]["detections"] > 0
+    card = (tmp_path / "out" / "student.pt2.md").read_text()
+    for words in ("license: CC-BY-4.0", "circle, square, triangle", "labels` N×D", "epochs: 2", "random numbers"):
+        assert words in card
+    assert str(tmp_path) not in card.partition("Made by")[0], "nobody else has this machine's folders"
+
+
+def test_a_weights_file_needs_data(tmp_path):
+    model = saved(tmp_path)
+    with pytest.raises(InputError, match="add --data"):
+        _export(model, tmp_path / "out", val=None, train=None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_loses_more_ap_than_it_may_is_not_kept(tmp_path):
+    with pytest.raises(WorkError, match=r"AP .* is allowed; it was not kept"):
+        _export(saved(tmp_path), tmp_path / "out", replace(QUICK, max_drop=-0.5))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "student.pt2").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        _export(saved(tmp_path), tmp_path / "out")
+    assert (tmp_path / "out" / "student.pt2").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (replace(QUICK, to="tensorrt"), "expected one of onnx, pt2"),
+        (replace(QUICK, int8=True), "writes ONNX"),
+        (replace(QUICK, images=0), "at least one"),
+        (replace(QUICK, size_hw=(90, 96)), "multiples of 32"),
+    ],
+)
+def test_wrong_wishes_are_refused_before_anything_is_made(tmp_path, wish, words):
+    with pytest.raises(InputError, match=words):
+        _export(saved(tmp_path), tmp_path / "out", wish)
+    assert not (tmp_path / "out" / "student.pt2").exists()
+
+
+def test_eight_bits_keep_what_is_found_and_are_smaller(tmp_path):
+    require("onnx")
+    detector = tiny("retinanet", width=0.5)
+    model = saved(tmp_path, detector)
+    wish = replace(QUICK, to="onnx", int8=True, calibration=4, batch=1)
+    result = _export(model, tmp_path / "out", wish)
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        f"student-int8.onnx{end}" for end in ("", ".json", ".md")
+    ]
+    exported = open_exported(tmp_path / "out" / "student-int8.onnx")
+    assert exported.about.precision == "int8"
+    assert result["bytes"] < 0.6 * model.stat().st_size
+
+
+def test_an_exported_file_is_evaluated_and_timed_like_a_model(tmp_path):
+    _export(saved(tmp_path), tmp_path / "out")
+    path = tmp_path / "out" / "student.pt2"
+    assert open_model(path).class_names == tiny().class_names
+    first, second = measure([saved(tmp_path), path], seconds=0.05)
+    assert first.parameters
+    assert second.parameters is None
+    assert second.latency_ms > 0
+    with pytest.raises(InputError, match="exported file already"):
+        _export(path, tmp_path / "again")
