@@ -8,7 +8,7 @@ import pytest
 from data_cases import annotation
 
 from kdet.data import OnBadBox, coco
-from kdet.data.validate import check_names, rows_of
+from kdet.data.validate import _clipped, _sound, check_names, rows_of
 from kdet.errors import InputError
 
 Make = Callable[..., Path]
@@ -59,6 +59,23 @@ def test_policy(coco_file: Make, kind: str, column: int, policy: OnBadBox):
         assert len(index.notes) == 1
         assert f"1 box {outcome}" in index.notes[0]
         assert "annotation 2" in index.notes[0]
+
+
+def test_boxes_told_to_be_sound_are_those_that_clipping_leaves_as_they_are():
+    """On and beside the borders, and so close together that float32 makes no area of it."""
+    corners = [-np.inf, -1.5, -0.004, 0.0, 1e-50, 5.0, 5 + 1e-12, 39.999, 40.0, 40.004, 41.5, 1e300, np.inf, np.nan]
+    raw = (
+        np.array(np.meshgrid(corners, [0.0, 3.0, np.nan], corners, [3.0, 4.0, 30.0, 30.5]), np.float64).reshape(4, -1).T
+    )
+    limits = np.tile(np.array([[40, 30]], np.int32), (len(raw), 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = raw.astype(np.float32)
+        clipped, faults = _clipped(raw, limits)
+    unchanged = (faults == 0) & (raw >= 0).all(1) & (raw <= [40, 30, 40, 30]).all(1)
+    sound = _sound(raw, rounded, limits)
+    assert sound.any() and not sound.all()
+    assert (sound == unchanged).all()
+    assert np.array_equal(clipped[sound], rounded[sound])
 
 
 def test_many_dropped_boxes_are_one_note(coco_file: Make):

@@ -1,8 +1,10 @@
 """Runs in two processes of this machine, and results that may differ by rounding."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from train_cases import distilled
 
 from kdet.train import Recipe
 from kdet.train.recipe_file import write_recipe
+
+LIMIT = 240
+"""Seconds for two processes; gloo itself would wait for half an hour."""
 
 
 def close(found: Tensor, wanted: Tensor, name: str) -> None:
@@ -38,6 +43,20 @@ def torchrun(recipe: Recipe, folder: Path, *options: str) -> tuple[int, str]:
     return process.returncode, said
 
 
+def join(rank: int, port: int) -> None:
+    """Make this process one of two as `torchrun` does, for an `Engine` to find."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def free_port() -> int:
+    """For `join`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def leave(rank: int, folder: Path, found: dict[str, Any]) -> None:
     """The end of a process: what it found is for `found_by_both`."""
     torch.save(found, folder / f"{rank}.pt")
@@ -47,7 +66,14 @@ def leave(rank: int, folder: Path, found: dict[str, Any]) -> None:
 
 def found_by_both(process: Callable[..., None], folder: Path, *arguments: Any) -> list[dict[str, Any]]:
     """Run `process(rank, folder, *arguments)` twice beside each other; starting them takes most of the time."""
-    multiprocessing.spawn(process, (folder, *arguments), nprocs=2)
+    both: Any = multiprocessing.spawn(process, (folder, *arguments), nprocs=2, join=False)
+    ends = time.monotonic() + LIMIT
+    try:
+        while not both.join(timeout=1):
+            assert time.monotonic() < ends, f"after {LIMIT} s one process still waits for the other"
+    finally:
+        for own in both.processes:
+            own.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

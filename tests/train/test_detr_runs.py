@@ -13,7 +13,8 @@ from train_cases import recipe_of, records, run
 
 from detr_fakes import config_of, tiny_detr
 from fakes import same_state, state_of
-from kdet.errors import InputError
+from kdet.errors import InputError, WorkError
+from kdet.train.bad_batch import BAD_BATCH
 from kdet.train.build import build_student
 from kdet.train.run_folder import BEST, CONFIG, LAST, SOURCE, save_student
 from kdet.train.teachers import load_detector
@@ -50,6 +51,13 @@ def test_a_student_trains_and_comes_back_from_its_run_folder(kind: str, tmp_path
     assert same_state(state_of(again.model), load_file(tmp_path / "run" / BEST))
     assert not same_state(state_of(again.model), before)
     assert len(records(tmp_path / "run", "step")) == 2
+
+
+def test_boxes_that_matching_refuses_end_the_run_with_the_place_where_they_break(tmp_path: Path):
+    train = {"optimizer": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 4}
+    with pytest.raises(WorkError, match=r"student features, stride 8: .*not finite") as caught:
+        run(recipe({"detector": "hf", "config": config_of("rt_detr")}, train=train), tmp_path / "run")
+    assert "\n" not in str(caught.value) and (tmp_path / "run" / BAD_BATCH).is_dir()
 
 
 def test_a_detr_teaches_a_retinanet_by_features(tmp_path: Path):

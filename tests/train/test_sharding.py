@@ -1,14 +1,12 @@
 """`train: {shard: true}` over gloo: each of two processes holds its part, and the result is that of DDP."""
 
-import os
-import socket
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from process_cases import close, found_by_both, leave, recipe, torchrun
+from process_cases import close, found_by_both, free_port, join, leave, recipe, torchrun
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -94,9 +92,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def process(rank: int, folder: Path, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    join(rank, port)
     found = {kind: trained(rank, shard=shard) for kind, shard in KINDS.items()}
     leave(rank, folder, found)
 
@@ -104,10 +100,7 @@ def process(rank: int, folder: Path, port: int) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two processes found."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return found_by_both(process, tmp_path_factory.mktemp("two"), port)
+    return found_by_both(process, tmp_path_factory.mktemp("two"), free_port())
 
 
 def test_weights_norms_and_optimizer_state_are_those_of_ddp(two: list[dict[str, Any]]) -> None:

@@ -24,15 +24,18 @@ class Image(msgspec.Struct, gc=False):
     height: int = -1
 
 
-class Annotation(msgspec.Struct, gc=False):
-    """What an ordinary annotation says; a segmentation costs no memory."""
+class Annotation(msgspec.Struct, gc=False, kw_only=True):
+    """What an ordinary annotation says; a segmentation costs no memory.
 
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
+    In COCO's own order: the decoder looks for a key behind the last one first.
+    """
+
     area: float = nan
     iscrowd: bool | Literal[0, 1] = 0
+    image_id: int
+    bbox: tuple[float, float, float, float]
+    category_id: int
+    id: int
 
 
 class Records:

@@ -3,7 +3,7 @@
 N images, B boxes of the whole data set.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -85,8 +85,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         height, width = draft.sizes_hw[row].tolist()
         raise InputError(f"{draft.file}: image {draft.file_names[row]!r} has the size {width}×{height}")
     boxes, keep, notes = _mended(draft, on_bad_box)
-    order = np.argsort(draft.rows[keep], kind="stable")
-    chosen = np.flatnonzero(keep)[order]
+    chosen = _by_image(draft.rows, keep)
     boxes_xyxy = boxes[chosen]
     areas = np.where(np.abs(draft.areas) < _MOST_PX2, draft.areas, np.nan)[chosen].astype(np.float32)
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
@@ -105,14 +104,26 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
     )
 
 
+def _by_image(rows: Ints, keep: Flags) -> Ints:
+    """Positions of the boxes to keep, image by image, and in the file's order on each."""
+    chosen = np.flatnonzero(keep)
+    # One number for row and position: numbers are sorted three times as fast as an order that is stable is found.
+    keys = rows[chosen] * len(rows) + chosen
+    keys.sort()
+    return keys % max(1, len(rows))
+
+
 def _mended(draft: Draft, on_bad_box: OnBadBox) -> tuple[NDArray[np.float32], Flags, tuple[str, ...]]:
     """Boxes inside their images, which of them to keep, and what was done."""
     boxes = np.empty(draft.boxes_xyxy.shape, np.float32)
-    faults = np.empty(len(boxes), np.uint8)
+    faults = np.full(len(boxes), _SOUND, np.uint8)
     for first in range(0, len(boxes), _BLOCK):
         own = slice(first, first + _BLOCK)
-        limits = draft.sizes_hw[draft.rows[own]][:, ::-1]
-        boxes[own], faults[own] = _clipped(draft.boxes_xyxy[own], limits)
+        raw, limits = draft.boxes_xyxy[own], draft.sizes_hw[draft.rows[own]][:, ::-1]
+        with np.errstate(over="ignore"):  # what is too large for float32 is outside its image
+            boxes[own] = raw
+        odd = np.flatnonzero(~_sound(raw, boxes[own], limits))
+        boxes[first + odd], faults[first + odd] = _clipped(raw[odd], limits[odd])
     if (fatal := np.isin(faults, _FATAL[on_bad_box])).any():
         _refuse(draft, fatal)
     if on_bad_box != "fix":
@@ -123,6 +134,12 @@ def _mended(draft: Draft, on_bad_box: OnBadBox) -> tuple[NDArray[np.float32], Fl
         notes = [_note(draft, dropped, "dropped: no area")]
         notes.append(_note(draft, faults == _SLIGHT, "clipped: up to 1 px outside"))
     return boxes, ~dropped, tuple(note for note in notes if note)
+
+
+def _sound(raw: NDArray[np.float64], rounded: NDArray[np.float32], limits: NDArray[np.int32]) -> Flags:
+    """Which boxes have nothing that `_clipped` would find or change: as good as all of them, and this is far faster."""
+    (x1, y1, x2, y2), (left, top, right, bottom), (width, height) = raw.T, rounded.T, limits.T
+    return (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height) & (left < right) & (top < bottom)
 
 
 def _clipped(raw: NDArray[np.float64], limits: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -169,12 +186,16 @@ def _refuse(draft: Draft, fatal: Flags) -> NoReturn:
     raise InputError(f"{where}: {reason}{more}; mend the file, or read it with --on-bad-box drop")
 
 
-def check_names(file: Path, names: Iterable[str]) -> None:
+def check_names(file: Path, names: Sequence[str]) -> None:
     """Refuse image names that leave the data set's folder.
 
     Raises:
         InputError: an absolute name, or one with `..`.
     """
+    # All of them in one text first; only where that is suspicious, one by one.
+    text = "\0".join(["", *names, ""])
+    if text.count("\0") == len(names) + 1 and not any(part in text for part in ("..", ":", "\0/", "\0\\", "\0\0")):
+        return
     for name in names:
         # Plain string tests: a million Path objects would take ten seconds.
         absolute = name[:1] in ("", "/", "\\") or name[1:2] == ":"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdet.distill.distiller import Distiller
+from kdet.distill.distiller import Distiller, observed
 from kdet.distill.proof import buffers_kept
 from kdet.types import Batch, Level, Need
 
@@ -55,7 +55,7 @@ def _tensors(distiller: Distiller, batch: Batch) -> Iterator[tuple[str, Tensor]]
     batch = distiller.labelled(batch)
     criterion = distiller.criterion
     needs = frozenset({Need.LOSSES, Need.FEATURES}) | (criterion.student_needs if criterion else frozenset[Need]())
-    seen = distiller.student.observe(batch, needs, batch.targets)
+    seen = observed(distiller.student, batch, needs, batch.targets)
     yield from _features("student", seen.levels, seen.features)
     yield from ((f"task/{name}", value) for name, value in seen.losses.items())
     if criterion is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 import torch
@@ -16,6 +17,7 @@ from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.errors import InputError
 from kdet.ops.canvas import teacher_canvas
+from kdet.ops.ranks import num_ranks
 from kdet.types import Batch, Detector, LossReport, Need, Observation, Pull, Target
 
 
@@ -96,7 +98,10 @@ class Distiller(nn.Module):
         needs = frozenset({Need.LOSSES})
         if self.criterion is not None:
             needs |= self.criterion.student_needs
-        seen = self.student.observe(batch, needs, batch.targets)
+        # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
+        # all at the end of its forward pass; else the others would wait.
+        observe = self.student.observe if num_ranks() == 1 else partial(observed, self.student)
+        seen = observe(batch, needs, batch.targets)
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
@@ -153,6 +158,21 @@ class Distiller(nn.Module):
         for lesson in self.lessons:
             lesson.teacher.model._apply(fn)  # pyright: ignore[reportPrivateUsage]
         return super()._apply(fn, recurse)  # pyright: ignore[reportReturnType]
+
+
+def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None) -> Observation:
+    """What a student reveals; where a loss of its own refuses the numbers, as matching does NaN, NaN is its loss.
+
+    Raises:
+        InputError: as the detector's own.
+    """
+    try:
+        return student.observe(batch, needs, targets)
+    except InputError:
+        raise
+    except ValueError:
+        seen = student.observe(batch, needs - {Need.LOSSES}, targets)
+        return replace(seen, losses={"refused": batch.images.new_full((), torch.nan)})
 
 
 def as_seen_by(lesson: Taught, batch: Batch) -> Batch:

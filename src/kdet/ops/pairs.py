@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kdet.ops.ranks import num_ranks
+
 Levels = Tensor | Sequence[Tensor]
 """One N×C×H×W map, or one per level of the neck."""
 
@@ -53,11 +55,13 @@ def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
 
     NaN in an input always makes the loss NaN, so looking at the one resulting number is enough. Reading it would
     make the host wait for an accelerator, so there, and while compiling, the NaN is simply handed on to the caller.
+    So it is among several processes: the terms that follow may count over all of them, and a process that left here
+    would let the others wait.
 
     Raises:
-        ValueError: an input on the CPU holds NaN.
+        ValueError: an input on the CPU holds NaN, in a process that is alone.
     """
-    if torch.compiler.is_compiling() or loss.device.type != "cpu" or not bool(loss.isnan()):
+    if torch.compiler.is_compiling() or loss.device.type != "cpu" or num_ranks() > 1 or not bool(loss.isnan()):
         return loss
     for name, levels in inputs.items():
         tensors = [levels] if isinstance(levels, Tensor) else levels

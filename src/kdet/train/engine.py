@@ -141,6 +141,10 @@ class Engine:
         torch.distributed.all_gather_object(gathered, value)
         return gathered
 
+    def first(self, value: Any) -> Any:
+        """That of the first rank whose value is not None, for all."""
+        return next((own for own in self.gather(value) if own is not None), None)
+
     def highest(self, value: int) -> int:
         """The largest of all ranks' values, so that all of them decide alike."""
         if self.world == 1:

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import asdict
 
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 from kdet.train.optim import learning_rate
 from kdet.train.run import Run
 from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
@@ -12,6 +12,8 @@ from kdet.types import Batch, LossReport
 
 _RECORDS_PER_MEASUREMENT = 5
 """Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
+_LONGEST_REFUSAL = 200
+"""Some libraries print whole tensors when they refuse one."""
 
 
 def take_step(run: Run, batch: Batch) -> float:
@@ -31,17 +33,18 @@ def take_step(run: Run, batch: Batch) -> float:
     try:
         with run.engine.step(run.module, updates=updates):
             report, fault = _forward(run, batch, measure=measured)
-            # All ranks take the same way: who waits for gradients that another does not send waits for ever.
-            if run.engine.highest(int(fault is not None)):
-                fault = fault or "another process met a loss that is not finite"
-            else:
+            # All ranks take the same way: who waits for gradients that another does not send waits for ever. It costs
+            # an all-reduce of one number a batch; the host waits for the loss already.
+            broken = bool(run.engine.highest(int(fault is not None)))
+            if not broken:
                 assert report is not None
                 run.engine.backward(report.total / batches)
                 fault = _fault_of_gradient(run) if updates else None
-                if fault is None:
+                broken = fault is not None  # of the sum over ranks, so that all find the same
+                if not broken:
                     run.optimizer.step()
                     run.skipped = 0
-            if fault is not None:
+            if broken:
                 _leave_out(run, batch, fault)
                 for name, buffer in run.module.named_buffers():  # batch statistics have seen what is left out
                     buffer.copy_(before[name])
@@ -76,8 +79,8 @@ def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | Non
         report: LossReport = run.module(batch, progress=run.counters.step / run.total_steps, measure=measure)
     except InputError:
         raise
-    except ValueError as error:  # a loss that refuses NaN in what it reads
-        return None, str(error)
+    except ValueError as error:  # a loss, or the matching in one, that refuses NaN in what it reads
+        return None, one_line(error)[:_LONGEST_REFUSAL]
     finite = math.isfinite(float(report.total.detach()))
     return report, None if finite else f"the loss is not finite ({shown(report)})"
 
@@ -91,8 +94,8 @@ def _fault_of_gradient(run: Run) -> str | None:
     return f"the gradient is not finite ({broken[0] if broken else 'its norm'}, and {max(0, len(broken) - 1)} more)"
 
 
-def _leave_out(run: Run, batch: Batch, fault: str) -> None:
-    """Count and tell a step that is skipped.
+def _leave_out(run: Run, batch: Batch, fault: str | None) -> None:
+    """Count and tell a step that is skipped, on all ranks; no fault on those whose own numbers are sound.
 
     Raises:
         WorkError: more of them in a row than the recipe allows.
@@ -100,7 +103,8 @@ def _leave_out(run: Run, batch: Batch, fault: str) -> None:
     run.skipped += 1
     if run.skipped > run.recipe.train.skip_nonfinite:
         raise non_finite(run, batch, fault)
-    run.log.say(f"step {run.counters.step + 1} is left out: {fault} on images {batch.image_ids}")
+    found = run.engine.first(fault and f"{fault} on images {batch.image_ids}")
+    run.log.say(f"step {run.counters.step + 1} is left out: {found}")
 
 
 def _log_step(run: Run, report: LossReport, lr: float) -> None:

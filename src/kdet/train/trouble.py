@@ -22,17 +22,22 @@ def shown(report: LossReport) -> str:
     return ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in report.parts.items())
 
 
-def non_finite(run: Run, batch: Batch, fault: str) -> WorkError:
-    """Keep the batch, look where it breaks, and say so."""
+def non_finite(run: Run, batch: Batch, fault: str | None) -> WorkError:
+    """Keep the batch, look where it breaks, and say so, on all ranks; no fault on those whose own numbers are sound.
+
+    All of them end with the line of the first one at fault, for the launcher lets one of them speak before it ends all.
+    """
     folder = run.folder / (bad_batch.BAD_BATCH if run.engine.world == 1 else f"{bad_batch.BAD_BATCH}-{run.engine.rank}")
     weights = run.engine.gathered(run.distiller.state_dict(), everywhere=True)
-    bad_batch.keep(folder, batch, weights, run.scorer.truth.classes, run.counters.step)
+    if fault is not None:
+        bad_batch.keep(folder, batch, weights, run.scorer.truth.classes, run.counters.step)
     with run.engine.whole(), run.engine.autocast():
-        where = first_broken(readings(run.distiller, batch))
-    return WorkError(
+        where = first_broken(readings(run.distiller, batch))  # with sound numbers, too: terms count over all ranks
+    found = (
         f"{fault} on images {batch.image_ids}; {where}. Look closer with kdet check {run.folder / RECIPE} --replay "
         f"{folder}. The state saved last is intact: {_MEND}"
     )
+    return WorkError(run.engine.first(found if fault is not None else None))
 
 
 def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
