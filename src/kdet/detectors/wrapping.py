@@ -15,6 +15,7 @@ from kdet.detectors.detr_models import is_detr, wrap_detr
 from kdet.detectors.plain import ATSS, GFL, CascadeRCNN
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
+from kdet.detectors.yolo import is_yolo, wrap_yolo
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
@@ -60,6 +61,8 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
     """
     if is_detr(model):
         return wrap_detr(model, classes)
+    if is_yolo(model):
+        return wrap_yolo(model, classes)
     columns = _num_columns(model)
     names = tuple(classes) if len(classes) == columns else (BACKGROUND, *classes)
     if len(names) != columns:
