@@ -5,7 +5,7 @@ Legend: N images, A cells of all levels, K class columns, M objects of one image
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,13 @@ class PointParts(Protocol):
     model: Any
     strides: tuple[int, ...]
     image_size: int | tuple[int, int]
-    pixels: tuple[Sequence[float], Sequence[float]]
     has_edges: bool
     """Whether the head predicts distributions of a box's edges."""
+
+    @property
+    def pixels(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation of the three colours, in 0…1."""
+        ...
 
     @property
     def selection(self) -> Selection:
@@ -78,17 +82,19 @@ class PointParts(Protocol):
 class PointDetector:
     """One of these modules behind the Detector protocol."""
 
-    predicts: ClassVar[bool] = True
+    predicts = True
+    gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
-        self.gives = _HEAD | {Need.FEATURES} | ({Need.EDGE_LOGITS} if parts.has_edges else set[Need]())
+        if parts.has_edges:
+            self.gives = self.gives | {Need.EDGE_LOGITS}
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
-        self.pixels = parts.pixels
+        self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels
         self._parts = parts
         self.levels = _describe_levels(parts)
 

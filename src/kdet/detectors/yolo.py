@@ -141,8 +141,10 @@ class YoloParts:
         with _listening_to(self._assigner(images.device)) as said:
             total, items = self.model.loss(_labels(images, targets), answer)
         total = total.reshape(-1)
-        names = list(items) if isinstance(items, Mapping) else list(_NAMES)
-        parts = dict(zip(names, total, strict=True)) if len(total) > 1 else {"loss": total[0]}
+        names: list[str] = list(items) if isinstance(items, Mapping) else list(_NAMES)
+        parts: dict[str, Tensor] = {"loss": total[0]}
+        if len(total) > 1:
+            parts = dict(zip(names, total, strict=True))
         _, _, _, inside, index = said[0]
         return parts, torch.where(inside.bool(), index.long(), -1)
 
