@@ -4,6 +4,7 @@ Legend: N images, A cells of all levels, K class columns, M objects of one image
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,7 +89,6 @@ class PointDetector:
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
-        self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
         if parts.has_edges:
             self.gives = self.gives | {Need.EDGE_LOGITS}
@@ -97,6 +97,16 @@ class PointDetector:
         self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels
         self._parts = parts
         self.levels = _describe_levels(parts)
+
+    @property
+    def model(self) -> nn.Module:
+        """The library's own module; another of the same architecture may take its place."""
+        return self._parts.model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self._parts = copy(self._parts)
+        self._parts.model = model
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize to `image_size` and pad."""
