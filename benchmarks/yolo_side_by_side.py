@@ -113,9 +113,8 @@ def run(arm: str, data: Path, folder: Path, teacher: str, seed: int, epochs: int
 
 def theirs(data: Path, folder: Path, model: dict[str, Any], seed: int, epochs: int, **more: Any) -> dict[str, Any]:
     """A run of the library's trainer."""
-    from ultralytics import YOLO
-
     from benchmarks.yolo_models import architecture
+    from ultralytics import YOLO
 
     described = folder.parent / f"{folder.name}.yaml"
     described.parent.mkdir(parents=True, exist_ok=True)
@@ -159,8 +158,9 @@ def ours(folder: Path, seed: int, epochs: int, teacher: str | None) -> dict[str,
 
 def ap_of(weights: Path) -> float:
     """kdet's AP of a checkpoint that the library wrote."""
-    import kdet
     from benchmarks.yolo_models import build
+
+    import kdet
     from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader, open_source
     from kdet.evaluate import evaluate
 

@@ -89,6 +89,7 @@ class PointDetector:
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
+        self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
         if parts.has_edges:
             self.gives = self.gives | {Need.EDGE_LOGITS}
@@ -99,14 +100,13 @@ class PointDetector:
         self.levels = _describe_levels(parts)
 
     @property
-    def model(self) -> nn.Module:
-        """The library's own module; another of the same architecture may take its place."""
-        return self._parts.model
-
-    @model.setter
-    def model(self, model: nn.Module) -> None:
-        self._parts = copy(self._parts)
-        self._parts.model = model
+    def _own(self) -> PointParts:
+        """The parts of `model`, in whose place another of the same architecture may stand, such as a moving average."""
+        if self._parts.model is self.model:
+            return self._parts
+        parts = copy(self._parts)
+        parts.model = self.model
+        return parts
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize to `image_size` and pad."""
@@ -115,7 +115,7 @@ class PointDetector:
     @property
     def selection(self) -> Selection:
         """As the library selects."""
-        return self._parts.selection
+        return self._own.selection
 
     @property
     def transform(self) -> GeneralizedRCNNTransform:
@@ -128,15 +128,16 @@ class PointDetector:
         images = self._normalised(batch)
         size_hw = (int(images.shape[2]), int(images.shape[3]))
         if needs <= {Need.FEATURES}:
-            features = self._parts.neck(images)
+            features = self._own.neck(images)
             return Observation(levels=self.levels, input_size_hw=size_hw, features=features)
-        features, answer = self._parts.run(images)
-        scored = self._parts.scored(answer, features)
+        parts = self._own
+        features, answer = parts.run(images)
+        scored = parts.scored(answer, features)
         losses: dict[str, Tensor] = {}
         assignment = None
         if needs & {Need.ASSIGNMENT, Need.LOSSES}:
             assert targets is not None, "task losses and assignment need targets"
-            losses, assignment = self._parts.losses(images, answer, targets)
+            losses, assignment = parts.losses(images, answer, targets)
         return Observation(
             levels=self.levels,
             input_size_hw=size_hw,
@@ -157,14 +158,15 @@ class PointDetector:
 
     def candidates(self, images: Tensor) -> Candidates:
         """Scores N×A×K and boxes N×A×4 of normalised images (evaluation mode)."""
-        features, answer = self._parts.run(images)
-        scored = self._parts.scored(answer, features, final=True)
+        parts = self._own
+        features, answer = parts.run(images)
+        scored = parts.scored(answer, features, final=True)
         counts = tuple(h * w for h, w in grids(features))
-        return Candidates(scores=self._parts.scores(scored), boxes=scored.boxes, counts=counts)
+        return Candidates(scores=parts.scores(scored), boxes=scored.boxes, counts=counts)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits N×A×K of this head on given neck outputs."""
-        return self._parts.scored(self._parts.head(list(features)), features).class_logits
+        return self._own.scored(self._own.head(list(features)), features).class_logits
 
     def native_state(self) -> dict[str, Tensor]:
         """The library's own state_dict."""

@@ -9,6 +9,7 @@ Legend: N images, A cells of all levels, K class columns, M objects of the batch
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +59,7 @@ def wrap_yolo(model: Any, classes: Sequence[str]) -> PointDetector:
         fixed = {id(parameter) for parameter in getattr(head, "dfl", nn.Identity()).parameters()}
         for parameter in bare.parameters():
             parameter.requires_grad_(id(parameter) not in fixed)
+    _unshare_activations(bare)
     return PointDetector("yolo", YoloParts(bare.to(memory_format=torch.channels_last)), names)
 
 
@@ -196,6 +198,14 @@ def _has_structure(model: Any) -> bool:
         return False
     says = all(hasattr(layers[-1], name) for name in ("f", "nc", "reg_max", "stride"))
     return says and callable(getattr(model, "loss", None)) and callable(getattr(model, "init_criterion", None))
+
+
+def _unshare_activations(model: nn.Module) -> None:
+    """One activation object serves all models of a process there; a teacher's must not freeze with the student's."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if not (child._parameters or child._buffers or child._modules):  # pyright: ignore[reportPrivateUsage]
+                setattr(module, name, copy(child))
 
 
 def _complete_arguments(model: Any) -> None:
