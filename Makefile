@@ -9,7 +9,7 @@ DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 # The versions that the tests ran on. `make setup LOCK=` takes what the index offers today.
 LOCK ?= -c constraints.txt
 
-.PHONY: setup demo test test-slow check audit wheel-test lock format docs bench clean
+.PHONY: setup demo test test-slow test-foreign check audit wheel-test lock format docs bench clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,22 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Beside other libraries, some of them copyleft, in an environment of their own that kdet's never sees.
+FOREIGN := .venv-foreign
+
+test-foreign: $(FOREIGN)/.installed
+	YOLO_CONFIG_DIR=$(FOREIGN) YOLO_OFFLINE=true $(FOREIGN)/bin/python -m pytest -W default tests/foreign
+
+$(FOREIGN)/.installed: pyproject.toml constraints.txt tests/foreign/requirements.txt
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(FOREIGN) && \
+		uv pip install --python $(FOREIGN)/bin/python $(LOCK) -e '.[hf,test]' -r tests/foreign/requirements.txt; \
+	else \
+		$(PYTHON) -m venv $(FOREIGN) && \
+		$(FOREIGN)/bin/python -m pip install --disable-pip-version-check $(LOCK) -e '.[hf,test]' -r tests/foreign/requirements.txt; \
+	fi
+	@touch $@
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -67,4 +83,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) $(FOREIGN) demo runs

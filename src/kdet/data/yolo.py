@@ -174,7 +174,7 @@ def _lines(index: DetectionIndex, i: int) -> list[str]:
 
 def _write_yaml(index: DetectionIndex, file: Path, split: str) -> None:
     """Start data.yaml, or add a split to it."""
-    content: dict[str, object] = {"path": "."}
+    content: dict[str, object] = {}
     if file.exists():
         settings: Settings = read_settings(file)
         if settings.names != index.classes:

@@ -4,8 +4,7 @@ Legend: N images, M objects of one image.
 """
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from kdet.detectors.taps import Tap, listening, picked, read_tap
+from kdet.detectors.taps import Tap, listening, picked, read_tap, undisturbed
 from kdet.detectors.torchvision_parts import AsTheyAre, as_dicts, make_batch, normalised
 from kdet.errors import InputError
 from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
@@ -146,7 +145,7 @@ class HookedDetector:
             side = coarsest * max(_PROBE_CELLS, math.ceil(_PROBE_PX / coarsest))
         like = next(self.model.parameters(), torch.empty(0))
         image = torch.zeros(1, 3, side, side, device=like.device, dtype=like.dtype)
-        with torch.no_grad(), _undisturbed(self.model), listening(self.model, self._taps) as heard:
+        with torch.no_grad(), undisturbed(self.model), listening(self.model, self._taps) as heard:
             try:
                 self._run(image)
             except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, KeyError, IndexError) as error:
@@ -192,15 +191,3 @@ def _detections(found: Mapping[str, Tensor], family: str) -> Detections:
     order = found["scores"].argsort(descending=True)
     boxes = found["boxes"].reshape(-1, 4)[order]
     return Detections(boxes=boxes.float(), scores=found["scores"][order].float(), labels=found["labels"][order].long())
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Generator[None]:
-    """Evaluation mode; afterwards each module has its own mode of before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -1,11 +1,12 @@
 """A student that starts from its teacher's weights, tensor by tensor, where names and shapes agree."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from kdet.detectors.weights import CLASS_LAYERS
+from kdet.detectors.weights import is_class_layer
 from kdet.errors import InputError
 from kdet.types import Detector
 
@@ -22,8 +23,12 @@ _PREFIXES: dict[str, Part] = {
     "model.conv_encoder.": "backbone",
     "model.encoder": "neck",
     "model.input_proj": "neck",
+    "neck.": "neck",
 }
-"""torchvision's names, then transformers'; SSD's extra layers are its neck. What no prefix names is the head."""
+"""torchvision's names, then transformers' and libreyolo's; SSD's extra layers are its neck. What no prefix names is the
+head."""
+_YOLO_LAYER = re.compile(r"model\.\d+\.(?!(one2one_)?(cv[23]\.\d|dfl))")
+"""A layer of a YOLO that is not its head: its layers are numbered, and backbone and neck cannot be told apart."""
 
 _TAKEN_BY: dict[Inherit, tuple[Part, ...]] = {
     "neck": ("neck",),
@@ -71,7 +76,7 @@ def inherit(student: Detector, teacher: Detector, what: Inherit) -> Inherited:
             left[name] = "no such name in the teacher"
         elif theirs[name].shape != ours[name].shape:
             left[name] = "other shapes"
-        elif name.startswith(CLASS_LAYERS) and not same_classes:
+        elif is_class_layer(name) and not same_classes:
             left[name] = "the class lists differ in names or order"
         else:
             taken.append(name)
@@ -91,7 +96,7 @@ def _part_of(name: str) -> Part:
     for prefix, part in _PREFIXES.items():
         if name.startswith(prefix):
             return part
-    return "head"
+    return "backbone" if _YOLO_LAYER.match(name) else "head"
 
 
 def _shortened(names: list[str], most: int = 4) -> str:

@@ -1,5 +1,6 @@
 """Weights from files and from torchvision's enums into a built model. Nothing is unpickled."""
 
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -24,8 +25,11 @@ CLASS_LAYERS = (
     *(f"roi_heads.stages.{stage}.box_predictor.cls_score" for stage in range(3)),
     *("class_embed", "class_labels_classifier", "model.decoder.class_embed", "model.enc_score_head"),
     *("model.enc_out_class_embed", "model.denoising_class_embed"),
+    *("head.cls_preds", "head.rtm_cls"),
 )
-"""Where torchvision's and our detectors, then those of transformers, keep what depends on the class list."""
+"""Where torchvision's and our detectors, then those of transformers and libreyolo, keep what depends on the classes."""
+_YOLO_CLASS_LAYER = re.compile(r"(model\.\d+|head)\.(one2one_)?cv3\.\d+\.2\.")
+"""The last convolution of a YOLO head's class branch, per level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +166,11 @@ def download(weights: WeightsEnum) -> dict[str, Tensor]:
         ) from None
 
 
+def is_class_layer(name: str) -> bool:
+    """Whether a tensor of this name depends on the class list."""
+    return name.startswith(CLASS_LAYERS) or _YOLO_CLASS_LAYER.match(name) is not None
+
+
 def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]) -> list[str]:
     """Load weights into a model; the class layer is left fresh where the class lists differ.
 
@@ -185,9 +194,7 @@ def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]
     """
     own = model.state_dict()
     other_classes = weights.class_names is not None and weights.class_names != class_names
-    fresh = [
-        key for key in own if key.startswith(CLASS_LAYERS) and (other_classes or _differs(weights.state, own, key))
-    ]
+    fresh = [key for key in own if is_class_layer(key) and (other_classes or _differs(weights.state, own, key))]
     wanted = [key for key in own if key not in fresh and not key.endswith("num_batches_tracked")]
     wrong = [key for key in wanted if _differs(weights.state, own, key)]
     unknown = [key for key in weights.state if key not in own and not key.endswith("num_batches_tracked")]

@@ -12,9 +12,11 @@ from kdet.detectors import dense_families
 from kdet.detectors.dense import Dense
 from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import is_detr, wrap_detr
+from kdet.detectors.libreyolo_models import is_libreyolo, wrap_libreyolo
 from kdet.detectors.plain import ATSS, GFL, CascadeRCNN
 from kdet.detectors.rcnn import RcnnDetector
 from kdet.detectors.ssd import SsdDetector
+from kdet.detectors.yolo import is_yolo, wrap_yolo
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
@@ -50,16 +52,20 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
     """Wrap a detector that the user built.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS, GFL or Cascade R-CNN of kdet; or a
-            detection model of transformers.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS, GFL or Cascade R-CNN of kdet; a
+            detection model of transformers; a YOLO of ultralytics' structure; YOLOv9, YOLOX or RTMDet of libreyolo.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
-            own `weights.meta["categories"]` works as it is. For transformers one name per label.
+            own `weights.meta["categories"]` works as it is. For the others one name per label.
 
     Raises:
         InputError: no adapter, or the number of names does not fit the class layer.
     """
     if is_detr(model):
         return wrap_detr(model, classes)
+    if is_yolo(model):
+        return wrap_yolo(model, classes)
+    if is_libreyolo(model):
+        return wrap_libreyolo(model, classes)
     columns = _num_columns(model)
     names = tuple(classes) if len(classes) == columns else (BACKGROUND, *classes)
     if len(names) != columns:
@@ -94,6 +100,7 @@ def _no_adapter(model: nn.Module) -> InputError:
     ours = ", ".join(c.__name__ for c in classes if c.__module__.startswith("kdet."))
     return InputError(
         f"no adapter for a {type(model).__name__}; known: torchvision's {theirs}; kdet's {ours}; the detection models "
-        f"of transformers of type {', '.join(FAMILIES)}; any other module can be wrapped by its taps: "
+        f"of transformers of type {', '.join(FAMILIES)}; YOLO models of ultralytics' structure; YOLOv9, YOLOX and "
+        "RTMDet of libreyolo; any other module can be wrapped by its taps: "
         "kdet.wrap(module, features=[…], strides=[…])"
     )

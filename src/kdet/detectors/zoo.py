@@ -10,8 +10,10 @@ from torch import nn
 
 from kdet.detectors.detr import DetrDetector
 from kdet.detectors.detr_models import build_detr, classes_of, rebuild_detr
+from kdet.detectors.libreyolo_models import build_libreyolo, rebuild_libreyolo
 from kdet.detectors.own_code import call_factory
 from kdet.detectors.plain import BACKBONES, build_any
+from kdet.detectors.points import PointDetector
 from kdet.detectors.torchvision_models import Notes, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
@@ -27,9 +29,10 @@ from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector
 
-DETECTORS: dict[str, Adapter | type[DetrDetector]] = {
+DETECTORS: dict[str, Adapter | type[DetrDetector] | type[PointDetector]] = {
     **{name: adapter for name, (_, adapter) in BARE.items()},
     "hf": DetrDetector,
+    "libreyolo": PointDetector,
 }
 """Name in a recipe → adapter."""
 FACTORY = "factory"
@@ -64,7 +67,8 @@ def build(
     Args:
         detector: a name of DETECTORS, or `factory`.
         classes: names of the objects; background is added as column 0 where the list does not start with it.
-        config: of hf, with random weights: its `model_type`, and what is not to be transformers' default.
+        config: of hf, with random weights: its `model_type`, and what is not to be transformers' default. Of libreyolo
+            its `model` and `size`.
         factory: of `factory`: `module:function`; it is called with `classes` and `options` and returns what `wrap` or
             `kdet.wrap` take or return.
         options: of the factory.
@@ -89,9 +93,9 @@ def build(
     if detector not in (*DETECTORS, FACTORY):
         raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
     size = image_size if isinstance(image_size, int) else (image_size[0], image_size[1])
-    for key, value, owner in (("config", config, "hf"), ("options", options or None, FACTORY)):
-        if value is not None and detector != owner:
-            raise InputError(f"{key}: belongs to detector {owner}, got detector {detector}; leave it out")
+    for key, value, owners in (("config", config, ("hf", "libreyolo")), ("options", options or None, (FACTORY,))):
+        if value is not None and detector not in owners:
+            raise InputError(f"{key}: belongs to detector {' or '.join(owners)}, got detector {detector}; leave it out")
     shape: dict[str, Any] = {
         "width": width,
         "fpn_channels": fpn_channels,
@@ -103,6 +107,9 @@ def build(
     if detector == "hf":
         _refuse_ignored("the config or weights of hf", shape | body)
         return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
+    if detector == "libreyolo":
+        _refuse_ignored("the config of libreyolo", shape | body)
+        return build_libreyolo(classes, config=config, weights=weights, image_size=size, notes=notes)
     if detector == FACTORY:
         _refuse_ignored(f"factory {factory}", shape | body)
         made = _from_factory(factory or "", classes, options or {}, size)
@@ -180,6 +187,8 @@ def _rebuilt(stored: StoredWeights, build: dict[str, Any], class_names: tuple[st
     arguments: dict[str, Any] = {**build, "image_size": size if isinstance(size, int) else tuple(sides)}
     if arguments["detector"] == "hf":
         return rebuild_detr(stored)
+    if arguments["detector"] == "libreyolo":
+        return rebuild_libreyolo(stored)
     if arguments["detector"] == FACTORY:
         made = _from_factory(arguments["factory"], objects, arguments["options"], arguments["image_size"])
         load(made.model, stored, made.class_names)

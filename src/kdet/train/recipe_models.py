@@ -23,13 +23,13 @@ class ModelRecipe(Strict):
     model_config = ConfigDict(json_schema_extra=_either)
 
     detector: str
-    """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, or hf: a detection model of transformers."""
+    """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, libreyolo, or hf: a model of transformers."""
     factory: str | None = None
     """In its place: `module:function` of your own, called with `classes` and `options`; needs --allow-code."""
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Of the factory."""
     config: dict[str, Any] | None = None
-    """hf with random weights: its `model_type`, and what is not to be transformers' default."""
+    """hf with random weights: its `model_type`, and what is not its default. libreyolo: its `model` and `size`."""
     backbone: str | None = None
     """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None

@@ -69,7 +69,11 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
         shutil.rmtree(folder / BOARD, ignore_errors=True)
         write_recipe(recipe, folder / f"{RECIPE}.new")
         (folder / f"{RECIPE}.new").replace(folder / RECIPE)
-        if recipe.student.detector not in ("hf", FACTORY):  # those are loaded by the library, or the user's code
+        if recipe.student.detector not in (
+            "hf",
+            "libreyolo",
+            FACTORY,
+        ):  # those are loaded by the library, or the user's code
             write_source(folder)
         write_json(folder / ENVIRONMENT, environment(recipe.train.seed))
     except OSError as error:

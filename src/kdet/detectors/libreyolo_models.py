@@ -1,0 +1,145 @@
+"""libreyolo's detectors from a name and a size, or from a user's module: the one door for libreyolo."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdet.detectors.libreyolo_parts import RtmdetParts, Yolo9Parts, YoloxParts
+from kdet.detectors.points import PointDetector, PointParts
+from kdet.detectors.weights import StoredWeights, load, read_weights
+from kdet.errors import InputError
+from kdet.ops.classes import real_classes
+
+Notes = Callable[[str], None]
+_ORIGIN = "libreyolo.models."
+
+
+def is_libreyolo(model: nn.Module) -> bool:
+    """Whether it is one of libreyolo's modules that kdet reads; libreyolo is not imported for it."""
+    return type(model).__module__.startswith(_ORIGIN) and type(model).__name__ in _READ
+
+
+def build_libreyolo(
+    classes: Sequence[str],
+    *,
+    config: Mapping[str, Any] | None,
+    weights: str | None,
+    image_size: int | tuple[int, int],
+    notes: Notes,
+) -> PointDetector:
+    """A detector with random weights, or those of a local file.
+
+    Args:
+        classes: names of the objects.
+        config: `model`: yolov9, yolox or rtmdet, and its `size` as libreyolo names it, such as t or s.
+        weights: a file of plain tensors of that architecture; the class layer starts fresh where kdet wrote it for
+            other classes.
+        image_size: long side, or short side and limit.
+        notes: receives what the user should know.
+
+    Raises:
+        InputError: libreyolo is not there, or has no such model or size; weights of another architecture.
+    """
+    names = tuple(real_classes(classes))
+    if not names:
+        raise InputError("the class list is empty; a detector needs at least one class")
+    detector = wrap_libreyolo(_random(config or {}, len(names)), names)
+    detector.image_size = image_size
+    detector.build_arguments = {"detector": "libreyolo", "config": dict(config or {}), "image_size": image_size}
+    if weights is not None and (fresh := load(detector.model, read_weights(Path(weights)), names)):
+        notes(f"{weights}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")
+    return detector
+
+
+def rebuild_libreyolo(stored: StoredWeights) -> PointDetector:
+    """The detector of a file that kdet wrote."""
+    assert stored.build is not None and stored.class_names is not None
+    detector = wrap_libreyolo(_random(stored.build["config"], len(stored.class_names)), stored.class_names)
+    load(detector.model, stored, stored.class_names)
+    size = stored.build["image_size"]
+    detector.image_size = size if isinstance(size, int) else (size[0], size[1])
+    detector.build_arguments = stored.build
+    return detector
+
+
+def wrap_libreyolo(model: Any, classes: Sequence[str]) -> PointDetector:
+    """Wrap a module that the user built.
+
+    Raises:
+        InputError: the number of names does not fit the class layer.
+    """
+    family, columns, take_apart = _READ[type(model).__name__]
+    names, expected = tuple(classes), getattr(model, columns)
+    if len(names) != expected:
+        raise InputError(f"expected {expected} class names, one per class of the model, got {len(classes)}")
+    real_classes(names)
+    return PointDetector(family, take_apart(model.to(memory_format=torch.channels_last)), names)
+
+
+def _library(module: str) -> Any:
+    """One of libreyolo's modules; all of its models are imported with it."""
+    try:
+        return importlib.import_module(_ORIGIN + module)
+    except ImportError as error:
+        raise InputError(f"detector libreyolo needs libreyolo: pip install 'kdet[yolo]' ({error})") from None
+
+
+def _random(config: Mapping[str, Any], num_classes: int) -> Any:
+    unknown = set(config) - {"model", "size"}
+    if unknown or config.get("model") not in _BUILDERS or not isinstance(config.get("size"), str):
+        raise InputError(
+            f"config: expected {{model: {' | '.join(_BUILDERS)}, size: t}} for detector libreyolo, got {dict(config)}"
+        )
+    try:
+        return _BUILDERS[config["model"]](config["size"], num_classes)
+    except ValueError as error:
+        raise InputError(f"config: libreyolo has no such {config['model']}: {error}") from None
+
+
+def _yolov9(size: str, num_classes: int) -> Any:
+    return _library("yolo9.nn").LibreYOLO9Model(config=size, nb_classes=num_classes)
+
+
+def _yolox(size: str, num_classes: int) -> Any:
+    model = _library("yolox.nn").LibreYOLOXModel(config=size, nb_classes=num_classes)
+    model.init_weights()  # libreyolo's trainer does it for random weights
+    return model
+
+
+def _rtmdet(size: str, num_classes: int) -> Any:
+    return _library("rtmdet.nn").LibreRTMDetModel(size=size, nc=num_classes)
+
+
+def _yolov9_loss(head: Any, device: torch.device) -> Any:
+    strides = [int(stride) for stride in head.stride]
+    make = _library("yolo9.loss").YOLO9Loss
+    return make(num_classes=head.nc, reg_max=head.reg_max, strides=strides, image_size=None, device=device)
+
+
+def _rtmdet_loss(head: Any, device: torch.device) -> Any:
+    return _library("rtmdet.loss").RTMDetLoss(num_classes=head.num_classes, strides=head.strides)
+
+
+def _yolov9_parts(model: Any) -> PointParts:
+    return Yolo9Parts(model, _yolov9_loss)
+
+
+def _yolox_parts(model: Any) -> PointParts:
+    return YoloxParts(model)
+
+
+def _rtmdet_parts(model: Any) -> PointParts:
+    return RtmdetParts(model, _rtmdet_loss)
+
+
+_BUILDERS: dict[str, Callable[[str, int], Any]] = {"yolov9": _yolov9, "yolox": _yolox, "rtmdet": _rtmdet}
+_READ: dict[str, tuple[str, str, Callable[[Any], PointParts]]] = {
+    "LibreYOLO9Model": ("yolov9", "nc", _yolov9_parts),
+    "LibreYOLOXModel": ("yolox", "nb_classes", _yolox_parts),
+    "LibreRTMDetModel": ("rtmdet", "nc", _rtmdet_parts),
+}
+"""Class → name, its attribute with the number of classes, and how it is taken apart."""

@@ -1,0 +1,159 @@
+"""kdet beside libreyolo itself; `make test-foreign` installs it into an environment of its own."""
+
+import copy
+import importlib
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+pytest.importorskip("libreyolo", reason="needs libreyolo, in an environment of its own: make test-foreign")
+import foreign_pairs as pairs
+from libreyolo.models.rtmdet.loss import RTMDetLoss
+from libreyolo.models.rtmdet.nn import LibreRTMDetModel
+from libreyolo.models.yolo9.nn import LibreYOLO9Model
+from libreyolo.models.yolox.nn import LibreYOLOXModel
+
+import kdet
+from fakes import images_and_targets, same_state
+from kdet import detectors
+from kdet.errors import InputError
+from kdet.train import load_detector
+from kdet.types import Need, Target
+
+MODELS = {"yolov9": "t", "yolox": "n", "rtmdet": "t"}
+LAST = (
+    *pairs.LAST,
+    *(f"{kind}.{level}.weight" for kind in ("cls_preds", "obj_preds", "rtm_cls") for level in range(3)),
+)
+ALL = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
+
+
+def bare(model, size=None):
+    size = size or MODELS[model]
+    if model == "yolov9":
+        return LibreYOLO9Model(config=size, nb_classes=3)
+    if model == "yolox":
+        return LibreYOLOXModel(config=size, nb_classes=3)
+    return LibreRTMDetModel(size=size, nc=3)
+
+
+def built(model):
+    torch.manual_seed(0)
+    config = {"model": model, "size": MODELS[model]}
+    detector = detectors.build("libreyolo", classes=pairs.CLASSES, config=config, image_size=pairs.SIZE)
+    images, targets = images_and_targets()
+    return detector, detector.batch(images, [Target(boxes=t["boxes"], labels=t["labels"] - 1) for t in targets])
+
+
+def as_given(model, images):
+    """What the module itself reads."""
+    return images if model == "yolov9" else images.flip(1)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_detections_are_the_librarys_own(model):
+    detector, batch = built(model)
+    images = detector._normalised(batch)
+    pairs.enliven(detector.model, as_given(model, images), LAST)
+    with torch.no_grad():
+        found = detector.predict(batch)
+    postprocess = importlib.import_module(
+        f"libreyolo.postprocess.{'yolo9' if model == 'yolov9' else model}"
+    ).postprocess
+    for i, (one, (height, width)) in enumerate(zip(found, batch.sizes_hw, strict=True)):
+        with torch.no_grad():
+            answer = detector.model(as_given(model, images)[i : i + 1])
+        size = tuple(images.shape[2:])
+        # Its boxes are scaled back by one ratio; an image as large as the input leaves them as they are.
+        if (height, width) != size:
+            continue
+        theirs = postprocess(answer, 0.001, 0.6, input_size=size, original_size=(width, height), max_det=300)
+        assert len(one.scores) == len(theirs["scores"]) > 3
+        torch.testing.assert_close(one.scores, torch.tensor(theirs["scores"]), atol=1e-4, rtol=0)
+        assert one.labels.tolist() == theirs["classes"]
+        torch.testing.assert_close(one.boxes, torch.tensor(theirs["boxes"]), atol=1e-3, rtol=0)
+
+
+def theirs_of(model, module, images, targets):
+    """The library's own losses on the same pixels, as its trainer asks for them."""
+    most = max(len(t["boxes"]) for t in targets)
+    rows = torch.zeros(len(targets), most, 5)
+    for row, target in zip(rows, targets, strict=True):
+        boxes = target["boxes"]
+        if model == "yolox":
+            boxes = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+        row[: len(boxes), 0], row[: len(boxes), 1:] = target["labels"].float(), boxes
+    if model == "yolov9":
+        rows[..., 1:] /= images.shape[-1]
+    if model != "rtmdet":
+        return module(as_given(model, images), rows)
+    logits, distances = module(as_given(model, images))
+    loss = RTMDetLoss(num_classes=3)
+    return loss(logits, distances, [t["boxes"] for t in targets], [t["labels"] for t in targets])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_losses_are_the_librarys_own_and_every_weight_learns(model):
+    detector, batch = built(model)
+    twin = copy.deepcopy(detector.model).train()
+    detector.model.train()
+    seen = detector.observe(batch, ALL, batch.targets)
+    total = torch.stack(list(seen.losses.values())).sum()
+    theirs = theirs_of(model, twin, detector._normalised(batch), batch.targets)
+    torch.testing.assert_close(total, theirs["total_loss"], atol=1e-5, rtol=1e-5)
+    total.backward()
+    assert all(p.grad is not None for p in detector.model.parameters() if p.requires_grad)
+    assert (seen.assignment >= 0).any(1).tolist() == [True, False, True]
+    assert [int(row.max()) for row in seen.assignment] == [1, -1, 2]
+    centres = (seen.boxes[..., :2] + seen.boxes[..., 2:]).isfinite().all()
+    assert bool(centres)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_teaches_and_learns_and_the_student_loads_back(model, tmp_path):
+    student = pairs.libreyolo(model, MODELS[model])
+    content = pairs.recipe(student, pairs.RETINANET, ["structural"])
+    steps = pairs.trained(content, tmp_path / "run")
+    assert steps[-1]["parts"]["structural"] > 0
+    stored = load_file(tmp_path / "run" / "student-last.safetensors")
+    theirs = bare(model)
+    theirs.load_state_dict(stored)
+    again = load_detector(tmp_path / "run" / "student-last.safetensors")
+    assert same_state(theirs.state_dict(), again.model.state_dict())
+    taught = pairs.recipe(pairs.RETINANET, {"run": str(tmp_path / "run")}, ["structural"])
+    assert pairs.trained(taught, tmp_path / "next")[-1]["parts"]["structural"] > 0
+
+
+def test_large_teaches_small_by_rank_mimicking_and_imitation(tmp_path):
+    teacher = {"factory": "foreign_pairs:lively_yolov9", "options": {"size": "s"}}
+    methods = ["structural", "rank_mimicking", "prediction_guided", "ld"]
+    steps = pairs.trained(pairs.recipe(pairs.libreyolo("yolov9", "t"), teacher, methods), tmp_path / "run")
+    assert all(any(part.startswith(method) for part in steps[-1]["parts"]) for method in methods)
+
+
+def test_the_users_own_module_is_wrapped_and_wrong_configs_are_explained():
+    assert kdet.wrap(bare("yolox"), pairs.CLASSES).family == "yolox"
+    with pytest.raises(InputError, match="expected 3 class names"):
+        kdet.wrap(bare("yolox"), pairs.CLASSES[:2])
+    for config in ({"model": "yolov9"}, {"model": "yolo5", "size": "t"}, {"model": "yolox", "size": "n", "x": 1}):
+        with pytest.raises(InputError, match=r"config: expected \{model: yolov9"):
+            detectors.build("libreyolo", classes=pairs.CLASSES, config=config)
+    with pytest.raises(InputError, match="libreyolo has no such yolox"):
+        detectors.build("libreyolo", classes=pairs.CLASSES, config={"model": "yolox", "size": "q"})
+
+
+def test_other_classes_start_with_a_fresh_class_layer(tmp_path):
+    for model in MODELS:
+        config = {"model": model, "size": MODELS[model]}
+        content = pairs.recipe(pairs.libreyolo(model, MODELS[model]), None, [])
+        pairs.trained(content, tmp_path / model)
+        notes = []
+        detectors.build(
+            "libreyolo",
+            classes=["apple", "pear", "plum"],
+            config=config,
+            weights=str(tmp_path / model / "student-last.safetensors"),
+            notes=notes.append,
+        )
+        assert "other classes, so the class layer starts fresh (6 tensors)" in notes[0]
