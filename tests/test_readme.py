@@ -1,4 +1,4 @@
-"""Links of the pages lead somewhere, and the README's commands have help; tests/test_docs.py runs what the pages show."""
+"""Links of the pages lead somewhere, and the README's commands have help; tests/test_docs.py runs what is shown."""
 
 import re
 import subprocess

@@ -1,7 +1,7 @@
 """The commands of README and docs are run as they stand there, page by page, in a folder with tiny data.
 
-All are run but these, which other tests run or nobody can: whole studies (demo, compare, search), what is spoken of alone
-(a WORD in capitals for a name), COCO and its downloads, several processes, and the replay of a step that broke.
+All are run but these, which other tests run or nobody can: whole studies (demo, compare, search), what is named only
+by a WORD in capitals, COCO and its downloads, several processes, and the replay of a step that broke.
 DATA stands for the data set of the guide to own data. Run folders that a page takes for granted are copies of one tiny
 run, and every training is two steps long.
 """
