@@ -55,20 +55,16 @@ def test_python_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_recipes_and_their_sections_are_read(page: Path, tmp_path: Path) -> None:
     whole = tiny_recipe(**WITH_TEACHER)
+    path = tmp_path / "recipe.yaml"
     for text in of(page, "yaml"):
-        path = write_yaml(tmp_path / "recipe.yaml", missing_in(yaml.safe_load(text), whole))
-        path.write_text(f"{text}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+        missing = {name: section for name, section in whole.items() if name not in yaml.safe_load(text)}
+        path.write_text(text + (f"\n{yaml.safe_dump(missing)}" if missing else ""), encoding="utf-8")
         read_recipe(path)
     for span in inside_sentences(page, SECTION):
         ((name, section),) = yaml.safe_load(span).items()
         if isinstance(section, dict) and not section.keys() & KINDS:
             section = whole[name] | section
-        read_recipe(write_yaml(tmp_path / "recipe.yaml", whole | {name: section}))
-
-
-def missing_in(given: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """Sections that a part of a recipe leaves out."""
-    return {name: section for name, section in whole.items() if name not in given}
+        read_recipe(write_yaml(path, whole | {name: section}))
 
 
 @with_any("bash")
@@ -138,3 +134,22 @@ def require_recipe(options: dict[str, Any]) -> None:
 def test_what_the_command_line_does_not_know_is_found(line: str) -> None:
     with pytest.raises((Exception, SystemExit)):
         understand(words_of(line))
+
+
+@pytest.mark.parametrize(
+    "text", ["```json\n{}\n```", "A block:\n\n    neither command nor recipe\n"], ids=["language", "indented"]
+)
+def test_a_block_that_no_test_would_run_is_found(text: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"page\.md"):
+        blocks(tmp_path / "page.md")
+
+
+def test_blocks_are_found_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "Say\n\n    kdet demo\n    kdet list methods\n\n```python\n    x = 1\n```\n\n    data: {format: shapes}\n\n"
+        "```\nprinted\n```\n\nand `kdet demo`.\n",
+        encoding="utf-8",
+    )
+    assert [snippet.kind for snippet in blocks(tmp_path / "page.md")] == ["bash", "python", "yaml", "output"]
+    assert blocks(tmp_path / "page.md")[0].text == "kdet demo\nkdet list methods\n"
