@@ -9,7 +9,7 @@ DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 # The versions that the tests ran on. `make setup LOCK=` takes what the index offers today.
 LOCK ?= -c constraints.txt
 
-.PHONY: setup demo test test-slow test-foreign check audit wheel-test lock format docs bench clean
+.PHONY: setup demo test test-slow test-foreign check audit wheel-test lock format docs site bench clean
 
 setup: $(STAMP)
 
@@ -78,9 +78,13 @@ docs: $(STAMP)
 	$(BIN)/python docs/write_methods.py
 	$(BIN)/python docs/write_schema.py
 
+# The pages as a site, in site/; `.venv/bin/zensical serve` shows them while they are written.
+site: $(STAMP)
+	$(BIN)/zensical build --strict
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(FOREIGN) demo runs
+	rm -rf $(VENV) $(FOREIGN) demo runs site .cache

@@ -6,7 +6,7 @@ P proposals of the whole batch. Boxes are x1 y1 x2 y2 in pixels of the network i
 A label is an index into the `class_names` of whoever speaks: `class_names[label]` is its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
@@ -207,7 +207,7 @@ class Pull:
 
 @dataclass(frozen=True, kw_only=True)
 class LossReport:
-    """The loss of one step."""
+    """The loss of one step; read like a dict it is its parts, as torchvision's detectors return their losses."""
 
     total: Tensor
     """Always the sum of `parts`."""
@@ -215,6 +215,23 @@ class LossReport:
     """Weighted scalars by name: the task's own (`task/…`) and one per term."""
     pulls: dict[str, Pull] = field(default_factory=dict[str, Pull])
     """By term, of a step that was measured."""
+
+    # No Mapping by inheritance: engines rebuild every Mapping that a module returns, and could not rebuild this one.
+    def __getitem__(self, name: str) -> Tensor:
+        """One part."""
+        return self.parts[name]
+
+    def keys(self) -> KeysView[str]:
+        """Names of the parts."""
+        return self.parts.keys()
+
+    def values(self) -> ValuesView[Tensor]:
+        """The parts."""
+        return self.parts.values()
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """Names and parts."""
+        return self.parts.items()
 
 
 class Detector(Protocol):

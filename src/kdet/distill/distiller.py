@@ -16,6 +16,7 @@ from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.errors import InputError
+from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas
 from kdet.ops.ranks import num_ranks
 from kdet.types import Batch, Detector, LossReport, Need, Observation, Pull, Target
@@ -84,15 +85,26 @@ class Distiller(nn.Module):
         *,
         progress: float = 1.0,
         measure: bool = False,
-    ) -> LossReport:
-        """Loss of one batch.
+    ) -> LossReport | list[dict[str, Tensor]]:
+        """Loss of one batch; in evaluation mode and without targets what the student finds, as torchvision's models do.
 
         Args:
             images: a Batch, or torchvision's convention: a list of 3×H×W tensors in 0…1.
-            targets: with a list of images, a list of {"boxes": M×4 x1 y1 x2 y2, "labels": M}.
+            targets: with a list of images, a list of {"boxes": M×4 x1 y1 x2 y2 in pixels of its image, "labels": M,
+                indices into the student's `class_names`}; other keys are not read.
             progress: fraction of the run done, 0…1; schedules read it. 1 = full weight unless a term has stopped.
             measure: fill the report's `pulls`; costs a backward pass from each term to the neck.
+
+        Returns:
+            A LossReport; or for each image of a list "boxes" M×4 in its own pixels, "scores" M and "labels" M.
+
+        Raises:
+            InputError: a list of images without targets in training mode.
         """
+        if targets is None and not isinstance(images, Batch):
+            if self.training:
+                raise InputError("training needs targets beside the images; without them call `.eval()` first")
+            return self._found(images)
         batch = self.labelled(images if isinstance(images, Batch) else self._batch(images, targets))
         assert batch.targets is not None, "training needs targets"
         needs = frozenset({Need.LOSSES})
@@ -143,6 +155,14 @@ class Distiller(nn.Module):
                 teacher_detector=lesson.teacher,
             )
             for lesson, needs in zip(self.lessons, self.criterion.teacher_needs, strict=True)
+        ]
+
+    def _found(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        batch = self.student.batch(images)
+        found = zip(self.student.predict(batch), batch.sizes_hw, batch.original_sizes_hw, strict=True)
+        return [
+            {"boxes": scaled(one.boxes, seen_hw, own_hw), "scores": one.scores, "labels": one.labels}
+            for one, seen_hw, own_hw in found
         ]
 
     def _batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None) -> Batch:
