@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import torch.distributed.run
 import yaml
+from PIL import Image
 from typer.main import get_command
 
 from doc_snippets import INLINE_COMMAND, PAGES, ROOT, SECTION, blocks, command_lines, inside_sentences, words_of
-from fakes import tiny_recipe, write_yaml
+from export_fakes import written
+from fakes import tiny, tiny_recipe, write_yaml
 from kdet.cli.app import app
 from kdet.detectors import ALLOWED
 from kdet.train import read_recipe
@@ -47,6 +49,10 @@ def test_python_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch:
     for library in NEEDS.get(page.stem, ()):
         pytest.importorskip(library, reason=f"this page is about {library}")
     monkeypatch.chdir(tmp_path)
+    if page.stem == "export":  # what its commands, run elsewhere, have written
+        Path("exported").mkdir()
+        written(Path("exported"), tiny())
+        Image.effect_noise((120, 90), 40).save("photo.jpg")
     namespace: dict[str, Any] = {"__name__": "page"}
     for snippet in of(page, "python"):
         exec(compile(snippet, page.name, "exec"), namespace)

@@ -327,6 +327,8 @@ class Exportable(Protocol):
 
     pixels: tuple[Sequence[float], Sequence[float]]
     """Mean and standard deviation of the three colours, in 0…1."""
+    fill: Sequence[float]
+    """The colour beyond an image, in 0…1."""
     selection: Selection
 
     def candidates(self, images: Tensor) -> Candidates:

@@ -3,7 +3,7 @@
 All are run but these, which other tests run or nobody can: whole studies (demo, compare, search), what is named only
 by a WORD in capitals, COCO and its downloads, several processes, and the replay of a step that broke.
 DATA stands for the data set of the guide to own data. Run folders that a page takes for granted are copies of one tiny
-run, and every training is two steps long.
+run, on the page about export of one that finds something, and every training is two steps long.
 """
 
 import re
@@ -15,6 +15,7 @@ import yaml
 from cli_cases import Command, Ended
 
 from doc_snippets import PAGES, ROOT, blocks, command_lines
+from export_fakes import require, run_that_finds
 from fakes import write_yaml
 
 STUDIES = {"demo", "compare", "search"}
@@ -83,14 +84,21 @@ def provide_runs(words: list[str], tiny_run: Path) -> None:
             shutil.copytree(tiny_run, folder)
 
 
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_that_finds(tmp_path_factory.mktemp("finding"))
+
+
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_in_their_order(
-    page: Path, checkout: Path, job: dict[str, Ended | Path], kdet: Command
+    page: Path, checkout: Path, job: dict[str, Ended | Path], kdet: Command, finding: Path
 ) -> None:
     made = job["folder"]
     assert isinstance(made, Path)
+    if page.stem == "export":
+        require("onnx")
     for words in commands(page):
-        provide_runs(words, made / "runs" / "teacher")
+        provide_runs(words, finding if page.stem == "export" else made / "runs" / "teacher")
         ended = kdet(*("../my-data" if word == "DATA" else word for word in words[1:]), *tiny_options(words))
         # What a check finds in a student of no training may be worth a warning, which --strict does not let pass.
         assert ended.status in ({0, 1} if "--strict" in words else {0}), f"{' '.join(words)}: {ended.err}"

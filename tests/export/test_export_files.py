@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_cases import batches, require, written
 
+from export_fakes import batches, require, written
 from fakes import CLASSES, DETECTOR_NAMES, batch_for, same_state, state_of, tiny
 from kdet.errors import InputError
 from kdet.export import TARGETS, ExportedDetector, about_export, compare, open_exported

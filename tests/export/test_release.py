@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_cases import require, saved
 
-from fakes import tiny, tiny_recipe, write_yaml
+from export_fakes import require, run_that_finds, saved
+from fakes import tiny
 from kdet.data import Shapes, ShapesSource
 from kdet.errors import InputError, WorkError
 from kdet.export import open_exported
 from kdet.study.models import open_model
 from kdet.study.release import Wish, export
 from kdet.study.speed import measure
-from kdet.train import fit, read_recipe
 
 SHAPES = ShapesSource(Shapes(val_images=6, image_size=96), split="val")
 QUICK = Wish(to="pt2", images=4, seconds=0.05)
@@ -30,12 +29,7 @@ def _export(model: Path, out: Path, wish: Wish = QUICK, **data: Any) -> dict[str
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a few steps."""
-    folder = tmp_path_factory.mktemp("runs")
-    content = tiny_recipe()
-    content["student"] = {"detector": "ssdlite", "width": 0.25, "anchor_scale": 0.5}  # finds something from the start
-    recipe = read_recipe(write_yaml(folder / "recipe.yaml", content))
-    fit(recipe, folder / "student")
-    return folder / "student"
+    return run_that_finds(tmp_path_factory.mktemp("runs"))
 
 
 def test_a_run_is_exported_on_its_own_data_with_a_card(run, tmp_path):
@@ -47,7 +41,7 @@ def test_a_run_is_exported_on_its_own_data_with_a_card(run, tmp_path):
     ]
     assert result["AP"]["images"] == 4
     assert abs(result["AP"]["drop"]) < 0.002
-    assert [row["model"] for row in result["speed"]["models"]] == ["student", "student.pt2"]
+    assert [row["model"] for row in result["speed"]["models"]] == ["finding", "student.pt2"]
     stored = json.loads((tmp_path / "out" / "student.pt2.json").read_text())
     assert stored["parity"]["detections"] > 0
     card = (tmp_path / "out" / "student.pt2.md").read_text()

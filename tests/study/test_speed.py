@@ -59,3 +59,14 @@ def test_jobs_take_turns_and_the_first_turn_is_left_out() -> None:
 def test_nothing_to_measure_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         speed.measure([tmp_path / "none"], **options)
+
+
+def test_ap_is_what_the_run_or_the_export_says(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"AP": 0.2, "best": {"AP": 0.3, "epoch": 4}}')
+    assert speed._ap_of(tmp_path) == 0.3
+    file = tmp_path / "student.onnx"
+    assert speed._ap_of(file) is None
+    (tmp_path / "student.onnx.json").write_text('{"AP": {"file": 0.25}}')
+    assert speed._ap_of(file) == 0.25
+    (tmp_path / "student.onnx.json").write_text("[]")
+    assert speed._ap_of(file) is None

@@ -13,6 +13,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Default: report.html in the first run.")
     ] = None,
+    speed: Annotated[
+        Path | None, typer.Option("--speed", metavar="FILE", help="What kdet speed --out wrote: AP against latency.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about one or several runs.
@@ -22,5 +25,5 @@ def report(
     from kdet.report import run_page, write_page
 
     target = out or runs[0] / "report.html"
-    write_page(target, run_page(runs))
+    write_page(target, run_page(runs, speed=speed))
     show({"page": str(target)}, as_json, lambda: f"→ {target}")

@@ -7,7 +7,7 @@ import typer
 
 from kdet.cli.options import AllowCode, AsJson, show
 
-_HEAD = ("model", "detector", "ms/image", "p90", "images/s", "×", "params M", "GFLOPs", "file MB", "peak MB")
+_HEAD = ("model", "detector", "AP", "ms/image", "p90", "images/s", "×", "params M", "GFLOPs", "file MB", "peak MB")
 
 
 def speed(
@@ -18,6 +18,9 @@ def speed(
     batch: Annotated[int, typer.Option("--batch-size", help="Images at a time where throughput is measured.")] = 8,
     seconds: Annotated[float, typer.Option("--seconds", help="Of measuring for each model.")] = 5.0,
     threads: Annotated[int | None, typer.Option("--threads", help="Of the processor; default: torch's choice.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Also write it as JSON, for kdet report --speed.")
+    ] = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -25,7 +28,7 @@ def speed(
 
     From pixels at the network's size to boxes after NMS; decoding and resizing are left out.
 
-    Example: kdet speed runs/teacher runs/distilled
+    Example: kdet speed runs/teacher runs/distilled exported/student.onnx --out speed.json
     """
     import torch
 
@@ -33,6 +36,7 @@ def speed(
     from kdet.errors import InputError
     from kdet.study.speed import as_json as content_of
     from kdet.study.speed import measure
+    from kdet.train.run_folder import write_json
 
     if threads is not None:
         if threads < 1:
@@ -40,6 +44,8 @@ def speed(
         torch.set_num_threads(threads)
     size = None if image_size is None else image_size_of(image_size)
     found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds))
+    if out is not None:
+        write_json(out, found)
     show(found, as_json, lambda: _table(found))
 
 
@@ -63,6 +69,7 @@ def _row(one: dict[str, Any], first_ms: float) -> tuple[str, ...]:
     return (
         one["model"],
         one["family"],
+        "–" if one["ap"] is None else f"{one['ap']:.3f}",
         f"{one['latency_ms']:.1f}",
         f"{one['latency_p90_ms']:.1f}",
         f"{one['images_per_second']:.1f}",

@@ -61,6 +61,7 @@ class DetrDetector:
         self.class_names = tuple(class_names)
         self._family = FAMILIES[model.config.model_type]
         self.pixels = pixels or (IMAGENET if self._family.normalises else AS_THEY_ARE)
+        self.fill = self.pixels[0]
         self.image_size = image_size or self._family.image_size
         short, limit = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
         self.transform = GeneralizedRCNNTransform(short, limit, list(self.pixels[0]), list(self.pixels[1]))

@@ -84,6 +84,7 @@ class PointDetector:
     """One of these modules behind the Detector protocol."""
 
     predicts = True
+    fill = (GREY, GREY, GREY)
     gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:

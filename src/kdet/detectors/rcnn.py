@@ -43,6 +43,7 @@ class RcnnDetector:
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.pixels = own_pixels(model)
+        self.fill = self.pixels[0]
         self.class_names = tuple(class_names)
         self.levels = describe_levels(model.backbone)
 

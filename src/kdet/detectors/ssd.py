@@ -44,6 +44,7 @@ class SsdDetector:
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.pixels = own_pixels(model)
+        self.fill = self.pixels[0]
         self.selection = Selection(
             score=self.model.score_thresh,
             best=self.model.topk_candidates,

@@ -28,10 +28,12 @@ class About:
     batch: int | None
     """Images at a time; None = any number."""
     mean: tuple[float, float, float]
-    """Of the colours red, green, blue in 0…1; also what the rest of the input is filled with."""
+    """Of the colours red, green, blue in 0…1."""
     std: tuple[float, float, float]
+    fill: tuple[float, float, float]
+    """The colour of the rest of the input, before normalisation."""
     normalises: bool
-    """Whether the file is given pixels in 0…1; if not, (pixels - mean) / std, filled with 0."""
+    """Whether the file is given pixels in 0…1; if not, (pixels - mean) / std."""
     selects: bool
     """Whether it answers with detections N×D (boxes, scores, labels, -1 = empty) or with candidates (scores, boxes)."""
     selection: Selection
@@ -90,7 +92,7 @@ def about_export(
         raise InputError(f"size {size_hw[0]}x{size_hw[1]}: expected multiples of 32, the next is {padded_hw(size_hw)}")
     else:
         image_size = max(size_hw) if size_hw[0] == size_hw[1] else (min(size_hw), max(size_hw))
-    mean, std = detector.pixels
+    mean, std, fill = *detector.pixels, detector.fill
     return About(
         family=detector.family,
         class_names=tuple(detector.class_names),
@@ -99,6 +101,7 @@ def about_export(
         batch=batch,
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
+        fill=(fill[0], fill[1], fill[2]),
         normalises=normalises,
         selects=selects,
         selection=detector.selection,

@@ -94,12 +94,12 @@ class ExportedDetector:
         raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
 
     def canvas(self, batch: Batch) -> Tensor:
-        """The images on the file's input, filled with the mean colour, which is 0 once it is normalised.
+        """The images on the file's input, filled with the model's own colour.
 
         What does not fit is made smaller.
         """
         height, width = self.about.size_hw
-        canvas = torch.tensor(self.about.mean).view(1, 3, 1, 1).repeat(len(batch.images), 1, height, width)
+        canvas = torch.tensor(self.about.fill).view(1, 3, 1, 1).repeat(len(batch.images), 1, height, width)
         for slot, image, (h, w), scale in zip(canvas, batch.images, batch.sizes_hw, self._scales(batch), strict=True):
             part = image[:, :h, :w]
             if scale < 1:

@@ -14,16 +14,21 @@ from kdet.report.collect import RunSummary, read_run
 from kdet.report.curves import number
 from kdet.report.embed import data_uri
 from kdet.report.heatmaps import ACTIVATION, SIMILARITY, scale_picture
+from kdet.report.latency import latency_chart
 from kdet.report.sights import gallery_of
 from kdet.report.verdict import Arm, arms_of, signed, verdict_of
 from kdet.report.views import AP_NAMES, environment_rows, named, overview, view
 
 
-def run_page(folders: Sequence[Path]) -> str:
+def run_page(folders: Sequence[Path], *, speed: Path | None = None) -> str:
     """The page of one run or of several.
 
+    Args:
+        folders: the runs.
+        speed: what `kdet speed` wrote of them and of others; None = no picture of it.
+
     Raises:
-        InputError: no folder given, one given twice, or one that is not a run.
+        InputError: no folder given, one given twice, or one that is not a run; or another file than that of a speed.
     """
     if not folders:
         raise InputError("no run folder given; `kdet report RUN…` takes at least one")
@@ -38,6 +43,7 @@ def run_page(folders: Sequence[Path]) -> str:
         title=title,
         views=views,
         overview=charts,
+        speed=None if speed is None else latency_chart(speed),
         gallery=gallery_of(runs),
         scales={name: scale_picture(name) for name in (ACTIVATION, SIMILARITY)},
         ap_names=AP_NAMES,

@@ -121,7 +121,8 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
             made.unlink()
         most = _MOST_DROP[exported.about.precision] if wish.max_drop is None else wish.max_drop
         ap = _ap(detector, exported, sample, most, say)
-        speeds = as_json(measure([model, exported.path], image_size=detector.image_size, seconds=wish.seconds))
+        timed = measure([model, exported.path], image_size=detector.image_size, seconds=wish.seconds, memory=False)
+        speeds = as_json(timed)
         for row, shown in zip(speeds["models"], (model.resolve().name, name), strict=True):
             row["model"] = shown
         result: dict[str, Any] = {

@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdet.data import Pipeline, Shapes, ShapesSource, collate
 from kdet.data.resize import ImageSize
 from kdet.errors import InputError
-from kdet.files import is_folder
+from kdet.files import is_folder, parse_json, read_text
 from kdet.study.models import open_model
 from kdet.study.rounds import peak_memory
 from kdet.study.workers import processes
-from kdet.train.run_folder import BEST
+from kdet.train.run_folder import BEST, METRICS
 from kdet.types import Batch, Detector, Sample, Target
 
 _PICTURES = 8
@@ -32,6 +32,8 @@ class Speed:
 
     model: str
     family: str
+    ap: float | None
+    """As its run or its export measured it, on the images of that; None where neither says."""
     image_size: ImageSize
     parameters: int | None
     """None of an exported file, like its FLOPs: only its toolkit sees them."""
@@ -49,7 +51,12 @@ class Speed:
 
 
 def measure(
-    models: Sequence[Path], *, image_size: ImageSize | None = None, batch: int = 8, seconds: float = 5.0
+    models: Sequence[Path],
+    *,
+    image_size: ImageSize | None = None,
+    batch: int = 8,
+    seconds: float = 5.0,
+    memory: bool = True,
 ) -> list[Speed]:
     """Measure detectors in turns, so that whatever else the machine does hits all of them.
 
@@ -58,6 +65,7 @@ def measure(
         image_size: for all of them; None = each at its own.
         batch: images at a time where throughput is measured.
         seconds: of measuring for each detector, about.
+        memory: whether to measure the peak, too, for which each is opened in a process of its own.
 
     Raises:
         InputError: no such model, or one without detections.
@@ -76,6 +84,7 @@ def measure(
         Speed(
             model=str(path),
             family=detector.family,
+            ap=_ap_of(path),
             image_size=size,
             parameters=sum(parameter.numel() for parameter in detector.model.parameters()) or None,
             flops=flops_of(detector, one) or None,
@@ -83,7 +92,7 @@ def measure(
             latency_ms=1e3 * median(latency[i]),
             latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
             images_per_second=batch / median(throughput[i]),
-            peak_bytes=_peak_in_a_fresh_process(path, size),
+            peak_bytes=_peak_in_a_fresh_process(path, size) if memory else None,
         )
         for i, (path, detector, size, one) in enumerate(zip(models, detectors, sizes, ones, strict=True))
     ]
@@ -139,6 +148,16 @@ def _pictures(size: ImageSize, count: int, device: str) -> Batch:
         hw = (image.shape[-2], image.shape[-1])
         samples.append(Sample(image=image, target=nothing, image_id=i, original_size_hw=hw))
     return collate(samples).to(device)
+
+
+def _ap_of(path: Path) -> float | None:
+    """Of the weights that are measured: of a run the best epoch's, of a file what is written beside it."""
+    text = read_text(path / METRICS if is_folder(path) else path.with_name(f"{path.name}.json"))
+    found: Any = None if text is None else parse_json(text, str(path))
+    try:
+        return None if found is None else float(found["best"]["AP"] if is_folder(path) else found["AP"]["file"])
+    except (KeyError, TypeError, ValueError):  # another file that happens to lie there
+        return None
 
 
 def _bytes_of(path: Path) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fakes import tiny
+from fakes import tiny, tiny_recipe, write_yaml
 from kdet.export import TARGETS, ExportedDetector, about_export, graph_of, open_exported
+from kdet.train import fit, read_recipe
 from kdet.train.run_folder import BEST, save_student
 from kdet.types import Batch, Detector
 
@@ -26,6 +27,14 @@ def saved(folder: Path, detector: Detector | None = None) -> Path:
     detector = detector or tiny()
     save_student(detector, detector.native_state(), folder / BEST)
     return folder / BEST
+
+
+def run_that_finds(folder: Path) -> Path:
+    """A run folder of a few steps, of a detector whose threshold is so low that it finds something from the start."""
+    content = tiny_recipe()
+    content["student"] = {"detector": "ssdlite", "width": 0.25, "anchor_scale": 0.5}
+    fit(read_recipe(write_yaml(folder / "finding.yaml", content)), folder / "finding")
+    return folder / "finding"
 
 
 def written(
