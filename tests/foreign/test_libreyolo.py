@@ -6,6 +6,7 @@ import importlib
 import pytest
 import torch
 from safetensors.torch import load_file
+from torchvision.ops import box_convert
 
 pytest.importorskip("libreyolo", reason="needs libreyolo, in an environment of its own: make test-foreign")
 import foreign_pairs as pairs
@@ -141,6 +142,65 @@ def test_the_users_own_module_is_wrapped_and_wrong_configs_are_explained():
             detectors.build("libreyolo", classes=pairs.CLASSES, config=config)
     with pytest.raises(InputError, match="libreyolo has no such yolox"):
         detectors.build("libreyolo", classes=pairs.CLASSES, config={"model": "yolox", "size": "q"})
+
+
+SETS = {"d_fine": "n", "rt_detr_v2": "r18"}
+SET_SIZE = 256
+"""The libraries choose 300 queries among the cells, so there must be as many."""
+
+
+def set_detector(model):
+    torch.manual_seed(0)
+    config = {"model": model, "size": SETS[model]}
+    return detectors.build("libreyolo", classes=pairs.CLASSES, config=config, image_size=SET_SIZE)
+
+
+@pytest.mark.parametrize("model", SETS)
+def test_a_set_detectors_losses_are_the_librarys_own_and_every_weight_learns(model):
+    detector = set_detector(model)
+    assert all(parameter.requires_grad for parameter in detector.model.backbone.parameters())
+    images, targets = images_and_targets()
+    batch = detector.batch(images, [Target(boxes=t["boxes"], labels=t["labels"] - 1) for t in targets])
+    twin = copy.deepcopy(detector.model).train()
+    detector.model.train()
+    torch.manual_seed(5)
+    seen = detector.observe(batch, frozenset({Need.FEATURES, Need.QUERIES, Need.LOSSES}), batch.targets)
+    for feature, level in zip(seen.features, detector.levels, strict=True):
+        assert tuple(feature.shape[1:]) == (level.channels, SET_SIZE // level.stride, SET_SIZE // level.stride)
+    labels = [
+        {"labels": t["labels"], "boxes": box_convert(t["boxes"], "xyxy", "cxcywh") / SET_SIZE} for t in batch.targets
+    ]
+    torch.manual_seed(5)
+    theirs = detector._make_loss(3, torch.device("cpu"))(twin(batch.images, targets=labels), labels)
+    theirs = theirs["total_loss"] if "total_loss" in theirs else sum(theirs.values())
+    total = torch.stack(list(seen.losses.values())).sum()
+    torch.testing.assert_close(total, theirs, atol=1e-4, rtol=1e-5)
+    total.backward()
+    assert all(p.grad is not None for p in detector.model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("model", SETS)
+def test_a_set_detector_finds_what_the_library_finds(model):
+    detector = set_detector(model)
+    detector.model.eval()
+    batch = detector.batch([torch.rand(3, SET_SIZE, SET_SIZE)])
+    name = {"rt_detr_v2": "rtdetr", "d_fine": "dfine"}[model]
+    postprocess = importlib.import_module(f"libreyolo.postprocess.{name}").postprocess
+    with torch.no_grad():
+        found = detector.predict(batch)[0]
+        answer = detector.model(batch.images)
+    theirs = postprocess(answer, conf_thres=0.001, iou_thres=0.6, original_size=(SET_SIZE, SET_SIZE), max_det=300)
+    torch.testing.assert_close(found.scores, torch.as_tensor(theirs["scores"], dtype=torch.float32), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", SETS)
+def test_a_set_detector_learns_and_loads_back(model, tmp_path):
+    content = pairs.recipe(pairs.libreyolo(model, SETS[model]), pairs.RETINANET, ["structural"])
+    content["data"]["image_size"] = SET_SIZE
+    content["train"]["max_steps"] = 1
+    assert pairs.trained(content, tmp_path / "run")[-1]["parts"]["structural"] > 0
+    stored = load_file(tmp_path / "run" / "student-last.safetensors")
+    assert same_state(stored, load_detector(tmp_path / "run" / "student-last.safetensors").native_state())
 
 
 def test_other_classes_start_with_a_fresh_class_layer(tmp_path):

@@ -54,7 +54,7 @@ def _detectors() -> list[dict[str, Any]]:
     from kdet.detectors.plain import BACKBONES
 
     others = {"ssdlite": "mobilenet_v3_large", "hf": f"those of transformers' {', '.join(FAMILIES)}"}
-    others["libreyolo"] = "its own: config: {model: yolov9 | yolox | rtmdet, size: t}"
+    others["libreyolo"] = "its own, such as config: {model: yolov9, size: t}"
     return [
         {
             "name": name,

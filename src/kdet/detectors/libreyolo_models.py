@@ -2,19 +2,23 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
+from kdet.detectors.libreyolo_detr import LibreDetrDetector
 from kdet.detectors.libreyolo_parts import RtmdetParts, Yolo9Parts, YoloxParts
-from kdet.detectors.points import PointDetector, PointParts
+from kdet.detectors.points import PointDetector
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
 
 Notes = Callable[[str], None]
+LibreDetector = PointDetector | LibreDetrDetector
 _ORIGIN = "libreyolo.models."
 
 
@@ -30,12 +34,12 @@ def build_libreyolo(
     weights: str | None,
     image_size: int | tuple[int, int],
     notes: Notes,
-) -> PointDetector:
+) -> LibreDetector:
     """A detector with random weights, or those of a local file.
 
     Args:
         classes: names of the objects.
-        config: `model`: yolov9, yolox or rtmdet, and its `size` as libreyolo names it, such as t or s.
+        config: `model`: yolov9, yolox, rtmdet, rt_detr_v2, rt_detr_v4 or d_fine, and its `size` as libreyolo names it.
         weights: a file of plain tensors of that architecture; the class layer starts fresh where kdet wrote it for
             other classes.
         image_size: long side, or short side and limit.
@@ -55,7 +59,7 @@ def build_libreyolo(
     return detector
 
 
-def rebuild_libreyolo(stored: StoredWeights) -> PointDetector:
+def rebuild_libreyolo(stored: StoredWeights) -> LibreDetector:
     """The detector of a file that kdet wrote."""
     assert stored.build is not None and stored.class_names is not None
     detector = wrap_libreyolo(_random(stored.build["config"], len(stored.class_names)), stored.class_names)
@@ -66,18 +70,18 @@ def rebuild_libreyolo(stored: StoredWeights) -> PointDetector:
     return detector
 
 
-def wrap_libreyolo(model: Any, classes: Sequence[str]) -> PointDetector:
+def wrap_libreyolo(model: Any, classes: Sequence[str]) -> LibreDetector:
     """Wrap a module that the user built.
 
     Raises:
         InputError: the number of names does not fit the class layer.
     """
-    family, columns, take_apart = _READ[type(model).__name__]
-    names, expected = tuple(classes), getattr(model, columns)
+    read = _READ[type(model).__name__]
+    names, expected = tuple(classes), read.columns(model)
     if len(names) != expected:
         raise InputError(f"expected {expected} class names, one per class of the model, got {len(classes)}")
     real_classes(names)
-    return PointDetector(family, take_apart(model.to(memory_format=torch.channels_last)), names)
+    return read.adapter(read.family, model.to(memory_format=torch.channels_last), names)
 
 
 def _library(module: str) -> Any:
@@ -124,22 +128,75 @@ def _rtmdet_loss(head: Any, device: torch.device) -> Any:
     return _library("rtmdet.loss").RTMDetLoss(num_classes=head.num_classes, strides=head.strides)
 
 
-def _yolov9_parts(model: Any) -> PointParts:
-    return Yolo9Parts(model, _yolov9_loss)
+def _set_detector(module: str, name: str) -> Callable[[str, int], Any]:
+    """Of those whose class in libreyolo knows the sizes."""
+
+    def build(size: str, num_classes: int) -> Any:
+        maker = getattr(_library(module), name)(None, size=size, nb_classes=num_classes, device="cpu")
+        maker._initializing_from_scratch = True  # else parts of the backbone are frozen, whose weights are random here
+        return maker._init_model()
+
+    return build
 
 
-def _yolox_parts(model: Any) -> PointParts:
-    return YoloxParts(model)
+def _v2_loss(num_classes: int, device: torch.device) -> Any:
+    return _library("rtdetrv2.loss").RTDETRv2Loss(num_classes=num_classes).to(device)
 
 
-def _rtmdet_parts(model: Any) -> PointParts:
-    return RtmdetParts(model, _rtmdet_loss)
+def _d_fine_loss(num_classes: int, device: torch.device) -> Any:
+    """As the library's trainer builds it; that is asked for what it would read from its own settings."""
+    stand_in = SimpleNamespace(_is_segment=bool, config=SimpleNamespace(num_classes=num_classes), device=device)
+    return _library("dfine.trainer").DFINETrainer.build_criterion(stand_in)
 
 
-_BUILDERS: dict[str, Callable[[str, int], Any]] = {"yolov9": _yolov9, "yolox": _yolox, "rtmdet": _rtmdet}
-_READ: dict[str, tuple[str, str, Callable[[Any], PointParts]]] = {
-    "LibreYOLO9Model": ("yolov9", "nc", _yolov9_parts),
-    "LibreYOLOXModel": ("yolox", "nb_classes", _yolox_parts),
-    "LibreRTMDetModel": ("rtmdet", "nc", _rtmdet_parts),
+def _yolov9_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    return PointDetector(family, Yolo9Parts(model, _yolov9_loss), names)
+
+
+def _yolox_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    return PointDetector(family, YoloxParts(model), names)
+
+
+def _rtmdet_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    return PointDetector(family, RtmdetParts(model, _rtmdet_loss), names)
+
+
+def _v2_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    return LibreDetrDetector(family, model, names, _v2_loss)
+
+
+def _d_fine_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    decoder = model.decoder
+    for constant in ("up", "reg_scale"):  # one tensor under two names, which a file of weights cannot hold
+        setattr(
+            decoder.decoder, constant, nn.Parameter(getattr(decoder, constant).detach().clone(), requires_grad=False)
+        )
+    return LibreDetrDetector(family, model, names, _d_fine_loss)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """How one of libreyolo's modules is read."""
+
+    family: str
+    columns: Callable[[Any], int]
+    """The module → its number of classes."""
+    adapter: Callable[[str, Any, Sequence[str]], LibreDetector]
+
+
+_BUILDERS: dict[str, Callable[[str, int], Any]] = {
+    "yolov9": _yolov9,
+    "yolox": _yolox,
+    "rtmdet": _rtmdet,
+    "rt_detr_v2": _set_detector("rtdetrv2.model", "LibreRTDETRv2"),
+    "rt_detr_v4": _set_detector("rtdetrv4.model", "LibreRTDETRv4"),
+    "d_fine": _set_detector("dfine.model", "LibreDFINE"),
 }
-"""Class → name, its attribute with the number of classes, and how it is taken apart."""
+_READ = {
+    "LibreYOLO9Model": _Read("yolov9", lambda model: model.nc, _yolov9_detector),
+    "LibreYOLOXModel": _Read("yolox", lambda model: model.nb_classes, _yolox_detector),
+    "LibreRTMDetModel": _Read("rtmdet", lambda model: model.nc, _rtmdet_detector),
+    "RTDETRv2Model": _Read("rt_detr_v2", lambda model: model.decoder.num_classes, _v2_detector),
+    "LibreDFINEModel": _Read("d_fine", lambda model: model.decoder.num_classes, _d_fine_detector),
+}
+"""By the name of the class; RT-DETRv4 has D-FINE's."""

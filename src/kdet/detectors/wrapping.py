@@ -53,7 +53,7 @@ def wrap(model: nn.Module, classes: Sequence[str]) -> Detector:
 
     Args:
         model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision; ATSS, GFL or Cascade R-CNN of kdet; a
-            detection model of transformers; a YOLO of ultralytics' structure; YOLOv9, YOLOX or RTMDet of libreyolo.
+            detection model of transformers; a YOLO of ultralytics' structure; one of libreyolo's.
         classes: one name per column of its class layer, or without the background of column 0. torchvision's
             own `weights.meta["categories"]` works as it is. For the others one name per label.
 
