@@ -55,8 +55,8 @@ def wrap(
     `losses` too. Of a torchvision detector kdet knows all of that.
 
     Args:
-        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision, ATSS, GFL or Cascade R-CNN of kdet, or a
-            detection model of transformers; with `features` any module.
+        model: RetinaNet, FCOS, Faster R-CNN, SSD or SSDlite of torchvision, ATSS, GFL or Cascade R-CNN of kdet, a
+            detection model of transformers or libreyolo, a YOLO of ultralytics' structure; with `features` any module.
         classes: one name per label. torchvision: per column of its class layer, with or without the background of
             column 0. May be left out for a module that neither trains nor predicts.
         frozen: for a teacher: evaluation mode and no gradients from here on.

@@ -133,7 +133,10 @@ def test_report_writes_a_page_beside_the_run(job: dict[str, Path], kdet: Command
     ("what", "names"),
     [
         ("methods", set(DISTILLATION)),
-        ("detectors", {"retinanet", "fcos", "faster_rcnn", "cascade_rcnn", "ssdlite", "atss", "gfl", "hf"}),
+        (
+            "detectors",
+            {"retinanet", "fcos", "faster_rcnn", "cascade_rcnn", "ssdlite", "atss", "gfl", "hf", "libreyolo"},
+        ),
         ("formats", {"coco", "voc", "yolo", "shapes"}),
     ],
 )
