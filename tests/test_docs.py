@@ -26,8 +26,8 @@ from kdet.cli.app import app
 from kdet.detectors import ALLOWED
 from kdet.train import read_recipe
 
-NEEDS = {"foreign-loops": ("lightning", "transformers")}
-"""Pages whose Python is about somebody else's library."""
+NEEDS = {"foreign-loops": ("lightning", "transformers"), "yolo": ("ultralytics",)}
+"""Pages whose Python is about somebody else's library. That of yolo.md runs in tests/foreign."""
 KINDS = {"format", "detector", "run", "foundation", "factory"}
 """Keys that say of which kind a section is."""
 WITH_TEACHER = {"teacher": {"run": "runs/teacher"}, "distill": [{"method": "structural"}]}
