@@ -9,17 +9,22 @@ DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 # The versions that the tests ran on. `make setup LOCK=` takes what the index offers today.
 LOCK ?= -c constraints.txt
 
-.PHONY: setup demo test test-slow test-foreign check audit wheel-test lock format docs site bench clean
+.PHONY: setup demo test test-slow test-foreign test-devices check audit wheel-test lock format docs site bench clean
+
+# An environment in a folder, with what pip installs into it: by uv where there is one, else by venv and pip.
+define environment
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(1) && uv pip install --python $(1)/bin/python $(2); \
+	else \
+		$(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --disable-pip-version-check $(2); \
+	fi
+	@touch $(1)/.installed
+endef
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && uv pip install --python $(BIN)/python $(LOCK) -e '.[dev]'; \
-	else \
-		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --disable-pip-version-check $(LOCK) -e '.[dev]'; \
-	fi
-	@touch $@
+	$(call environment,$(VENV),$(LOCK) -e '.[dev]')
 
 demo: $(STAMP)
 	$(BIN)/kdet demo --out $(DEMO)
@@ -32,19 +37,23 @@ test-slow: $(STAMP)
 
 # Beside other libraries, some of them copyleft, in an environment of their own that kdet's never sees.
 FOREIGN := .venv-foreign
+IN_FOREIGN := -e '.[hf,test]' -r tests/foreign/requirements.txt
 
 test-foreign: $(FOREIGN)/.installed
 	YOLO_CONFIG_DIR=$(FOREIGN) YOLO_OFFLINE=true $(FOREIGN)/bin/python -m pytest -W default tests/foreign
 
 $(FOREIGN)/.installed: pyproject.toml constraints.txt tests/foreign/requirements.txt
-	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) $(FOREIGN) && \
-		uv pip install --python $(FOREIGN)/bin/python $(LOCK) -e '.[hf,test]' -r tests/foreign/requirements.txt; \
-	else \
-		$(PYTHON) -m venv $(FOREIGN) && \
-		$(FOREIGN)/bin/python -m pip install --disable-pip-version-check $(LOCK) -e '.[hf,test]' -r tests/foreign/requirements.txt; \
-	fi
-	@touch $@
+	$(call environment,$(FOREIGN),$(LOCK) $(IN_FOREIGN))
+
+# Exported files of every target. The toolkits of phones want other versions than those that are locked.
+DEVICES := .venv-devices
+IN_DEVICES := -e '.[test,openvino,executorch,litert]'
+
+test-devices: $(DEVICES)/.installed
+	$(DEVICES)/bin/python -m pytest -W default tests/export/test_export_files.py
+
+$(DEVICES)/.installed: pyproject.toml
+	$(call environment,$(DEVICES),$(IN_DEVICES))
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -87,4 +96,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(FOREIGN) demo runs site .cache
+	rm -rf $(VENV) $(FOREIGN) $(DEVICES) demo runs site .cache
