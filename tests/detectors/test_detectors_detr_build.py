@@ -223,7 +223,7 @@ def test_a_student_inherits_by_part():
         ({"config": config_of(), "classes": []}, "class list is empty"),
         ({"weights": "nowhere/at/all"}, "weights nowhere/at/all: neither a folder with a config.json nor a model of"),
         ({"weights": "nowhere.safetensors"}, "nowhere.safetensors: no such weights file"),
-        ({"detector": "fcos", "config": config_of()}, "config: belongs to detector hf, got detector fcos"),
+        ({"detector": "fcos", "config": config_of()}, "config: belongs to detector hf or libreyolo, got detector fcos"),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(arguments: dict[str, Any], message: str):

@@ -59,7 +59,7 @@ def test_plain_lists_of_images_and_targets_are_the_same_as_a_batch() -> None:
     from_batch = pair(batch())
     from_lists = pair(*images_and_targets())
     torch.testing.assert_close(from_lists.total, from_batch.total)
-    with pytest.raises(AssertionError, match="targets"):
+    with pytest.raises(InputError, match="targets"):
         pair(images_and_targets()[0])
 
 

@@ -16,9 +16,11 @@ from libreyolo.models.yolo9.nn import LibreYOLO9Model
 from libreyolo.models.yolox.nn import LibreYOLOXModel
 
 import kdet
+from export_fakes import batches, written
 from fakes import images_and_targets, same_state
 from kdet import detectors
 from kdet.errors import InputError
+from kdet.export import compare
 from kdet.train import load_detector
 from kdet.types import Need, Target
 
@@ -217,3 +219,12 @@ def test_other_classes_start_with_a_fresh_class_layer(tmp_path):
             notes=notes.append,
         )
         assert "other classes, so the class layer starts fresh (6 tensors)" in notes[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_file_of_the_student_finds_what_it_finds(model, tmp_path):
+    detector, batch = built(model)
+    pairs.enliven(detector.model, batch.images, LAST)
+    parity = compare(detector, written(tmp_path, detector, "pt2"), batches())
+    assert parity.good, str(parity)
+    assert parity.detections > 100

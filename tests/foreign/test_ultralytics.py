@@ -16,9 +16,11 @@ from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.nms import non_max_suppression
 
 import kdet
+from export_fakes import batches, written
 from fakes import images_and_targets, same_state
 from kdet.cli.app import app
 from kdet.errors import InputError
+from kdet.export import compare
 from kdet.train import Recipe, fit, load_detector
 from kdet.types import Need, Target
 
@@ -177,3 +179,12 @@ def test_heads_that_predict_more_than_boxes_are_refused():
     for model in (SegmentationModel("yolo11n-seg.yaml", nc=3, verbose=False), DetectionModel("rtdetr-l.yaml", nc=3)):
         with pytest.raises(InputError, match=r"predicts something else than boxes|no adapter for a"):
             kdet.wrap(model, pairs.CLASSES)
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_a_file_of_the_student_finds_what_it_finds(name, tmp_path):
+    detector, batch = wrapped(name)
+    settled(detector, detector._normalised(batch))
+    parity = compare(detector, written(tmp_path, detector, "pt2"), batches())
+    assert parity.good, str(parity)
+    assert parity.detections > 100

@@ -29,6 +29,7 @@ class LibreDetrDetector:
     predicts = True
     gives = frozenset({Need.FEATURES, Need.QUERIES, Need.LOSSES})
     pixels: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    fill = pixels[0]
     selection = Selection(score=0.001, best=300, group="image", nms_iou=None, detections=300, clip=False)
 
     def __init__(self, family: str, model: Any, class_names: Sequence[str], make_loss: MakeLoss) -> None:
