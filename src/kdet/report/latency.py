@@ -32,6 +32,7 @@ def latency_chart(path: Path) -> Chart:
         "AP against latency",
         [Series(name=name, x=[ms], y=[ap], slot=slot) for slot, (name, ms, ap) in enumerate(known)],
         x_label="milliseconds an image",
+        y_limits=(0.0, max(0.01, 1.1 * max(ap for *_, ap in known))),
         x_limits=(0.0, 1.1 * max(ms for _, ms, _ in known)),
         note=f"Up is better, left is faster. {where}; from pixels of the input's size to boxes.{left_out}",
     )
