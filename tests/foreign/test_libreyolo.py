@@ -16,11 +16,11 @@ from libreyolo.models.yolo9.nn import LibreYOLO9Model
 from libreyolo.models.yolox.nn import LibreYOLOXModel
 
 import kdet
-from export_fakes import batches, written
 from fakes import images_and_targets, same_state
 from kdet import detectors
 from kdet.errors import InputError
-from kdet.export import compare
+from kdet.export import about_export, graph_of
+from kdet.export.pt2_file import exported
 from kdet.train import load_detector
 from kdet.types import Need, Target
 
@@ -222,9 +222,11 @@ def test_other_classes_start_with_a_fresh_class_layer(tmp_path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_file_of_the_student_finds_what_it_finds(model, tmp_path):
+def test_the_student_is_written_down_as_it_computes(model):
     detector, batch = built(model)
     pairs.enliven(detector.model, batch.images, LAST)
-    parity = compare(detector, written(tmp_path, detector, "pt2"), batches())
-    assert parity.good, str(parity)
-    assert parity.detections > 100
+    about = about_export(detector, size_hw=None, batch=1, normalises=True, selects=False)
+    graph, about = graph_of(detector, about)
+    image = graph.example(1)
+    # The model itself is no oracle: these weights blow the last digit of another memory format up to pixels.
+    torch.testing.assert_close(exported(graph, about).module()(image), graph(image))

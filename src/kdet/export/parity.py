@@ -93,14 +93,15 @@ class Sides:
             if not len(other.scores):
                 self._alone += int(clear.sum())
                 continue
-            same_ML = box_iou(one.boxes[clear], other.boxes) * (one.labels[clear, None] == other.labels)
-            iou, partner = same_ML.max(dim=1)
-            met = iou >= _SAME_IOU
+            met_ML = box_iou(one.boxes[clear], other.boxes) >= _SAME_IOU
+            met_ML &= one.labels[clear, None] == other.labels
+            apart_ML = (one.scores[clear, None] - other.scores).abs().where(met_ML, torch.inf)
+            score, partner = apart_ML.min(dim=1)  # boxes cut at the border may be alike, and their scores not
+            met = score.isfinite()
             self._alone += int((~met).sum())
             if bool(met.any()):
                 boxes = (one.boxes[clear][met] - other.boxes[partner[met]]).abs().max()
-                scores = (one.scores[clear][met] - other.scores[partner[met]]).abs().max()
-                self._box_px, self._score = max(self._box_px, float(boxes)), max(self._score, float(scores))
+                self._box_px, self._score = max(self._box_px, float(boxes)), max(self._score, float(score[met].max()))
 
     def parity(self) -> Parity:
         """What was counted."""

@@ -20,8 +20,12 @@ def exported(graph: Graph, about: About) -> torch.export.ExportedProgram:
     batch = about.batch or 2  # an example of one image would be taken for "always one"
     shapes = {"images": {0: torch.export.Dim("batch")}} if about.batch is None else None
     # What torch and torchvision warn of is between the two of them.
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-        return torch.export.export(graph, (graph.example(batch),), dynamic_shapes=shapes)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            return torch.export.export(graph, (graph.example(batch),), dynamic_shapes=shapes)
+    except Exception as error:  # of many classes, by what it met in the model
+        way_out = "; --batch-size 1 asks less of it" if about.batch is None else ""
+        raise InputError(f"torch.export cannot write this {about.family} down{way_out} ({error})") from None
 
 
 def _write(graph: Graph, about: About, path: Path) -> None:
