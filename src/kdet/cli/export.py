@@ -62,9 +62,8 @@ def export(
         calibration=calibration,
         license=license_name,
     )
-    val, train = (
-        None if data is None else open_path(data, format_name, split, images, on_bad_box) for split in ("val", "train")
-    )
+    val = None if data is None else open_path(data, format_name, "val", images, on_bad_box)
+    train = None if data is None or not int8 else open_path(data, format_name, "train", images, on_bad_box)
     result = write(model, out, wish, val=val, train=train, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(result, as_json, lambda: _text(result, out))
 
