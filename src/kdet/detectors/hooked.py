@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from kdet.detectors.taps import Tap, listening, picked, read_tap, undisturbed
+from kdet.detectors.taps import Tap, listening, picked, read_tap
 from kdet.detectors.torchvision_parts import AsTheyAre, as_dicts, make_batch, normalised
 from kdet.errors import InputError
+from kdet.ops.modes import evaluating
 from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
 
 Predict = Callable[[nn.Module, Tensor, list[SizeHW]], Sequence[Mapping[str, Tensor]]]
@@ -145,7 +146,7 @@ class HookedDetector:
             side = coarsest * max(_PROBE_CELLS, math.ceil(_PROBE_PX / coarsest))
         like = next(self.model.parameters(), torch.empty(0))
         image = torch.zeros(1, 3, side, side, device=like.device, dtype=like.dtype)
-        with torch.no_grad(), undisturbed(self.model), listening(self.model, self._taps) as heard:
+        with torch.no_grad(), evaluating(self.model), listening(self.model, self._taps) as heard:
             try:
                 self._run(image)
             except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, KeyError, IndexError) as error:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from kdet.detectors.selecting import choose
-from kdet.detectors.taps import undisturbed
 from kdet.detectors.torchvision_parts import grids, make_batch
+from kdet.ops.modes import evaluating
 from kdet.types import Batch, Candidates, Detections, Level, Need, Observation, Selection, Target
 
 GREY = 114 / 255
@@ -220,7 +220,7 @@ def _describe_levels(parts: PointParts) -> tuple[Level, ...]:
     side = 2 * max(parts.strides)
     like = next(parts.model.parameters())
     image = torch.zeros(1, 3, side, side, device=like.device, dtype=like.dtype)
-    with torch.no_grad(), undisturbed(parts.model):
+    with torch.no_grad(), evaluating(parts.model):
         maps = parts.neck(image)
         parts.scored(parts.head(list(maps)), maps)
     pairs = zip(maps, parts.strides, strict=True)

@@ -91,18 +91,6 @@ def picked(tap: Tap, heard: Mapping[str, Sequence[Heard]]) -> Tensor:
     return value
 
 
-@contextmanager
-def undisturbed(model: nn.Module) -> Generator[None]:
-    """Evaluation mode; afterwards each module has its own mode of before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _listener(kept: list[Heard]) -> Callable[[nn.Module, Any, Any], None]:
     def listen(module: nn.Module, given: Any, output: Any) -> None:
         kept.append(Heard(output, {id(t): t._version for t in _tensors(output)}))  # pyright: ignore[reportPrivateUsage]

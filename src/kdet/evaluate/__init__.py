@@ -8,7 +8,7 @@ from kdet.evaluate.intervals import paired_t_interval
 from kdet.evaluate.matching import ClassMatches, match
 from kdet.evaluate.metrics import Curves, Metrics
 from kdet.evaluate.predictions import ImagePredictions, read_predictions, write_predictions
-from kdet.evaluate.run import Evaluation, evaluate, evaluating, predict_loader
+from kdet.evaluate.run import Evaluation, evaluate, predict_loader
 
 __all__ = [
     "NUM_DRAWS",
@@ -24,7 +24,6 @@ __all__ = [
     "draws",
     "error_types",
     "evaluate",
-    "evaluating",
     "match",
     "paired_t_interval",
     "percentile_interval",

@@ -1,13 +1,13 @@
 """A detector over a loader: detections in pixels of the original images, with the data's labels."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdet.data import DetectionIndex
 from kdet.errors import InputError
@@ -15,6 +15,7 @@ from kdet.evaluate.coco_ap import coco_metrics
 from kdet.evaluate.metrics import Metrics
 from kdet.evaluate.predictions import ImagePredictions
 from kdet.ops.classes import real_classes
+from kdet.ops.modes import evaluating
 from kdet.types import Batch, Detections, Detector, SizeHW
 
 Progress = Callable[[int], object]
@@ -142,18 +143,6 @@ def _image(found: Detections, image_id: int, size_hw: SizeHW, original_hw: SizeH
         labels=labels[kept].numpy(),
         dropped=int((labels < 0).sum()),
     )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode; afterwards each module has its own mode of before, frozen normalisation included."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _autocast(precision: str | None, device: torch.device) -> Any:

@@ -10,8 +10,8 @@ import torch
 from torchvision.ops import box_iou
 
 from kdet.errors import InputError
-from kdet.evaluate import evaluating
 from kdet.export.exported import ExportedDetector
+from kdet.ops.modes import evaluating
 from kdet.types import Batch, Detections, Detector
 
 MOST_ALONE = 0.01
