@@ -20,6 +20,7 @@ from kdet.detectors.torchvision_parts import (
     describe_levels,
     detections,
     grids,
+    level_counts,
     make_batch,
     normalised,
     own_image_size,
@@ -87,8 +88,7 @@ class DenseDetector:
         features = list(self.model.backbone(images.tensors).values())
         outputs: dict[str, Tensor] = self.model.head(features)
         anchors: list[Tensor] = self.model.anchor_generator(images, features)
-        per_cell = self.model.anchor_generator.num_anchors_per_location()
-        counts = [h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True)]
+        counts = list(level_counts(features, self.model.anchor_generator.num_anchors_per_location()))
         split = {name: list(value.split(counts, dim=1)) for name, value in outputs.items()}
         split_anchors = [list(a.split(counts)) for a in anchors]
         return detections(self.model.postprocess_detections(split, split_anchors, images.image_sizes))
@@ -108,9 +108,7 @@ class DenseDetector:
         size_hw = (int(images.shape[2]), int(images.shape[3]))
         anchors = self.model.anchor_generator(ImageList(images, [size_hw]), features)[0]
         boxes = self._decode(outputs["bbox_regression"], anchors)
-        per_cell = self.model.anchor_generator.num_anchors_per_location()
-        counts = tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
-        return Candidates(scores, boxes, counts)
+        return Candidates(scores, boxes, level_counts(features, self.model.anchor_generator.num_anchors_per_location()))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits N×A×K of this head on given neck outputs."""

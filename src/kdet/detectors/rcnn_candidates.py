@@ -15,7 +15,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import roi_align
 
 from kdet.detectors.plain import CascadeHeads
-from kdet.detectors.torchvision_parts import grids, without_background
+from kdet.detectors.torchvision_parts import level_counts, without_background
 from kdet.ops.selection import best_of_levels, clipped, without_overlaps
 from kdet.types import Candidates, Level, Selection, SizeHW
 
@@ -62,8 +62,7 @@ def _regions(model: Any, images: Tensor, features: list[Tensor], size_hw: SizeHW
     """Boxes N×P×4 and objectness N×P of the RPN after its NMS by level; objectness 0 is an empty place."""
     rpn = model.rpn
     logits, deltas = rpn.head(features)
-    per_cell = [int(level.shape[1]) for level in logits]
-    counts = tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
+    counts = level_counts(features, [int(level.shape[1]) for level in logits])
     logits, deltas = concat_box_prediction_layers(logits, deltas)
     anchors = rpn.anchor_generator(ImageList(images, [size_hw]), features)[0]
     boxes = rpn.box_coder.decode_single(deltas, anchors.repeat(images.shape[0], 1)).unflatten(0, (-1, len(anchors)))

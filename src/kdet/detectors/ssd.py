@@ -17,6 +17,7 @@ from kdet.detectors.torchvision_parts import (
     describe_levels,
     detections,
     grids,
+    level_counts,
     make_batch,
     normalised,
     own_image_size,
@@ -102,8 +103,7 @@ class SsdDetector:
         scores = without_background(outputs["cls_logits"].float().softmax(-1))
         size_hw = (int(images.shape[2]), int(images.shape[3]))
         anchors = self.model.anchor_generator(ImageList(images, [size_hw]), features)[0]
-        per_cell = self.model.anchor_generator.num_anchors_per_location()
-        counts = tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
+        counts = level_counts(features, self.model.anchor_generator.num_anchors_per_location())
         return Candidates(scores, self._decode(outputs["bbox_regression"], anchors), counts)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:

@@ -96,6 +96,11 @@ def grids(features: Sequence[Tensor]) -> tuple[SizeHW, ...]:
     return tuple((int(f.shape[2]), int(f.shape[3])) for f in features)
 
 
+def level_counts(features: Sequence[Tensor], per_cell: Sequence[int]) -> tuple[int, ...]:
+    """Anchors of each level, from those of a cell."""
+    return tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
+
+
 def without_background(scores: Tensor) -> Tensor:
     """Scores …×K with 0 in column 0, which is no object."""
     return torch.cat([torch.zeros_like(scores[..., :1]), scores[..., 1:]], dim=-1)

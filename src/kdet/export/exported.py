@@ -83,15 +83,15 @@ class ExportedDetector:
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Objects] | None = None) -> Observation:
         """Refused: a file has no inside."""
-        raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
+        raise self._refusal()
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Refused, as `observe`."""
-        raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
+        raise self._refusal()
 
     def native_state(self) -> dict[str, Tensor]:
         """Refused, as `observe`."""
-        raise InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
+        raise self._refusal()
 
     def canvas(self, batch: Batch) -> Tensor:
         """The images on the file's input, filled with the model's own colour.
@@ -107,6 +107,9 @@ class ExportedDetector:
                 part = F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
             slot[:, : part.shape[1], : part.shape[2]] = part
         return canvas
+
+    def _refusal(self) -> InputError:
+        return InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")
 
     def _scales(self, batch: Batch) -> list[float]:
         height, width = self.about.size_hw

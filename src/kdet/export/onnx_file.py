@@ -14,10 +14,10 @@ from kdet.export.graph import Graph
 from kdet.export.pt2_file import exported
 from kdet.export.target import Run, Target
 
-OPSET = 18
+_OPSET = 18
 
 
-def outputs_of(about: About) -> list[str]:
+def _outputs_of(about: About) -> list[str]:
     """Names of a graph's outputs."""
     return ["boxes", "scores", "labels"] if about.selects else ["scores", "boxes"]
 
@@ -30,9 +30,9 @@ def _write(graph: Graph, about: About, path: Path) -> None:
         program = torch.onnx.export(
             exported(graph, about),  # where the module itself is given, a failure makes it try ways that fix the batch
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=_OPSET,
             input_names=["images"],
-            output_names=outputs_of(about),
+            output_names=_outputs_of(about),
             verbose=False,
         )
     assert program is not None, "the exporter returns its program"
