@@ -9,7 +9,7 @@ A label is an index into the `class_names` of whoever speaks: `class_names[label
 from collections.abc import ItemsView, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -290,47 +290,4 @@ class DividedHead(Protocol):
         Returns:
             `own` with these class logits, quality logits and boxes.
         """
-        ...
-
-
-class Candidates(NamedTuple):
-    """Everything that a detector scores, before any is chosen; of one size whatever the image shows."""
-
-    scores: Tensor
-    """N×A×K as detections carry them, 0…1; 0 in columns that are never a detection, such as the background."""
-    boxes: Tensor
-    """N×A×4 in pixels of the input, or N×A×K×4 where each class has a box of its own."""
-    counts: tuple[int, ...]
-    """Candidates of each level; they add up to A."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """How candidates become detections: threshold, the best of each group, NMS by class, the best of all."""
-
-    score: float
-    """A detection's score is above it."""
-    best: int | None
-    """So many of each group stay before NMS; None = all."""
-    group: Literal["level", "class", "image"]
-    nms_iou: float | None
-    """None = no NMS, as where queries answer for one object each."""
-    detections: int
-    """At most, of an image."""
-    clip: bool = True
-    """Whether boxes are cut at the image's border before NMS."""
-
-
-@runtime_checkable
-class Exportable(Protocol):
-    """A detector whose path from pixels to detections can be written down as a graph of fixed shapes."""
-
-    pixels: tuple[Sequence[float], Sequence[float]]
-    """Mean and standard deviation of the three colours, in 0…1."""
-    fill: Sequence[float]
-    """The colour beyond an image, in 0…1."""
-    selection: Selection
-
-    def candidates(self, images: Tensor) -> Candidates:
-        """Scores and boxes of normalised images N×3×H×W, without branches on values or loops over images."""
         ...

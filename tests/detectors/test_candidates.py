@@ -7,8 +7,9 @@ import torch
 
 from detr_fakes import tiny_detr
 from fakes import DETECTOR_NAMES, tiny
+from kdet.detectors.exportable import Exportable
 from kdet.ops.selection import select
-from kdet.types import Batch, Detector, Exportable
+from kdet.types import Batch, Detector
 
 
 def _pixels(count: int = 2) -> Batch:

@@ -15,8 +15,9 @@ from torchvision.ops import nms
 
 import kdet
 from fakes import images_and_targets, same_state, state_of
+from kdet.detectors.exportable import Exportable
 from kdet.errors import InputError
-from kdet.types import Batch, Exportable, Need, Target
+from kdet.types import Batch, Need, Target
 from yolo_fakes import BINS, Yolo, yolo
 
 CLASSES = ("circle", "square", "triangle")

@@ -26,7 +26,8 @@ from kdet.detectors.torchvision_parts import (
     own_image_size,
     own_pixels,
 )
-from kdet.types import Batch, Candidates, Detections, HeadFeatures, Need, Observation, Selection, Target
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Batch, Detections, HeadFeatures, Need, Observation, Target
 
 
 class DenseDetector:

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from kdet.detectors.plain.towers import rows
-from kdet.types import Need, Selection
+from kdet.ops.selection import Selection
+from kdet.types import Need
 
 _DENSE = frozenset(
     {

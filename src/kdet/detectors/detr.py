@@ -18,7 +18,8 @@ from torchvision.ops import box_convert
 from kdet.detectors.detr_families import FAMILIES, Family, NeckReached, neck_maps, own_queries
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
-from kdet.types import Batch, Candidates, Detections, Level, Need, Observation, Selection, SizeHW, Target
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
 
 Pixels = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of the three colours that the model was made with."""

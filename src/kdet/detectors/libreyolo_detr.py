@@ -15,7 +15,8 @@ from torchvision.ops import box_convert
 from kdet.detectors.selecting import choose
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
-from kdet.types import Batch, Candidates, Detections, Level, Need, Observation, Selection, Target
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Batch, Detections, Level, Need, Observation, Target
 
 MakeLoss = Callable[[int, torch.device], Any]
 """(number of classes, device) → the library's criterion."""

@@ -14,7 +14,8 @@ from torchvision.ops import box_convert
 
 from kdet.detectors.plain.towers import rows
 from kdet.detectors.points import Scored, boxes_around, cell_points, expected_bin
-from kdet.types import Selection, Target
+from kdet.ops.selection import Selection
+from kdet.types import Target
 
 _AS_VALIDATED = Selection(score=0.001, best=30000, group="image", nms_iou=0.6, detections=300)
 """As libreyolo measures AP."""

@@ -15,7 +15,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from kdet.detectors.selecting import choose
 from kdet.detectors.torchvision_parts import grids, make_batch
 from kdet.ops.modes import evaluating
-from kdet.types import Batch, Candidates, Detections, Level, Need, Observation, Selection, Target
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Batch, Detections, Level, Need, Observation, Target
 
 GREY = 114 / 255
 """What stands around an image in all of these libraries."""

@@ -23,7 +23,8 @@ from kdet.detectors.torchvision_parts import (
     own_pixels,
 )
 from kdet.errors import InputError
-from kdet.types import Batch, Candidates, Detections, Need, Observation, Selection, SizeHW, Target
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Batch, Detections, Need, Observation, SizeHW, Target
 
 
 class RcnnDetector:

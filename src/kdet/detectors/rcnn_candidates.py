@@ -16,8 +16,8 @@ from torchvision.ops import roi_align
 
 from kdet.detectors.plain import CascadeHeads
 from kdet.detectors.torchvision_parts import level_counts, without_background
-from kdet.ops.selection import best_of_levels, clipped, without_overlaps
-from kdet.types import Candidates, Level, Selection, SizeHW
+from kdet.ops.selection import Candidates, Selection, best_of_levels, clipped, without_overlaps
+from kdet.types import Level, SizeHW
 
 _LEAST_SIDE_PX = 1e-2
 """torchvision drops detections that are smaller."""

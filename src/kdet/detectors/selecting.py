@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from kdet.types import Candidates, Detections, Selection, SizeHW
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Detections, SizeHW
 
 
 def choose(found: Candidates, rule: Selection, sizes_hw: Sequence[SizeHW]) -> list[Detections]:

@@ -24,7 +24,8 @@ from kdet.detectors.torchvision_parts import (
     own_pixels,
     without_background,
 )
-from kdet.types import Batch, Candidates, Detections, Need, Observation, Selection, Target
+from kdet.ops.selection import Candidates, Selection
+from kdet.types import Batch, Detections, Need, Observation, Target
 
 _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 

@@ -20,7 +20,8 @@ from torchvision.ops import box_convert
 from kdet.detectors.points import PointDetector, Scored, boxes_around, cell_points, expected_bin
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
-from kdet.types import Selection, Target
+from kdet.ops.selection import Selection
+from kdet.types import Target
 
 _GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 100}
 """Weights of the losses where the module was built without any: the library's defaults."""

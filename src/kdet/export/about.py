@@ -6,9 +6,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from kdet.detectors.exportable import Exportable
 from kdet.errors import InputError
 from kdet.ops.canvas import padded_hw
-from kdet.types import Detector, Exportable, Selection, SizeHW
+from kdet.ops.selection import Selection
+from kdet.types import Detector, SizeHW
 
 KEY = "kdet"
 """Name of the entry in a file's metadata."""

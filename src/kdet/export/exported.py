@@ -13,8 +13,8 @@ from kdet.detectors.torchvision_parts import make_batch
 from kdet.errors import InputError
 from kdet.export.about import About
 from kdet.export.target import Run
-from kdet.ops.selection import Selected, select
-from kdet.types import Batch, Candidates, Detections, Need, Observation
+from kdet.ops.selection import Candidates, Selected, select
+from kdet.types import Batch, Detections, Need, Observation
 from kdet.types import Target as Objects
 
 

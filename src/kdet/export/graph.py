@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from kdet.detectors.exportable import Exportable
 from kdet.export.about import About
 from kdet.ops.selection import select
-from kdet.types import Detector, Exportable
+from kdet.types import Detector
 
 
 class Graph(nn.Module):
@@ -20,7 +21,7 @@ class Graph(nn.Module):
     def __init__(self, detector: Exportable, about: About) -> None:
         super().__init__()
         self._detector = detector
-        self.model: nn.Module = detector.model  # pyright: ignore  # registers the weights
+        self.model = detector.model  # registers the weights
         self._about = about
         self.register_buffer("mean", torch.tensor(about.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(about.std).view(3, 1, 1))

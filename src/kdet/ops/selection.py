@@ -4,13 +4,42 @@ Legend: N images, A candidates, K class columns, B candidates that are left befo
 an empty place.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from kdet.types import Candidates, Selection, SizeHW
+from kdet.types import SizeHW
+
+
+class Candidates(NamedTuple):
+    """Everything that a detector scores, before any is chosen; of one size whatever the image shows."""
+
+    scores: Tensor
+    """N×A×K as detections carry them, 0…1; 0 in columns that are never a detection, such as the background."""
+    boxes: Tensor
+    """N×A×4 in pixels of the input, or N×A×K×4 where each class has a box of its own."""
+    counts: tuple[int, ...]
+    """Candidates of each level; they add up to A."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How candidates become detections: threshold, the best of each group, NMS by class, the best of all."""
+
+    score: float
+    """A detection's score is above it."""
+    best: int | None
+    """So many of each group stay before NMS; None = all."""
+    group: Literal["level", "class", "image"]
+    nms_iou: float | None
+    """None = no NMS, as where queries answer for one object each."""
+    detections: int
+    """At most, of an image."""
+    clip: bool = True
+    """Whether boxes are cut at the image's border before NMS."""
 
 
 class Selected(NamedTuple):
