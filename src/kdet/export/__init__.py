@@ -5,6 +5,7 @@ from kdet.export.exported import ExportedDetector
 from kdet.export.graph import Graph, graph_of
 from kdet.export.int8 import quantise
 from kdet.export.parity import Parity, compare
+from kdet.export.target import Target
 from kdet.export.targets import TARGETS, is_exported, open_exported
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ExportedDetector",
     "Graph",
     "Parity",
+    "Target",
     "about_export",
     "compare",
     "graph_of",

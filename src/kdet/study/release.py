@@ -23,6 +23,8 @@ from kdet.export import (
     TARGETS,
     About,
     ExportedDetector,
+    Parity,
+    Target,
     about_export,
     compare,
     graph_of,
@@ -107,24 +109,11 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
     _require_new(out, name)
     sample = share_of(val, min(1.0, wish.images / len(val.index)))
     with tempfile.TemporaryDirectory(dir=out, prefix=".unchecked-") as folder:
-        made = Path(folder) / f"student{target.suffix}"
-        graph, about = graph_of(detector, about)
-        say(f"writing {target.name}, input {about.size_hw[0]}×{about.size_hw[1]}")
-        target.write(graph, about, made)
-        exported = open_exported(made)
-        parity = compare(detector, exported, _batches(sample, exported))
-        say(f"model and file: {parity}")
-        if not parity.good:
-            raise WorkError(f"the {target.name} file does not find what the model finds ({parity}); it was not kept")
+        exported, parity = _checked(detector, about, target, Path(folder), sample, say)
         if wish.int8:
-            exported = _in_eight_bits(exported, about, train, wish.calibration, Path(folder) / name, say)
-            made.unlink()
+            exported = _in_eight_bits(exported, train, wish.calibration, Path(folder) / name, say)
         most = _MOST_DROP[exported.about.precision] if wish.max_drop is None else wish.max_drop
         ap = _ap(detector, exported, sample, most, say)
-        timed = measure([model, exported.path], image_size=detector.image_size, seconds=wish.seconds, memory=False)
-        speeds = as_json(timed)
-        for row, shown in zip(speeds["models"], (model.resolve().name, name), strict=True):
-            row["model"] = shown
         result: dict[str, Any] = {
             "file": name,
             "target": target.name,
@@ -132,7 +121,7 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
             "about": asdict(exported.about),
             "parity": {**asdict(parity), "precision": "fp32"},
             "AP": {**ap, "images": len(sample.index), "max_drop": most},
-            "speed": speeds,
+            "speed": _speed(model, exported, detector, wish.seconds),
             "license": wish.license,
             "packages": environment(0)["packages"],
         }
@@ -151,8 +140,8 @@ def _known(wish: Wish) -> str:
         raise InputError(f"--int8: ONNX Runtime's quantiser writes ONNX; got --to {wish.to}")
     if min(wish.images, wish.calibration) < 1 or (wish.batch is not None and wish.batch < 1):
         raise InputError("expected at least one image to check with, to calibrate with and in a batch")
-    if wish.batch and wish.batch > 1 and not TARGETS[wish.to].any_batch and wish.selects:
-        raise InputError(f"--batch {wish.batch}: {wish.to} files of kdet take one image at a time")
+    if wish.batch and wish.batch > 1 and not TARGETS[wish.to].any_batch:
+        raise InputError(f"--batch-size {wish.batch}: {wish.to} files of kdet take one image at a time")
     return wish.to
 
 
@@ -189,14 +178,42 @@ def _require_new(out: Path, name: str) -> None:
         raise InputError(f"{out}: cannot be written ({error.strerror}); name another folder with --out") from None
 
 
-def _batches(source: Source, exported: ExportedDetector) -> Any:
-    dataset = DetectionDataset(source, Pipeline(exported.image_size))
+def _batches(source: Source, detector: Detector) -> Any:
+    dataset = DetectionDataset(source, Pipeline(detector.image_size))
     return make_loader(dataset, evaluation_batches(len(dataset), batch_size=_BATCH))
 
 
-def _in_eight_bits(
-    exported: ExportedDetector, about: About, train: Source, count: int, path: Path, say: Say
-) -> ExportedDetector:
+def _checked(
+    detector: Detector, about: About, target: Target, folder: Path, sample: Source, say: Say
+) -> tuple[ExportedDetector, Parity]:
+    """The file in float32, and how far it is from the model.
+
+    Raises:
+        WorkError: too far.
+    """
+    graph, about = graph_of(detector, about)
+    say(f"writing {target.name}, input {about.size_hw[0]}×{about.size_hw[1]}")
+    path = folder / f"student{target.suffix}"
+    target.write(graph, about, path)
+    exported = open_exported(path)
+    parity = compare(detector, exported, _batches(sample, exported))
+    say(f"model and file: {parity}")
+    if not parity.good:
+        raise WorkError(f"the {target.name} file does not find what the model finds ({parity}); it was not kept")
+    return exported, parity
+
+
+def _speed(model: Path, exported: ExportedDetector, detector: Detector, seconds: float) -> dict[str, Any]:
+    """Model and file in turns, under the names that anybody may see."""
+    paths = (model, exported.path)
+    timed = as_json(measure(paths, image_size=detector.image_size, seconds=seconds, memory=False))
+    for row, path in zip(timed["models"], paths, strict=True):
+        row["model"] = path.resolve().name
+    return timed
+
+
+def _in_eight_bits(exported: ExportedDetector, train: Source, count: int, path: Path, say: Say) -> ExportedDetector:
+    """The file in eight bits, in the place of that in float32."""
     images = share_of(train, min(1.0, count / len(train.index)))
     say(f"eight bits: ranges from {len(images.index)} images")
 
@@ -205,7 +222,8 @@ def _in_eight_bits(
         for i in range(len(dataset)):
             yield exported.normalised(exported.canvas(collate([dataset[(0, i)]])))
 
-    quantise(exported.path, path, inputs(), about)
+    quantise(exported.path, path, inputs(), exported.about)
+    exported.path.unlink()
     return open_exported(path)
 
 
@@ -216,15 +234,7 @@ def _ap(detector: Detector, exported: ExportedDetector, sample: Source, most: fl
         WorkError: the file loses more than it may.
     """
     ours, theirs = (
-        evaluate(
-            one,
-            make_loader(
-                dataset := DetectionDataset(sample, Pipeline(one.image_size)),
-                evaluation_batches(len(dataset), batch_size=_BATCH),
-            ),
-            sample.index,
-            device="cpu",
-        ).metrics.as_json()["AP"]
+        evaluate(one, _batches(sample, one), sample.index, device="cpu").metrics.as_json()["AP"]
         for one in (detector, exported)
     )
     drop = ours - theirs
