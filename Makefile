@@ -9,7 +9,7 @@ DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 # The versions that the tests ran on. `make setup LOCK=` takes what the index offers today.
 LOCK ?= -c constraints.txt
 
-.PHONY: setup demo test test-slow test-foreign test-devices check audit wheel-test lock format docs site bench clean
+.PHONY: setup demo test test-slow test-gpu test-foreign test-devices check audit wheel-test lock format docs site bench clean
 
 # An environment in a folder, with what pip installs into it: by uv where there is one, else by venv and pip.
 define environment
@@ -35,6 +35,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# What differs on a GPU; CUDA_VISIBLE_DEVICES chooses another.
+test-gpu: export CUDA_VISIBLE_DEVICES ?= 0
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
 
 # Beside other libraries, some of them copyleft, in an environment of their own that kdet's never sees.
 FOREIGN := .venv-foreign

@@ -3,8 +3,8 @@
 Contenders take turns, so that whatever else the machine does hits all of them; each figure is the median of its
 repeats, forward and backward together. On a machine that others use as well, `--threads 1` is the fairer run: a second
 thread that is kept waiting costs the most where operations are shortest. Every contender is compared on the levels it
-accepts; one that is not installed is left out. Memory is the growth of the process' peak, in a process of its own. The
-run ends with the bars that the losses are to clear, met or missed.
+accepts; one that is not installed is left out. Memory is the growth of the peak, in a process of its own. The run
+ends with the bars that the losses are to clear, met or missed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import medians, verdict
+from measuring import DEVICE, finish, medians, verdict
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,7 +77,7 @@ def level_sizes(image_hw: tuple[int, int]) -> list[tuple[int, int]]:
 def make_levels(image: str, batch: int, layout: str) -> tuple[list[Tensor], list[Tensor]]:
     def levels() -> list[Tensor]:
         shapes = [(batch, CHANNELS, *size) for size in level_sizes(IMAGE_SIZES[image])]
-        return [torch.rand(shape).contiguous(memory_format=LAYOUTS[layout]) for shape in shapes]
+        return [torch.rand(shape, device=DEVICE).contiguous(memory_format=LAYOUTS[layout]) for shape in shapes]
 
     return [level.requires_grad_() for level in levels()], levels()
 
@@ -151,9 +151,9 @@ def prediction_guided_by_images(features: list[tuple[Tensor, Tensor]], logits: l
 def loop_times(repeats: int) -> dict[str, float]:
     """How many times slower the straightforward loops are."""
     num_images, num_objects, positives = 16, 60, 9000
-    index_NP = torch.randint(num_objects, (num_images, positives))
-    index = (index_NP + num_objects * torch.arange(num_images)[:, None]).flatten()
-    scores = torch.rand(index.numel()).requires_grad_(), torch.rand(index.numel())
+    index_NP = torch.randint(num_objects, (num_images, positives), device=DEVICE)
+    index = (index_NP + num_objects * torch.arange(num_images, device=DEVICE)[:, None]).flatten()
+    scores = torch.rand(index.numel(), device=DEVICE).requires_grad_(), torch.rand(index.numel(), device=DEVICE)
     f_s, f_t = make_levels("512x512", 4, "channels_last")
     p_s, p_t = [level[:, :80].detach().requires_grad_() for level in f_t], [level[:, 80:160].detach() for level in f_s]
     pairs = list(zip(f_s, f_t, strict=True)), list(zip(p_s, p_t, strict=True))
@@ -171,36 +171,49 @@ def loop_times(repeats: int) -> dict[str, float]:
 
 
 def peak_growth_mib(name: str, image: str, batch: int, layout: str) -> float:
-    """What one step adds to this process' peak. A step on tiny maps before has loaded all code."""
+    """What one step adds to the peak of this process, or of its GPU memory. A step on tiny maps has loaded all code."""
     loss = own_losses().get(name) or others_loss(name)
     assert loss is not None, f"{name} is not installed"
-    step(loss, [torch.rand(1, 16, 16, 16, requires_grad=True)], [torch.rand(1, 16, 16, 16)])
+    step(loss, [torch.rand(1, 16, 16, 16, device=DEVICE, requires_grad=True)], [torch.rand(1, 16, 16, 16).to(DEVICE)])
     students, teachers = make_levels(image, batch, layout)
     count = accepted(loss, students, teachers)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status_kib("VmRSS")
+    before = _held_kib(start_over=True)
     total = torch.stack([loss(s, t) for s, t in zip(students[:count], teachers[:count], strict=True)]).sum()
     total.backward()
-    return (_status_kib("VmHWM") - before) / 1024
+    finish()
+    return (_held_kib(peak=True) - before) / 1024
 
 
-def _status_kib(key: str) -> int:
+def _held_kib(*, peak: bool = False, start_over: bool = False) -> float:
+    """Memory in use, or the largest since the count was started over."""
+    if DEVICE.type == "cuda":
+        if start_over:
+            torch.cuda.reset_peak_memory_stats()
+        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1024
+    if start_over:
+        Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1])
+    return int(next(line for line in lines if line.startswith("VmHWM" if peak else "VmRSS")).split()[1])
 
 
 def peaks(others: dict[str, Loss], image: str, batch: int) -> dict[str, dict[str, float]]:
-    """Peak growth in MiB by layout and contender; Linux only."""
-    if not Path("/proc/self/clear_refs").exists():
+    """Peak growth in MiB by layout and contender; of a process on Linux only."""
+    if DEVICE.type == "cpu" and not Path("/proc/self/clear_refs").exists():
         return {}
     result: dict[str, dict[str, float]] = {}
     for layout in LAYOUTS:
         result[layout] = {}
         for name in [*own_losses(), *others]:
-            command = [sys.executable, __file__, "--peak", name, image, str(batch), layout]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            result[layout][name] = round(float(done.stdout), 1)
+            result[layout][name] = round(_peak(name, image, batch, layout), 1)
     return result
+
+
+def _peak(name: str, image: str, batch: int, layout: str) -> float:
+    """In a process of its own: what one has had, its peak keeps. A GPU's is started over."""
+    if DEVICE.type == "cuda":
+        return peak_growth_mib(name, image, batch, layout)
+    command = [sys.executable, __file__, "--peak", name, image, str(batch), layout]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def bars(result: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
@@ -253,7 +266,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "load_at_start": round(os.getloadavg()[0], 1),
         "versions": versions(others),
-        "accelerator": "none: the portable path is the default" if not torch.accelerator.is_available() else "present",
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU",
     }
     print(json.dumps(result, indent=1))
     batches = (1,) if options.quick else (1, 4)

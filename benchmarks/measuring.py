@@ -1,9 +1,14 @@
-"""What the benchmarks share: jobs that take turns, bars that are met or missed, and where it was measured."""
+"""What the benchmarks share: the device, jobs that take turns, bars that are met or missed, where it was measured."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+"""Of what is computed; `CUDA_VISIBLE_DEVICES=` chooses the processor."""
 
 
 def medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -13,9 +18,16 @@ def medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str,
         for name, job in jobs.items():
             begin = time.perf_counter()
             job()
+            finish()
             if turn:  # the first turn warms up
                 seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def finish() -> None:
+    """Wait for what a GPU still computes."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def verdict(what: str, value: float, relation: str, limit: float) -> str:

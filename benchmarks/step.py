@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import medians, verdict, whereabouts
+from measuring import DEVICE, medians, verdict, whereabouts
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +33,7 @@ SIZES = {"512x512": (512, 512), "800x1216": (800, 1216)}
 VARIANTS = ("contiguous weights", "bf16 teacher", "compiled")
 """Maps are channels-last in each, as kdet always has them: weights that are not are reordered in every step."""
 CLASSES = [f"class {number}" for number in range(80)]
-BATCH, OBJECTS = 2, 7
+OBJECTS = 7
 SCALE = 1e-3
 """Of every method's loss: with random weights nothing is to blow up."""
 METHODS = {"l2": lambda: kdet.methods.l2(SCALE), "structural": lambda: kdet.methods.structural(SCALE)}
@@ -41,18 +41,21 @@ METHODS = {"l2": lambda: kdet.methods.l2(SCALE), "structural": lambda: kdet.meth
 
 def detector(backbone: str, size: tuple[int, int]) -> Detector:
     """RetinaNet as torchvision builds it, random weights, 256-channel FPN, its own resizing without effect."""
-    return kdet.build("retinanet", backbone=backbone, classes=CLASSES, image_size=(min(size), max(size)))
+    built = kdet.build("retinanet", backbone=backbone, classes=CLASSES, image_size=(min(size), max(size)))
+    built.model.to(DEVICE)  # pyright: ignore[reportCallIssue]
+    return built
 
 
-def images_and_targets(size: tuple[int, int]) -> tuple[list[Tensor], list[Target]]:
+def images_and_targets(size: tuple[int, int], count: int) -> tuple[list[Tensor], list[Target]]:
     """Noise with boxes of 16 to 256 pixels."""
     height, width = size
-    images = [torch.rand(3, height, width) for _ in range(BATCH)]
+    images = [torch.rand(3, height, width).to(DEVICE) for _ in range(count)]
     targets: list[Target] = []
-    for _ in range(BATCH):
+    for _ in range(count):
         wh = torch.rand(OBJECTS, 2) * 240 + 16
         xy = torch.rand(OBJECTS, 2) * (torch.tensor([width, height]) - wh)
-        targets.append(Target(boxes=torch.cat([xy, xy + wh], 1), labels=torch.randint(1, 81, (OBJECTS,))))
+        labels = torch.randint(1, 81, (OBJECTS,))
+        targets.append(Target(boxes=torch.cat([xy, xy + wh], 1).to(DEVICE), labels=labels.to(DEVICE)))
     return images, targets
 
 
@@ -119,8 +122,7 @@ def torchdistill_box(teacher: nn.Module, student: nn.Module) -> Any:
             },
         },
     }
-    device = torch.device("cpu")
-    box = get_distillation_box(teacher, copy.deepcopy(student), {}, config, device, [], False, 1.0)
+    box = get_distillation_box(teacher, copy.deepcopy(student), {}, config, DEVICE, [], False, 1.0)
     box.pre_epoch_process(epoch=0)
     return box
 
@@ -130,22 +132,22 @@ def torchdistill_step(box: Any, images: list[Tensor], targets: list[Target]) -> 
     return lambda: box.post_forward_process(box.forward_process(images, targets))
 
 
-def seconds_of_data(size: tuple[int, int], repeats: int) -> float:
+def seconds_of_data(size: tuple[int, int], count: int, repeats: int) -> float:
     """For one batch: read, decode, flip, resize, pad."""
     with tempfile.TemporaryDirectory() as folder:
-        file = jpegs(Path(folder), BATCH * 8)
+        file = jpegs(Path(folder), count * 8)
         dataset = DetectionDataset(
             FileSource(coco.read(file)), Pipeline((min(size), max(size)), Augmentation(flip=0.5))
         )
-        loader = make_loader(dataset, EpochSampler(len(dataset), batch_size=BATCH), workers=0)
+        loader = make_loader(dataset, EpochSampler(len(dataset), batch_size=count), workers=0)
         return medians({"data": lambda: list(loader)}, repeats)["data"] / 8
 
 
-def measure(size: str, variants: Sequence[str], repeats: int) -> dict[str, Any]:
+def measure(size: str, count: int, variants: Sequence[str], repeats: int) -> dict[str, Any]:
     """All rows of one size."""
     torch.manual_seed(0)
     teacher, student = detector("resnet50", SIZES[size]), detector("resnet18", SIZES[size])
-    images, targets = images_and_targets(SIZES[size])
+    images, targets = images_and_targets(SIZES[size], count)
     batch = student.batch(images, targets)
     distillers = {name: kdet.Distiller(student, teacher, method()).train() for name, method in METHODS.items()}
     frozen = distillers["l2"].lessons[0].teacher
@@ -165,8 +167,8 @@ def measure(size: str, variants: Sequence[str], repeats: int) -> dict[str, Any]:
     for variant in variants:
         jobs |= varied(variant, size, batch)
     seconds = medians(jobs, repeats)
-    seconds["data"] = seconds_of_data(SIZES[size], repeats)
-    return {"size": size, "batch": BATCH, "seconds": {name: round(value, 4) for name, value in seconds.items()}}
+    seconds["data"] = seconds_of_data(SIZES[size], count, repeats)
+    return {"size": size, "batch": count, "seconds": {name: round(value, 4) for name, value in seconds.items()}}
 
 
 def varied(variant: str, size: str, batch: Batch) -> dict[str, Callable[[], object]]:
@@ -183,7 +185,7 @@ def varied(variant: str, size: str, batch: Batch) -> dict[str, Callable[[], obje
     if variant == "bf16 teacher":
         frozen = distiller.lessons[0].teacher
         observe = frozen.observe
-        frozen.observe = torch.autocast("cpu", torch.bfloat16)(observe)
+        frozen.observe = torch.autocast(DEVICE.type, torch.bfloat16)(observe)
     return {f"structural step, {variant}": step_of(distiller, batch)}
 
 
@@ -210,6 +212,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES)
+    parser.add_argument("--batch", type=int, default=2, help="images of a step")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=VARIANTS[:-1], help="compiled needs g++")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -219,7 +222,7 @@ def main() -> None:
     about = whereabouts()  # now: the commit may be another when it ends
     rows: list[dict[str, Any]] = []
     for size in options.sizes:
-        row = measure(size, options.variants, options.repeats)
+        row = measure(size, options.batch, options.variants, options.repeats)
         row |= {"shares_in_percent": shares(row), "bars": [verdict(*bar) for bar in bars(row)]}
         rows.append(row)
         print("\n".join([json.dumps(row["seconds"]), json.dumps(row["shares_in_percent"]), *row["bars"]]), flush=True)

@@ -26,19 +26,19 @@ def close(found: Tensor, wanted: Tensor, name: str) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=atol, msg=lambda text: f"{name}: {text}")
 
 
-def started(recipe: Recipe, folder: Path, *options: str) -> subprocess.Popen[str]:
-    """`kdet distill` in two processes; without `--` torchrun takes `--run` for an option of its own."""
+def started(recipe: Recipe, folder: Path, *options: str, processes: int = 2) -> subprocess.Popen[str]:
+    """`kdet distill` in several processes; without `--` torchrun takes `--run` for an option of its own."""
     write_recipe(recipe, folder / "r.yaml")
     words = ["distill", str(folder / "r.yaml"), "--run", str(folder / "run"), *options]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*launcher, "-m", "kdet.cli", "--", *words]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings)
 
 
-def torchrun(recipe: Recipe, folder: Path, *options: str) -> tuple[int, str]:
+def torchrun(recipe: Recipe, folder: Path, *options: str, processes: int = 2) -> tuple[int, str]:
     """Exit status, and what was said."""
-    process = started(recipe, folder, *options)
+    process = started(recipe, folder, *options, processes=processes)
     _, said = process.communicate(timeout=400)
     return process.returncode, said
 

@@ -29,19 +29,15 @@ def evaluate(
 
     Example: kdet evaluate runs/distilled --data ../shared/data/bccd/annotations_val.json
     """
-    import torch
-
     from kdet.cli.sources import open_path
     from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader
     from kdet.evaluate import evaluate as score
     from kdet.evaluate import write_predictions
-    from kdet.study.models import open_model
+    from kdet.study.models import open_to_run
     from kdet.train.run_log import Progress
 
-    detector = open_model(model)
+    detector, device = open_to_run(model)
     source = open_path(data, format_name, split, images, on_bad_box)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    detector.model.to(device)
     dataset = DetectionDataset(source, Pipeline(detector.image_size))
     loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=batch_size))
     progress = Progress("evaluating", len(dataset))

@@ -7,7 +7,10 @@ import typer
 
 from kdet.cli.options import AllowCode, AsJson, show
 
-_HEAD = ("model", "detector", "AP", "ms/image", "p90", "images/s", "×", "params M", "GFLOPs", "file MB", "peak MB")
+_HEAD = (
+    *("model", "detector", "device", "AP", "ms/image", "p90", "images/s", "×"),
+    *("params M", "GFLOPs", "file MB", "peak MB"),
+)
 
 
 def speed(
@@ -18,6 +21,10 @@ def speed(
     batch: Annotated[int, typer.Option("--batch-size", help="Images at a time where throughput is measured.")] = 8,
     seconds: Annotated[float, typer.Option("--seconds", help="Of measuring for each model.")] = 5.0,
     threads: Annotated[int | None, typer.Option("--threads", help="Of the processor; default: torch's choice.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="cpu or cuda; default: a GPU where there is one. Files run on the CPU."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write it as JSON, for kdet report --speed.")
     ] = None,
@@ -42,8 +49,10 @@ def speed(
         if threads < 1:
             raise InputError(f"--threads: expected at least 1, got {threads}")
         torch.set_num_threads(threads)
+    if device not in (None, "cpu", "cuda"):
+        raise InputError(f"--device: expected cpu or cuda, got {device!r}")
     size = None if image_size is None else image_size_of(image_size)
-    found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds))
+    found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds, device=device))
     if out is not None:
         write_json(out, found)
     show(found, as_json, lambda: _table(found))
@@ -56,11 +65,11 @@ def _table(found: dict[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines: list[str] = []
     for row in rows:
-        names, numbers = row[:2], row[2:]
-        cells = [name.ljust(width) for name, width in zip(names, widths[:2], strict=True)]
-        cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+        names, numbers = row[:3], row[3:]
+        cells = [name.ljust(width) for name, width in zip(names, widths[:3], strict=True)]
+        cells += [number.rjust(width) for number, width in zip(numbers, widths[3:], strict=True)]
         lines.append("  ".join(cells))
-    where = f"{found['device']}, {found['threads']} threads, torch {found['torch']}"
+    where = f"{found['threads']} threads, torch {found['torch']}"
     return "\n".join([*lines, f"{where}; × is against the first"])
 
 
@@ -69,6 +78,7 @@ def _row(one: dict[str, Any], first_ms: float) -> tuple[str, ...]:
     return (
         one["model"],
         one["family"],
+        one["device"],
         "–" if one["ap"] is None else f"{one['ap']:.3f}",
         f"{one['latency_ms']:.1f}",
         f"{one['latency_p90_ms']:.1f}",

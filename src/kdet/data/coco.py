@@ -141,7 +141,7 @@ def _draft(file: Path, split: str, images: Path | None, classes: Sequence[str] |
     rows = rows_of(image_ids, np.frombuffer(records.annotated, np.int64))
     labels = rows_of(category_ids, np.frombuffer(records.category_ids, np.int64))
     _check_references(file, records, rows, labels)
-    boxes_xyxy = np.array(records.boxes, np.float64).reshape(-1, 4)
+    boxes_xyxy = np.frombuffer(records.boxes, np.float64).reshape(-1, 4)  # of no use to anybody else
     with np.errstate(over="ignore"):  # 1e308 + 1e308 becomes infinite, which is refused by name
         boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
     return Draft(

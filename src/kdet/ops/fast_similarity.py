@@ -8,6 +8,7 @@ Legend: N images, C channels, H W height and width. "Chunk": some images × some
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -96,7 +97,8 @@ _Blur = StackedBlur | MatrixBlur
 
 def _blur_for(features_NCHW: Tensor, window: int, sigma: float) -> "_Blur":
     height, width = features_NCHW.shape[2:]
-    if max(height, width) <= MAX_SIDE or border((height, width), window) == "replicate":
+    small = max(height, width) <= MAX_SIDE
+    if small or not features_NCHW.is_cpu or border((height, width), window) == "replicate":
         return MatrixBlur(features_NCHW, window, sigma)
     return StackedBlur(features_NCHW, features_NCHW.shape[1], window, sigma)
 
@@ -138,7 +140,7 @@ class _Workspace:
         self.student, self._teacher = self._inputs.inside.chunk(2)
         self._gradients = Padded(scratch("gradients", 3 * images, channels, *padded_hw), blur.margin)
         self._a1, self._b1 = scratch("luminance", 2 * images, channels, height, width).chunk(2)
-        self._c1, self._c1_and_c2 = self._stack.new_tensor(C1), self._stack.new_tensor(C1 + C2)
+        self._c1, self._c1_and_c2 = (_constant(c, self._stack.dtype, self._stack.device) for c in (C1, C1 + C2))
 
     def load(self, student: tuple[Tensor, Range | None], teacher: tuple[Tensor, Range | None]) -> None:
         """Write what is to be blurred, one behind the other: x, y, x² + y² + C1 + C2, 2xy + C1 + C2, with borders.
@@ -183,6 +185,13 @@ class _Workspace:
         to_mean, to_squares, to_product = self._blur.adjoint(self._gradients).chunk(3)
         part = torch.addcmul(to_mean, self.student, to_squares, value=-1, out=self._a1)
         return part.addcmul_(self._teacher, to_product)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept: a GPU waits for its arrival."""
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _copy(inside: Tensor, features: Tensor) -> None:

@@ -1,10 +1,13 @@
-"""The blur of `kdet.ops.windows.blur` on small maps, as two matrix products; same interface as `StackedBlur`.
+"""The blur of `kdet.ops.windows.blur` as two matrix products, for small maps and for accelerators.
 
-With the border rule inside its matrices a map needs no margin, and the adjoint is the transpose. A map of 12×12 with
-its margin of five is 3.4 times as large, one of 1×1 121 times: on the deep levels the margin is most of the work.
+Same interface as `StackedBlur`. With the border rule inside its matrices a map needs no margin, and the adjoint is the
+transpose. A map of 12×12 with its margin of five is 3.4 times as large, one of 1×1 121 times: on the deep levels the
+margin is most of the work. An accelerator has the products for nothing, and would wait for each line of a margin.
 
 Legend: B maps stacked along the batch, C channels, H W size of a map.
 """
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from kdet.ops.padded import Padded
 from kdet.ops.windows import Border, border, gaussian
 
 MAX_SIDE = 24
-"""Larger maps are faster by convolution."""
+"""Larger maps are faster by convolution, on the CPU."""
 
 
 class MatrixBlur:
@@ -24,9 +27,9 @@ class MatrixBlur:
     def __init__(self, like_NCHW: Tensor, window: int, sigma: float) -> None:
         height, width = like_NCHW.shape[2:]
         kind = border((height, width), window)
-        exact = like_NCHW if _products_are_exact(like_NCHW) else like_NCHW.new_empty(0, dtype=torch.float64)
-        weights = gaussian(window, sigma, exact)
-        self._down, self._right = (_matrix(side, weights, kind) for side in (height, width))
+        dtype = like_NCHW.dtype if _products_are_exact(like_NCHW) else torch.float64
+        options = (window, sigma, kind, dtype, like_NCHW.device)
+        self._down, self._right = (_matrix(side, *options) for side in (height, width))
 
     def __call__(self, maps_BCHW: Tensor) -> Tensor:
         """Mean under the window around each cell."""
@@ -48,17 +51,18 @@ def _products_are_exact(like: Tensor) -> bool:
     return settings.fp32_precision in ("none", "ieee")
 
 
-def _matrix(side: int, weights: Tensor, kind: Border) -> Tensor:
-    """Row i holds the weight of each cell of an axis in the blurred cell i."""
-    margin, last = len(weights) // 2, side - 1
-    cells = torch.arange(side, device=weights.device)[:, None] + torch.arange(
-        -margin, margin + 1, device=weights.device
-    )
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _matrix(side: int, window: int, sigma: float, kind: Border, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Row i holds the weight of each cell of an axis in the blurred cell i; kept, for a GPU waits for its arrival."""
+    margin, last = window // 2, side - 1
+    weights = gaussian(window, sigma, torch.empty(0, dtype=dtype))
+    cells = torch.arange(side)[:, None] + torch.arange(-margin, margin + 1)
     if kind == "reflect":
         cells = cells.abs()
         cells = torch.where(cells > last, 2 * last - cells, cells)
     matrix = weights.new_zeros(side, side)
-    return matrix.scatter_add_(1, cells.clamp(0, last), weights.expand(side, -1))
+    return matrix.scatter_add_(1, cells.clamp(0, last), weights.expand(side, -1)).to(device)
 
 
 def _apply(maps_BCHW: Tensor, down: Tensor, right: Tensor) -> Tensor:

@@ -15,11 +15,10 @@ class Range(NamedTuple):
     """The rescale x = (X − lo) · factor of one map; N×C×1×1 each, or N×1×1×1 for the range of an image."""
 
     lo: Tensor
+    extent: Tensor
+    floor: Tensor
+    """The least extent that is believed; N×1×1×1."""
     factor: Tensor
-    top: Tensor
-    """Where the highest entry arrives: 1, or less where the floor sets the factor."""
-    believed: Tensor
-    """1 where the range sets the factor, 0 where the floor does."""
 
     def of(self, images: slice, channels: slice) -> "Range":
         """The part that belongs to a chunk."""
@@ -32,8 +31,7 @@ def range_of(features_NCHW: Tensor, normalize: Normalize) -> Range | None:
         return None
     lo, hi, floor = value_range(features_NCHW, normalize)
     extent = hi - lo
-    factor = extent.maximum(floor).reciprocal()
-    return Range(lo, factor, extent * factor, (extent > floor).to(extent))
+    return Range(lo, extent, floor, extent.maximum(floor).reciprocal())
 
 
 def through_channel_range(gradient: Tensor, rescaled: Tensor, own: Range) -> None:
@@ -55,8 +53,9 @@ def _through_range(gradient: Tensor, rescaled: Tensor, own: Range, axes: tuple[i
     x = (X − lo)·factor. Every x falls as lo rises and, where the range sets the factor, shrinks towards 0 as hi rises.
     """
     work = gradient * rescaled
-    stretch = work.sum(axes, keepdim=True) * own.believed
+    stretch = work.sum(axes, keepdim=True) * (own.extent > own.floor)  # 0 where the floor sets the factor
     shift = gradient.sum(axes, keepdim=True)
-    for end, share in ((torch.zeros_like(own.top), stretch - shift), (own.top, -stretch)):
+    top = own.extent * own.factor  # where the highest entry arrives: 1, or less under the floor
+    for end, share in ((torch.zeros_like(top), stretch - shift), (top, -stretch)):
         at_end = torch.eq(rescaled, end, out=work)
         gradient.addcmul_(at_end, share / at_end.sum(axes, keepdim=True))

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import torch
+
+from kdet.errors import InputError
 from kdet.export import is_exported, open_exported
 from kdet.train import load_detector
 from kdet.types import Detector
@@ -14,3 +17,23 @@ def open_model(path: Path) -> Detector:
         InputError: none of them, damaged, or an exported file whose toolkit is missing.
     """
     return open_exported(path) if is_exported(path) else load_detector(path)
+
+
+def open_to_run(path: Path, device: str | None = None) -> tuple[Detector, str]:
+    """The same, and the device that it stands on: the GPU where there is one; the toolkits of files have the processor.
+
+    Args:
+        path: see `open_model`.
+        device: "cpu" or "cuda"; None = the GPU where there is one.
+
+    Raises:
+        InputError: as `open_model`, or no GPU where one is wanted.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU here; leave it out, or say cpu")
+    detector = open_model(path)
+    if is_exported(path):
+        return detector, "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    detector.model.to(device)
+    return detector, device

@@ -13,7 +13,7 @@ from kdet.data import Pipeline, collate, read_image
 from kdet.errors import InputError
 from kdet.evaluate import ImagePredictions, predict_loader
 from kdet.report import draw_marks, marks_of
-from kdet.study.models import open_model
+from kdet.study.models import open_to_run
 from kdet.train.run_folder import write_json
 from kdet.train.run_log import Progress
 from kdet.types import Batch, Detector, Sample, Target
@@ -34,9 +34,7 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
     Raises:
         InputError: an unreadable image or model.
     """
-    detector = open_model(model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    detector.model.to(device)
+    detector, device = open_to_run(model)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress("predicting", len(files))

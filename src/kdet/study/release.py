@@ -204,9 +204,9 @@ def _checked(
 
 
 def _speed(model: Path, exported: ExportedDetector, detector: Detector, seconds: float) -> dict[str, Any]:
-    """Model and file in turns, under the names that anybody may see."""
+    """Model and file in turns, both on the processor, under the names that anybody may see."""
     paths = (model, exported.path)
-    timed = as_json(measure(paths, image_size=detector.image_size, seconds=seconds, memory=False))
+    timed = as_json(measure(paths, image_size=detector.image_size, seconds=seconds, memory=False, device="cpu"))
     for row, path in zip(timed["models"], paths, strict=True):
         row["model"] = path.resolve().name
     return timed

@@ -112,11 +112,12 @@ def train_one(recipe: Recipe, folder: Path) -> None:
     """One run from wherever it stands to its end, and what it took."""
     started = time.monotonic()
     outcome = go_on(recipe, folder)
+    on_gpu = torch.cuda.is_available()
     cost = {
         "seconds": round(outcome.seconds, 2),
         "wall_seconds": round(max(outcome.seconds, time.monotonic() - started), 2),
-        "memory_bytes": peak_memory(),
-        "memory_of": "GPU" if torch.cuda.is_available() else "process",
+        "memory_bytes": peak_memory("cuda" if on_gpu else "cpu"),
+        "memory_of": "GPU" if on_gpu else "process",
     }
     write_json(folder / COST, cost)
 
@@ -178,10 +179,10 @@ def _first_difference(ours: Any, theirs: Any, key: str = "") -> str | None:
     return next((difference for difference in found if difference), None)
 
 
-def peak_memory() -> int | None:
-    """Of this process: on the GPU where there is one, else in main memory; None where the system does not tell."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: str) -> int | None:
+    """Of this process, on the GPU ("cuda") or in main memory; None where the system does not tell."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     try:  # not getrusage: there a process starts with the peak of the one that started it
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -15,7 +15,7 @@ from kdet.data import Pipeline, Shapes, ShapesSource, collate
 from kdet.data.resize import ImageSize
 from kdet.errors import InputError
 from kdet.files import is_folder, parse_json, read_text
-from kdet.study.models import open_model
+from kdet.study.models import open_to_run
 from kdet.study.rounds import peak_memory
 from kdet.study.workers import processes
 from kdet.train.run_folder import BEST, METRICS
@@ -32,6 +32,8 @@ class Speed:
 
     model: str
     family: str
+    device: str
+    """What it ran on; exported files run on the processor."""
     ap: float | None
     """As its run or its export measured it, on the images of that; None where neither says."""
     image_size: ImageSize
@@ -47,7 +49,7 @@ class Speed:
     images_per_second: float
     """In batches."""
     peak_bytes: int | None
-    """What the model and one image add to the memory of a fresh process, on the GPU where there is one."""
+    """What the model and one image add to the memory of a fresh process, on the device that it runs on."""
 
 
 def measure(
@@ -57,6 +59,7 @@ def measure(
     batch: int = 8,
     seconds: float = 5.0,
     memory: bool = True,
+    device: str | None = None,
 ) -> list[Speed]:
     """Measure detectors in turns, so that whatever else the machine does hits all of them.
 
@@ -66,17 +69,17 @@ def measure(
         batch: images at a time where throughput is measured.
         seconds: of measuring for each detector, about.
         memory: whether to measure the peak, too, for which each is opened in a process of its own.
+        device: "cpu" or "cuda"; None = the GPU where there is one.
 
     Raises:
-        InputError: no such model, or one without detections.
+        InputError: no such model, or one without detections, or no GPU where one is wanted.
     """
     if batch < 1 or seconds <= 0:
         raise InputError(f"expected a batch of at least 1 and a time above 0, got {batch} and {seconds:g}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    detectors = [_ready(path, device) for path in models]
+    detectors, devices = zip(*(_ready(path, device) for path in models), strict=True)
     sizes = [image_size or detector.image_size for detector in detectors]
-    ones = [_pictures(size, 1, device) for size in sizes]
-    many = [_pictures(size, batch, device) for size in sizes]
+    ones = [_pictures(size, 1, where) for size, where in zip(sizes, devices, strict=True)]
+    many = [_pictures(size, batch, where) for size, where in zip(sizes, devices, strict=True)]
     pairs = list(zip(detectors, ones, many, strict=True))
     latency = _in_turns([lambda d=d, b=b: d.predict(b) for d, b, _ in pairs], seconds * len(models) / 2)
     throughput = _in_turns([lambda d=d, b=b: d.predict(b) for d, _, b in pairs], seconds * len(models) / 2)
@@ -84,6 +87,7 @@ def measure(
         Speed(
             model=str(path),
             family=detector.family,
+            device=torch.cuda.get_device_name() if devices[i] == "cuda" else "CPU",
             ap=_ap_of(path),
             image_size=size,
             parameters=sum(parameter.numel() for parameter in detector.model.parameters()) or None,
@@ -92,7 +96,7 @@ def measure(
             latency_ms=1e3 * median(latency[i]),
             latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
             images_per_second=batch / median(throughput[i]),
-            peak_bytes=_peak_in_a_fresh_process(path, size) if memory else None,
+            peak_bytes=_peak_in_a_fresh_process(path, size, device) if memory else None,
         )
         for i, (path, detector, size, one) in enumerate(zip(models, detectors, sizes, ones, strict=True))
     ]
@@ -100,8 +104,7 @@ def measure(
 
 def as_json(speeds: Sequence[Speed]) -> dict[str, Any]:
     """For a program; where and how it was measured stands beside it."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    about = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     return {"models": [asdict(speed) for speed in speeds], **about}
 
 
@@ -129,12 +132,12 @@ def _in_turns(jobs: Sequence[Callable[[], object]], seconds: float) -> list[list
     return taken
 
 
-def _ready(path: Path, device: str) -> Detector:
-    detector = open_model(path)
+def _ready(path: Path, device: str | None) -> tuple[Detector, str]:
+    detector, device = open_to_run(path, device)
     if not detector.predicts:
         raise InputError(f"{path}: {detector.family} gives features alone, so there is nothing to time")
-    detector.model.to(device).eval()
-    return detector
+    detector.model.eval()
+    return detector, device
 
 
 def _pictures(size: ImageSize, count: int, device: str) -> Batch:
@@ -168,17 +171,17 @@ def _bytes_of(path: Path) -> int:
     return path.stat().st_size + (beside.stat().st_size if path.suffix == ".xml" and beside.exists() else 0)
 
 
-def _peak_in_a_fresh_process(path: Path, size: ImageSize) -> int | None:
+def _peak_in_a_fresh_process(path: Path, size: ImageSize, device: str | None) -> int | None:
     with processes(1, threads=torch.get_num_threads()) as pool:
-        return pool.submit(_peak, path, size).result()
+        return pool.submit(_peak, path, size, device).result()
 
 
-def _peak(path: Path, size: ImageSize) -> int | None:
-    """Of this process, beyond what it held before the model was there."""
-    one = _pictures(size, 1, "cuda" if torch.cuda.is_available() else "cpu")
-    before = peak_memory()
-    detector = _ready(path, str(one.images.device))
+def _peak(path: Path, size: ImageSize, device: str | None) -> int | None:
+    """Of this process or its GPU memory, beyond what was held before the model was there."""
+    one = _pictures(size, 1, "cpu")
+    before = {where: peak_memory(where) for where in ("cpu", "cuda")}
+    detector, device = _ready(path, device)
     with torch.no_grad():
-        detector.predict(one)
-    after = peak_memory()
+        detector.predict(one.to(device))
+    before, after = before[device], peak_memory(device)
     return None if before is None or after is None else after - before

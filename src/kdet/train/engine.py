@@ -30,13 +30,14 @@ class Engine:
             shard: divide what is trained over the processes; see `prepare` and `divide`.
 
         Raises:
-            InputError: fp16 without a GPU, or `shard` where it cannot be.
+            InputError: fp16 without a GPU, more processes than GPUs, or `shard` where it cannot be.
         """
         if precision == "fp16-mixed" and not torch.cuda.is_available():
             raise InputError("train.precision: fp16-mixed needs a GPU; use bf16-mixed or fp32 here")
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if shard:
             _require_shardable(precision, started)
+        _require_a_gpu_each()
         # Accelerate keeps the first precision of the process; several runs in one process may differ.
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]
         on_cpu = started > 1 and not torch.cuda.is_available()  # it would run each process by itself otherwise
@@ -174,6 +175,15 @@ class Engine:
         wrapped = cast(nn.Module, self.accelerator.prepare_model(module, evaluation_mode=True))
         same_everywhere([*module.parameters(), *module.buffers()])
         return Entry(wrapped), cast(Optimizer, self.accelerator.prepare_optimizer(optimizer))
+
+
+def _require_a_gpu_each() -> None:
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if torch.cuda.is_available() and here > gpus:
+        raise InputError(
+            f"{here} processes were started on a machine with {gpus} GPU{'s' if gpus > 1 else ''}; start one for each "
+            f"(--nproc-per-node {gpus}), or hide the GPU to use the processor (CUDA_VISIBLE_DEVICES= before torchrun)"
+        )
 
 
 def _require_shardable(precision: str, processes: int) -> None:
