@@ -9,7 +9,7 @@ import torch
 from process_cases import close, torchrun
 from safetensors.torch import load_file
 from test_resume import killed
-from train_cases import distilled, recipe_of, records, run
+from train_cases import distilled, records, run
 
 from kdet.data import Augmentation
 from kdet.errors import InputError
@@ -71,7 +71,7 @@ def test_torchrun_with_one_process_is_a_plain_run(tmp_path: Path) -> None:
 @on_gpu
 @pytest.mark.skipif(torch.cuda.device_count() != 1, reason="needs a machine with one GPU")
 def test_torchrun_with_two_processes_on_one_gpu_ends_with_a_line(tmp_path: Path) -> None:
-    status, said = torchrun(recipe_of(), tmp_path)
+    status, said = torchrun(distilled(tmp_path), tmp_path)
     assert status != 0
     assert "2 processes were started on a machine with 1 GPU; start one for each (--nproc-per-node 1)" in said
 
