@@ -43,7 +43,7 @@ test-gpu: $(STAMP)
 
 # Beside other libraries, some of them copyleft, in an environment of their own that kdet's never sees.
 FOREIGN := .venv-foreign
-IN_FOREIGN := -e '.[hf,test]' -r tests/foreign/requirements.txt
+IN_FOREIGN := -e '.[hf,onnx,test]' -r tests/foreign/requirements.txt
 
 test-foreign: $(FOREIGN)/.installed
 	YOLO_CONFIG_DIR=$(FOREIGN) YOLO_OFFLINE=true $(FOREIGN)/bin/python -m pytest -W default tests/foreign

@@ -222,11 +222,13 @@ def test_other_classes_start_with_a_fresh_class_layer(tmp_path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_student_is_written_down_as_it_computes(model):
+@pytest.mark.parametrize("selects", [False, True], ids=["candidates", "detections"])
+def test_the_student_is_written_down_as_it_computes_for_any_batch(model, selects):
     detector, batch = built(model)
     pairs.enliven(detector.model, batch.images, LAST)
-    about = about_export(detector, size_hw=None, batch=1, normalises=True, selects=False)
+    about = about_export(detector, size_hw=None, batch=None, normalises=True, selects=selects)
     graph, about = graph_of(detector, about)
-    image = graph.example(1)
-    # The model itself is no oracle: these weights blow the last digit of another memory format up to pixels.
-    torch.testing.assert_close(exported(graph, about).module()(image), graph(image))
+    written = exported(graph, about).module()
+    for images in (graph.example(1), graph.example(3)):
+        # The model itself is no oracle: these weights blow the last digit of another memory format up to pixels.
+        torch.testing.assert_close(written(images), graph(images))

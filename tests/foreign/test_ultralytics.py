@@ -19,7 +19,7 @@ import kdet
 from fakes import images_and_targets, same_state
 from kdet.cli.app import app
 from kdet.errors import InputError
-from kdet.export import about_export, graph_of
+from kdet.export import about_export, graph_of, open_exported
 from kdet.export.pt2_file import exported
 from kdet.train import Recipe, fit, load_detector
 from kdet.types import Need, Target
@@ -182,11 +182,25 @@ def test_heads_that_predict_more_than_boxes_are_refused():
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-def test_the_student_is_written_down_as_it_computes(name):
+@pytest.mark.parametrize("selects", [False, True], ids=["candidates", "detections"])
+def test_the_student_is_written_down_as_it_computes_for_any_batch(name, selects):
     detector, batch = wrapped(name)
     settled(detector, detector._normalised(batch))
-    about = about_export(detector, size_hw=None, batch=1, normalises=True, selects=False)
+    about = about_export(detector, size_hw=None, batch=None, normalises=True, selects=selects)
     graph, about = graph_of(detector, about)
-    image = graph.example(1)
-    # The model itself is no oracle: these weights blow the last digit of another memory format up to pixels.
-    torch.testing.assert_close(exported(graph, about).module()(image), graph(image))
+    written = exported(graph, about).module()
+    for images in (graph.example(1), graph.example(3)):
+        # The model itself is no oracle: these weights blow the last digit of another memory format up to pixels.
+        torch.testing.assert_close(written(images), graph(images))
+
+
+def test_a_trained_student_becomes_a_file_with_nms_inside(tmp_path):
+    """Through the command, which compares file and model on real pixels before it keeps the file."""
+    pairs.trained(pairs.recipe(pairs.factory("yolo11", NANO), None, [], max_steps=60), tmp_path / "run")
+    words = ["export", str(tmp_path / "run"), "--to", "onnx", "--out", str(tmp_path / "out"), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["parity"]["detections"] > 0
+    exported_file = open_exported(tmp_path / "out" / "student.onnx")
+    assert exported_file.about.batch is None and exported_file.about.selects

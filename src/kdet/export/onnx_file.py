@@ -11,7 +11,7 @@ from torch import Tensor
 from kdet.errors import InputError
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
-from kdet.export.pt2_file import exported
+from kdet.export.pt2_file import exported, refusal
 from kdet.export.target import Run, Target
 
 _OPSET = 18
@@ -26,20 +26,35 @@ def _write(graph: Graph, about: About, path: Path) -> None:
     import onnx
 
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it tells of empty lists, which are meant
-    with warnings.catch_warnings(action="ignore"):  # the exporter's, about itself
-        program = torch.onnx.export(
-            exported(graph, about),  # where the module itself is given, a failure makes it try ways that fix the batch
-            dynamo=True,
-            opset_version=_OPSET,
-            input_names=["images"],
-            output_names=_outputs_of(about),
-            verbose=False,
-        )
+    written = _without_checks(exported(graph, about))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the exporter's, about itself
+            program = torch.onnx.export(
+                written,  # where the module itself is given, a failure makes it try ways that fix the batch
+                dynamo=True,
+                opset_version=_OPSET,
+                input_names=["images"],
+                output_names=_outputs_of(about),
+                verbose=False,
+            )
+    except Exception as error:  # of several classes of its own
+        raise InputError(refusal("torch.onnx", about, error)) from None
     assert program is not None, "the exporter returns its program"
     model = program.model_proto
     model.metadata_props.add(key=KEY, value=about.as_text())
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _without_checks(written: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Without what a model asserts of its own tensors on the way: ONNX has no words for that, nor for all it needs."""
+    nodes = written.graph_module.graph
+    for node in list(nodes.nodes):
+        if str(node.target).startswith("aten._assert_"):
+            nodes.erase_node(node)
+    nodes.eliminate_dead_code()
+    written.graph_module.recompile()
+    return written
 
 
 def _open(path: Path) -> tuple[About, Run]:

@@ -24,8 +24,16 @@ def exported(graph: Graph, about: About) -> torch.export.ExportedProgram:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             return torch.export.export(graph, (graph.example(batch),), dynamic_shapes=shapes)
     except Exception as error:  # of many classes, by what it met in the model
-        way_out = "; --batch-size 1 asks less of it" if about.batch is None else ""
-        raise InputError(f"torch.export cannot write this {about.family} down{way_out} ({error})") from None
+        raise InputError(refusal("torch.export", about, error)) from None
+
+
+def refusal(tool: str, about: About, error: BaseException) -> str:
+    """One line of an exporter's many, from what it met first."""
+    while error.__cause__:
+        error = error.__cause__
+    what = "for any number of images" if about.batch is None else f"for {about.batch} image{'s' * (about.batch > 1)}"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{tool} cannot write this {about.family} down {what}: {lines[0]}"
 
 
 def _write(graph: Graph, about: About, path: Path) -> None:

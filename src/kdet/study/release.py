@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +189,19 @@ def _checked(
     """The file in float32, and how far it is from the model.
 
     Raises:
+        InputError: it cannot be written, not even for one image at a time.
         WorkError: too far.
     """
     graph, about = graph_of(detector, about)
     say(f"writing {target.name}, input {about.size_hw[0]}×{about.size_hw[1]}")
     path = folder / f"student{target.suffix}"
-    target.write(graph, about, path)
+    try:
+        target.write(graph, about, path)
+    except InputError as problem:
+        if about.batch is not None:
+            raise
+        say(f"{problem}; one image at a time instead")
+        target.write(*graph_of(detector, replace(about, batch=1)), path)
     exported = open_exported(path)
     parity = compare(detector, exported, _batches(sample, exported))
     say(f"model and file: {parity}")
