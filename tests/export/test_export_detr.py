@@ -5,21 +5,9 @@ from pathlib import Path
 import pytest
 
 from detr_fakes import every_type, tiny_detr
-from export_fakes import batches, require, saved
-from kdet.data import Shapes, ShapesSource
+from export_fakes import batches, require
 from kdet.errors import InputError
 from kdet.export import TARGETS, about_export, compare, graph_of, open_exported
-from kdet.study.release import Wish, export
-
-
-def test_where_the_number_of_images_is_fixed_a_file_takes_one(tmp_path: Path) -> None:
-    said: list[str] = []
-    source = ShapesSource(Shapes(val_images=4, image_size=96), split="val")
-    wish = Wish(to="pt2", seconds=0.05)
-    model = saved(tmp_path, tiny_detr("rt_detr_v2"))
-    export(model, tmp_path / "out", wish, val=source, train=None, say=said.append)
-    assert any("for any number of images" in line and "one image at a time instead" in line for line in said)
-    assert open_exported(tmp_path / "out" / "student.pt2").about.batch == 1
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from export_fakes import require, run_that_finds, saved
 from fakes import tiny
 from kdet.data import Shapes, ShapesSource
 from kdet.errors import InputError, WorkError
-from kdet.export import open_exported
+from kdet.export import TARGETS, open_exported
 from kdet.study.models import open_model
 from kdet.study.release import Wish, export
 from kdet.study.speed import measure
@@ -84,6 +84,22 @@ def test_wrong_wishes_are_refused_before_anything_is_made(tmp_path, wish, words)
     with pytest.raises(InputError, match=words):
         _export(saved(tmp_path), tmp_path / "out", wish)
     assert not (tmp_path / "out" / "student.pt2").exists()
+
+
+def test_where_the_number_of_images_is_fixed_a_file_takes_one(tmp_path, monkeypatch):
+    pt2 = TARGETS["pt2"]
+
+    def write(graph, about, path):
+        if about.batch != 1:
+            raise InputError("it fixes the number of images")
+        pt2.write(graph, about, path)
+
+    monkeypatch.setitem(TARGETS, "pt2", replace(pt2, write=write))
+    said = _export(saved(tmp_path), tmp_path / "out")["said"]
+    assert "it fixes the number of images; one image at a time instead" in said
+    assert open_exported(tmp_path / "out" / "student.pt2").about.batch == 1
+    with pytest.raises(InputError, match="it fixes"):
+        _export(saved(tmp_path), tmp_path / "again", replace(QUICK, batch=2))
 
 
 def test_eight_bits_keep_what_is_found_and_are_smaller(tmp_path):

@@ -79,7 +79,7 @@ def test_two_processes_with_an_image_each_are_one_with_both(two: list[dict[str, 
         close(ours[0]["gradients"][name], gradient, name)
 
 
-def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(tmp_path: Path) -> None:
+def test_torchrun_trains_what_one_process_trains_evaluates_every_image_once_and_resumes(tmp_path: Path) -> None:
     status, said = torchrun(recipe(tmp_path), tmp_path)
     assert status == 0, said
     alone = copy.deepcopy(recipe(tmp_path)).model_dump(mode="json")
@@ -95,11 +95,7 @@ def test_torchrun_trains_what_one_process_trains_and_evaluates_every_image_once(
     assert found == pytest.approx(wanted, abs=1e-3)
     ids = json.loads((tmp_path / "run" / "predictions.json").read_text())["image_ids"]
     assert len(ids) == len(set(ids)) == 5
-
-
-def test_it_resumes_and_both_processes_have_their_random_numbers(tmp_path: Path) -> None:
-    status, said = torchrun(recipe(tmp_path), tmp_path)
-    assert status == 0, said
+    # It goes on, and both processes have their random numbers.
     state = load_file(tmp_path / "run" / "last" / "random.safetensors")
     assert {"0.cpu", "1.cpu"} <= set(state)
     status, said = torchrun(recipe(tmp_path, max_steps=4), tmp_path, "--resume")

@@ -134,26 +134,24 @@ def test_batch_statistics_of_the_first_process_are_evaluated_in_all(two: list[di
         close(buffer, two[0]["ddp"]["buffers"][name], name)
 
 
-def test_a_run_is_that_of_ddp_and_goes_on_with_shard_and_alone_without(tmp_path: Path) -> None:
+def test_a_run_is_that_of_one_process_and_goes_on_with_shard_and_alone_without(tmp_path: Path) -> None:
     """The weights have batch statistics nowhere, so that one process with both images is the same."""
     settings: dict[str, Any] = {"epochs": 2, "lr_schedule": "constant", "clip_norm": 1.0, "ema": 0.9}
-    (tmp_path / "ddp").mkdir()
-    status, said = torchrun(recipe(tmp_path, **settings, max_steps=4), tmp_path / "ddp")
-    assert status == 0, said
+    alone = recipe(tmp_path, **settings, max_steps=4, batch_size=2)
+    run(alone, tmp_path / "alone")
     for steps in (2, 3):
         more = ["--resume"] if steps == 3 else []
         status, said = torchrun(recipe(tmp_path, **settings, max_steps=steps, shard=True), tmp_path, *more)
         assert status == 0, said
         assert ("distillation acts" in said) == (steps == 2)
     assert "resumed at step 2 of 3" in said
-    alone = recipe(tmp_path, **settings, max_steps=4, batch_size=2)
     assert run(alone, tmp_path / "run", resume=True).steps == 4
     for file in ("student-last", "last/trainables", "last/average"):
-        ours, theirs = (load_file(tmp_path / name / f"{file}.safetensors") for name in ("run", "ddp/run"))
+        ours, theirs = (load_file(tmp_path / name / f"{file}.safetensors") for name in ("run", "alone"))
         assert ours.keys() == theirs.keys()
         for name, tensor in theirs.items():
             close(ours[name], tensor, name)
-    steps_of = [records(folder, "step") for folder in (tmp_path / "run", tmp_path / "ddp" / "run")]
+    steps_of = [records(folder, "step") for folder in (tmp_path / "run", tmp_path / "alone")]
     for one, other in zip(*steps_of, strict=True):
         assert one["step"] == other["step"]
         assert all(one["parts"][term] > 0 for term in ("structural", "rank_mimicking"))

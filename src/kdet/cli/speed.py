@@ -25,6 +25,9 @@ def speed(
         str | None,
         typer.Option("--device", help="cpu or cuda; default: a GPU where there is one. Files run on the CPU."),
     ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Peak memory, for which each opens in a process of its own.")
+    ] = True,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write it as JSON, for kdet report --speed.")
     ] = None,
@@ -52,7 +55,7 @@ def speed(
     if device not in (None, "cpu", "cuda"):
         raise InputError(f"--device: expected cpu or cuda, got {device!r}")
     size = None if image_size is None else image_size_of(image_size)
-    found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds, device=device))
+    found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds, memory=memory, device=device))
     if out is not None:
         write_json(out, found)
     show(found, as_json, lambda: _table(found))
