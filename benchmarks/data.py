@@ -240,13 +240,16 @@ def images_per_second(file: Path, workers: int, repeats: int) -> dict[str, float
 
 def bars(result: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
     """What is measured, its value, and the limit that it must not pass; GB are 10⁹ bytes."""
-    rows = {row["opener"]: row for row in result["opening"]}
-    own, boxes = rows["kdet"], f"{result['boxes']:,} boxes"
+    rows = result["opening"]
+    own, boxes = next(row for row in rows if row["opener"] == "kdet"), f"{result['boxes']:,} boxes"
+    seconds = {
+        name: statistics.median(row["cpu_seconds"] for row in rows if row["opener"] == name)
+        for name in dict.fromkeys(row["opener"] for row in rows)
+    }
     yield f"peak while opening {boxes}, GB", own["peak_mib"] * 2**20 / 1e9, "<=", 3
     yield f"held afterwards, {boxes}, GB", own["after_mib"] * 2**20 / 1e9, "<=", 1
-    for name in rows.keys() - {"kdet", "torchvision"}:
-        ratio = rows[name]["cpu_seconds"] / own["cpu_seconds"]
-        yield f"processor seconds to open: {name} / kdet", ratio, ">=", 3
+    for name in seconds.keys() - {"kdet", "torchvision"}:
+        yield f"processor seconds to open: {name} / kdet", seconds[name] / seconds["kdet"], ">=", 3
     if "worker_last_mib" in own:
         grown = own["worker_last_mib"] - own["worker_first_mib"]
         yield "growth of a worker over a pass, MiB", grown, "<=", 10
@@ -260,6 +263,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--boxes", type=int, default=100_000)
     parser.add_argument("--openers", nargs="+", choices=OPENERS, default=OPENERS)
+    parser.add_argument("--rounds", type=int, default=1, help="turns of the openers; the bars take medians")
     parser.add_argument("--own-workers", action="store_true", help="workers of kdet alone; the others' may need 10 GB")
     parser.add_argument("--jpegs", type=int, default=400, help="images for images per second")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
@@ -275,8 +279,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = generate(Path(folder, "large"), options.images, options.boxes)
         result["file_mb"] = round(file.stat().st_size / 1e6)
-        for opener in options.openers:
-            row = in_a_fresh_process(opener, file, 0 if options.own_workers and opener != "kdet" else 2)
+        for opener in options.openers * options.rounds:
+            known = any(row["opener"] == opener for row in result["opening"])
+            workers = 0 if known or (options.own_workers and opener != "kdet") else 2
+            row = in_a_fresh_process(opener, file, workers)
             print(json.dumps(row), flush=True)
             result["opening"].append(row)
         real = jpegs(Path(folder, "jpegs"), options.jpegs)

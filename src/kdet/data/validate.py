@@ -223,10 +223,9 @@ def rows_of(ids: Ints, wanted: Ints) -> Ints:
         return np.full(len(wanted), -1, np.int64)
     first, last = int(ids.min()), int(ids.max())
     if last - first < _DENSE * len(ids):
-        table = np.full(last - first + 2, -1, np.int64)
-        table[ids - first] = np.arange(len(ids))
-        # The last place is nobody's.
-        return table[np.where((wanted >= first) & (wanted <= last), wanted - first, -1)]
+        table = np.full(last - first + 3, -1, np.int64)  # the first and the last place are nobody's
+        table[ids - (first - 1)] = np.arange(len(ids))
+        return table[wanted.clip(first - 1, last + 1) - (first - 1)]
     order = np.argsort(ids, kind="stable")
     places = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
     rows = order[places]
