@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from export_fakes import require, run_that_finds, saved
@@ -13,7 +14,7 @@ from kdet.data import Shapes, ShapesSource
 from kdet.errors import InputError, WorkError
 from kdet.export import TARGETS, open_exported
 from kdet.study.models import open_model
-from kdet.study.release import Wish, export
+from kdet.study.release import Wish, canvas_for, export
 from kdet.study.speed import measure
 
 SHAPES = ShapesSource(Shapes(val_images=6, image_size=96), split="val")
@@ -48,6 +49,18 @@ def test_a_run_is_exported_on_its_own_data_with_a_card(run, tmp_path):
     for words in ("license: CC-BY-4.0", "circle, square, triangle", "labels` N×D", "epochs: 2", "random numbers"):
         assert words in card
     assert str(tmp_path) not in card.partition("Made by")[0], "nobody else has this machine's folders"
+
+
+@pytest.mark.parametrize(
+    ("sizes_hw", "image_size", "canvas_hw"),
+    [
+        ([(240, 320), (240, 320)], 256, (192, 256)),
+        ([(240, 320), (320, 240)], 256, (256, 256)),
+        ([(480, 640), (360, 640)], (800, 1333), (800, 1344)),
+    ],
+)
+def test_the_input_is_no_larger_than_the_images_need(sizes_hw, image_size, canvas_hw):
+    assert canvas_for(np.array(sizes_hw, np.int32), image_size) == canvas_hw
 
 
 def test_a_weights_file_needs_data(tmp_path):

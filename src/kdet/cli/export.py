@@ -15,7 +15,9 @@ def export(
     model: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or its student.safetensors.")],
     to: Annotated[str, typer.Option("--to", help="onnx, pt2, openvino, executorch or litert.")] = "onnx",
     out: Out = Path("exported"),
-    size: Annotated[str | None, typer.Option("--size", metavar="HxW", help="Of the input; default: a square.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help="Of the input; default: as the images need.")
+    ] = None,
     batch: Annotated[
         int | None, typer.Option("--batch-size", help="Images at a time; default: any number, where the target can.")
     ] = None,

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdet.data import (
@@ -17,6 +19,7 @@ from kdet.data import (
     make_loader,
     share_of,
 )
+from kdet.data.resize import ImageSize, resized_hw
 from kdet.errors import InputError, WorkError
 from kdet.evaluate import evaluate
 from kdet.export import (
@@ -33,6 +36,7 @@ from kdet.export import (
     quantise,
 )
 from kdet.files import exists, is_folder
+from kdet.ops.canvas import padded_hw
 from kdet.report import card, write_page
 from kdet.study.compare import RESULT
 from kdet.study.models import open_model
@@ -47,6 +51,11 @@ _BATCH = 8
 _MOST_DROP = {"fp32": 0.002, "int8": 0.01}
 """AP that a file may lose by default. float32 on the same pixels loses nothing; the file's fixed canvas may."""
 
+_OF_THE_CANVAS = (
+    "; on the same pixels file and model agree, so it is lost to the input's fixed size, where the model pads as "
+    "little as each batch needs: --size HxW gives it another"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
@@ -54,7 +63,7 @@ class Wish:
 
     to: str
     size_hw: SizeHW | None = None
-    """Of the input; None = a square for the model's own image size."""
+    """Of the input; None = the smallest that holds every validation image at the model's own size."""
     batch: int | None = None
     """Images at a time; None = any number where the target can, else one."""
     normalises: bool = True
@@ -98,11 +107,13 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
     val, train = _data(model, val, train, needs_train=wish.int8, say=say)
     about = about_export(
         detector,
-        size_hw=wish.size_hw,
+        size_hw=wish.size_hw or canvas_for(val.index.sizes_hw, detector.image_size),
         batch=wish.batch or (None if target.any_batch else 1),
         normalises=wish.normalises,
         selects=wish.selects and target.selects,
     )
+    if wish.size_hw is None:
+        about = replace(about, image_size=detector.image_size)
     if wish.selects and not target.selects:
         say(f"{target.name} has no NMS: the file gives candidates, and kdet selects among them when it runs it")
     name = f"student-int8{target.suffix}" if wish.int8 else f"student{target.suffix}"
@@ -131,6 +142,12 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
     write_json(checked, result)
     write_page(out / f"{name}.md", card(checked, model if is_folder(model) else None, _comparison(model)))
     return {**result, "out": str(out)}
+
+
+def canvas_for(sizes_hw: NDArray[np.int32], image_size: ImageSize) -> SizeHW:
+    """The smallest input for images of these sizes (N×2) at a model's own, padded as the model pads them."""
+    sizes = [resized_hw((h, w), image_size) for h, w in np.unique(sizes_hw, axis=0).tolist()]
+    return padded_hw((max(h for h, _ in sizes), max(w for _, w in sizes)))
 
 
 def _known(wish: Wish) -> str:
@@ -250,7 +267,7 @@ def _ap(detector: Detector, exported: ExportedDetector, sample: Source, most: fl
         raise WorkError(
             f"the file loses {drop:.4f} AP ({ours:.4f} → {theirs:.4f}) where {most:g} is allowed; it was not kept. "
             "Allow more with --max-drop"
-            + (", or calibrate on more images" if exported.about.precision == "int8" else "")
+            + (", or calibrate on more images" if exported.about.precision == "int8" else _OF_THE_CANVAS)
         )
     return {"model": ours, "file": theirs, "drop": drop}
 
