@@ -95,13 +95,16 @@ class Sides:
                 continue
             met_ML = box_iou(one.boxes[clear], other.boxes) >= _SAME_IOU
             met_ML &= one.labels[clear, None] == other.labels
-            apart_ML = (one.scores[clear, None] - other.scores).abs().where(met_ML, torch.inf)
-            score, partner = apart_ML.min(dim=1)  # boxes cut at the border may be alike, and their scores not
-            met = score.isfinite()
+            px_ML = (one.boxes[clear, None] - other.boxes).abs().amax(dim=2)
+            score_ML = (one.scores[clear, None] - other.scores).abs()
+            # Boxes cut at the border may be alike, and their scores not; and the other way round, where queries agree.
+            apart_ML = (px_ML / MOST_PX + score_ML / MOST_SCORE).where(met_ML, torch.inf)
+            met = met_ML.any(dim=1)
             self._alone += int((~met).sum())
             if bool(met.any()):
-                boxes = (one.boxes[clear][met] - other.boxes[partner[met]]).abs().max()
-                self._box_px, self._score = max(self._box_px, float(boxes)), max(self._score, float(score[met].max()))
+                partner = met.nonzero().squeeze(1), apart_ML[met].argmin(dim=1)
+                self._box_px = max(self._box_px, float(px_ML[partner].max()))
+                self._score = max(self._score, float(score_ML[partner].max()))
 
     def parity(self) -> Parity:
         """What was counted."""
