@@ -19,7 +19,7 @@ from kdet.data.coco_records import ANNOTATION, IMAGE, Annotation, Image, Records
 from kdet.errors import InputError
 from kdet.files import size_of
 
-_BLOCK = 2**22
+_BLOCK = 2**20
 """Bytes decoded at once; their objects take about three times as much."""
 _TRIES = 20
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
