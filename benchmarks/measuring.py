@@ -12,7 +12,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each job; the jobs take turns, so that whatever else the machine does hits all of them."""
+    """Seconds of each job."""
+    return {name: statistics.median(values) for name, values in in_turns(jobs, repeats).items()}
+
+
+def in_turns(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each run of each job; the jobs take turns, so that whatever else the machine does hits all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(repeats + 1):
         for name, job in jobs.items():
@@ -21,7 +26,7 @@ def medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str,
             finish()
             if turn:  # the first turn warms up
                 seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def finish() -> None:

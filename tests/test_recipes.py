@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +140,17 @@ def test_says_how_to_run_it(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
 
 
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return json.loads(files("kdet").joinpath("recipe.schema.json").read_text(encoding="utf-8"))
+
+
 @every(ALL)
-def test_an_editor_finds_no_fault_with_it(path):
-    schema = json.loads((ROOT / "src/kdet/recipe.schema.json").read_text(encoding="utf-8"))
+def test_an_editor_finds_no_fault_with_it(path, schema):
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema)
 
 
-def test_an_editor_finds_a_wrong_word():
-    schema = json.loads((ROOT / "src/kdet/recipe.schema.json").read_text(encoding="utf-8"))
+def test_an_editor_finds_a_wrong_word(schema):
     content = yaml.safe_load((ROOT / "recipes/shapes/structural.yaml").read_text(encoding="utf-8"))
     for wrong in ({"studnet": {}}, {"distill": [{"method": "structral"}]}, {"student": {"backbone": "resnet18"}}):
         with pytest.raises(jsonschema.ValidationError):
