@@ -108,8 +108,11 @@ class Distiller(nn.Module):
         batch = self.labelled(images if isinstance(images, Batch) else self._batch(images, targets))
         assert batch.targets is not None, "training needs targets"
         needs = frozenset({Need.LOSSES})
+        answers: list[Observation] = []
         if self.criterion is not None:
             needs |= self.criterion.student_needs
+            # First: what a teacher's own pass takes is free again before the student's activations pile up.
+            answers = self.answers(batch)
         # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
         # all at the end of its forward pass; else the others would wait.
         observe = self.student.observe if num_ranks() == 1 else partial(observed, self.student)
@@ -117,7 +120,7 @@ class Distiller(nn.Module):
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
-            values = self.criterion.raw(self.sights(batch, seen))
+            values = self.criterion.raw(self.sights(batch, seen, answers))
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
@@ -143,18 +146,25 @@ class Distiller(nn.Module):
         own = with_pseudo_boxes(as_seen_by(lesson, batch), lesson, self.pseudo_score)
         return replace(own, teacher_images=batch.teacher_images)
 
-    def sights(self, batch: Batch, seen: Observation) -> list[Sight]:
-        """What the terms may read of one batch, one sight a teacher; runs the teachers."""
+    def answers(self, batch: Batch) -> list[Observation]:
+        """What each teacher reveals of one batch to its terms; runs the teachers."""
         assert self.criterion is not None
+        return [
+            lesson.teacher.observe(as_seen_by(lesson, batch), needs)
+            for lesson, needs in zip(self.lessons, self.criterion.teacher_needs, strict=True)
+        ]
+
+    def sights(self, batch: Batch, seen: Observation, answers: Sequence[Observation] | None = None) -> list[Sight]:
+        """What the terms may read of one batch, one sight a teacher; runs the teachers where no answers are given."""
         return [
             Sight(
                 student=seen,
-                teacher=lesson.teacher.observe(as_seen_by(lesson, batch), needs),
+                teacher=answer,
                 targets=batch.targets or [],
                 pairing=lesson.pairing,
                 teacher_detector=lesson.teacher,
             )
-            for lesson, needs in zip(self.lessons, self.criterion.teacher_needs, strict=True)
+            for lesson, answer in zip(self.lessons, answers or self.answers(batch), strict=True)
         ]
 
     def _found(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
