@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import DEVICE, finish, medians, verdict
+from measuring import DEVICE, finish, in_turns, medians, verdict
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -103,7 +103,7 @@ def feature_times(image: str, batch: int, layout: str, others: dict[str, Loss], 
     students, teachers = make_levels(image, batch, layout)
     own = own_losses()
     jobs = {name: lambda loss=loss: step(loss, students, teachers) for name, loss in own.items()}
-    seconds = medians(jobs, repeats)
+    seconds = medians(in_turns(jobs, repeats))
     against: dict[str, dict[str, float]] = {}
     for name, loss in others.items():
         count = accepted(loss, students, teachers)
@@ -111,7 +111,7 @@ def feature_times(image: str, batch: int, layout: str, others: dict[str, Loss], 
             "ours": lambda count=count: step(own[PLAIN], students[:count], teachers[:count]),
             "theirs": lambda loss=loss, count=count: step(loss, students[:count], teachers[:count]),
         }
-        both = medians(pair, max(2, repeats // 3))
+        both = medians(in_turns(pair, max(2, repeats // 3)))
         against[name] = {"levels": count, "times_slower_than_ours": round(both["theirs"] / both["ours"], 2)}
     return {
         "image": image,
@@ -165,7 +165,7 @@ def loop_times(repeats: int) -> dict[str, float]:
         "guided": lambda: prediction_guided_loss(f_s, f_t, p_s, p_t).backward(),
         GUIDED_LOOP: lambda: prediction_guided_by_images(*pairs).backward(),
     }
-    seconds = medians(jobs, repeats)
+    seconds = medians(in_turns(jobs, repeats))
     compared = ((RANK_LOOP, "rank"), (RANK_LOOP_BY_IMAGES, "rank"), (GUIDED_LOOP, "guided"))
     return {loop: round(seconds[loop] / seconds[ours], 2) for loop, ours in compared}
 

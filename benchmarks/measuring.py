@@ -11,9 +11,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Of what is computed; `CUDA_VISIBLE_DEVICES=` chooses the processor."""
 
 
-def medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each job."""
-    return {name: statistics.median(values) for name, values in in_turns(jobs, repeats).items()}
+def medians(turns: Mapping[str, list[float]]) -> dict[str, float]:
+    """Of each job's runs."""
+    return {name: statistics.median(values) for name, values in turns.items()}
 
 
 def in_turns(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

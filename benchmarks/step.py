@@ -142,7 +142,7 @@ def seconds_of_data(size: tuple[int, int], count: int, repeats: int) -> float:
             FileSource(coco.read(file)), Pipeline((min(size), max(size)), Augmentation(flip=0.5))
         )
         loader = make_loader(dataset, EpochSampler(len(dataset), batch_size=count), workers=0)
-        return medians({"data": lambda: list(loader)}, repeats)["data"] / 8
+        return medians(in_turns({"data": lambda: list(loader)}, repeats))["data"] / 8
 
 
 def measure(size: str, count: int, variants: Sequence[str], repeats: int) -> dict[str, Any]:
@@ -169,8 +169,7 @@ def measure(size: str, count: int, variants: Sequence[str], repeats: int) -> dic
     for variant in variants:
         jobs |= varied(variant, size, batch)
     turns = in_turns(jobs, repeats)
-    seconds = {name: statistics.median(values) for name, values in turns.items()}
-    seconds["data"] = seconds_of_data(SIZES[size], count, repeats)
+    seconds = medians(turns) | {"data": seconds_of_data(SIZES[size], count, repeats)}
     return {
         "size": size,
         "batch": count,

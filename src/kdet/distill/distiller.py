@@ -164,7 +164,7 @@ class Distiller(nn.Module):
                 pairing=lesson.pairing,
                 teacher_detector=lesson.teacher,
             )
-            for lesson, answer in zip(self.lessons, answers or self.answers(batch), strict=True)
+            for lesson, answer in zip(self.lessons, self.answers(batch) if answers is None else answers, strict=True)
         ]
 
     def _found(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
