@@ -3,10 +3,10 @@
     python benchmarks/step.py --out benchmarks/results/step-cpu.json
     python benchmarks/step.py --sizes 512x512 --variants
 
-Everything is measured in turns in one process, forward, backward and optimizer; figures are medians. A bar's is that of
-each turn's own ratio, so that a slow spell of the machine hits both sides. The parts are the
-student's own step, the teacher's backbone and neck, and the loss alone on maps of the step's shapes: a step should cost
-little more than their sum. Data is what the loader takes for such a batch, without workers. torchdistill gets the
+Forward, backward and optimizer. Each comparison has a process of its own, in which its jobs take turns; figures are
+medians, a bar's is that of each turn's own ratio, so that a slow spell of the machine hits both sides. The parts are
+the student's own step, the teacher's backbone and neck, and the loss alone on maps of the step's shapes: a step should
+cost little more than their sum. Data is what the loader takes for such a batch, without workers. torchdistill gets the
 same teacher, student, optimizer, images and plain L2 on the same five levels, and that both compute the same loss is
 checked first; it is left out where it is not installed. The run ends with the bars, met or missed.
 """
@@ -17,7 +17,9 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ def detector(backbone: str, size: tuple[int, int]) -> Detector:
     built = kdet.build("retinanet", backbone=backbone, classes=CLASSES, image_size=(min(size), max(size)))
     built.model.to(DEVICE)  # pyright: ignore[reportCallIssue]
     return built
+
+
+def pair(size: tuple[int, int]) -> tuple[Detector, Detector]:
+    """Teacher and student, the same ones every time."""
+    torch.manual_seed(0)
+    return detector("resnet50", size), detector("resnet18", size)
 
 
 def images_and_targets(size: tuple[int, int], count: int) -> tuple[list[Tensor], list[Target]]:
@@ -145,77 +153,96 @@ def seconds_of_data(size: tuple[int, int], count: int, repeats: int) -> float:
         return medians(in_turns({"data": lambda: list(loader)}, repeats))["data"] / 8
 
 
-def measure(size: str, count: int, variants: Sequence[str], repeats: int) -> dict[str, Any]:
-    """All rows of one size."""
-    torch.manual_seed(0)
-    teacher, student = detector("resnet50", SIZES[size]), detector("resnet18", SIZES[size])
+def jobs_of(comparison: str, size: str, count: int) -> dict[str, Callable[[], object]]:
+    """What takes turns in the process of one comparison."""
+    teacher, student = pair(SIZES[size])
     images, targets = images_and_targets(SIZES[size], count)
     batch = student.batch(images, targets)
-    distillers = {name: kdet.Distiller(student, teacher, method()).train() for name, method in METHODS.items()}
-    frozen = distillers["l2"].lessons[0].teacher
-    jobs: dict[str, Callable[[], object]] = {
+    if comparison in VARIANTS:
+        plain, other = distiller_of("structural", teacher, student), variant(comparison, *pair(SIZES[size]))
+        return {"structural step": step_of(plain, batch), comparison: step_of(other, batch)}
+    if comparison == "torchdistill":
+        distiller, box = distiller_of("l2", teacher, student), torchdistill_box(teacher.model, student.model)
+        with torch.no_grad():
+            theirs, ours = box.forward_process(images, targets), distiller(batch).total
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=0)
+        return {"l2 step": step_of(distiller, batch), "torchdistill's l2 step": torchdistill_step(box, images, targets)}
+    distiller = distiller_of(comparison, teacher, student)
+    frozen = distiller.lessons[0].teacher
+    return {
         "student's step": step_of(kdet.Distiller(student).train(), batch),
         "teacher": lambda: frozen.observe(batch, frozenset({Need.FEATURES})),
+        f"{comparison} alone": loss_of(distiller, batch),
+        f"{comparison} step": step_of(distiller, batch),
     }
-    for name, distiller in distillers.items():
-        jobs[f"{name} alone"] = loss_of(distiller, batch)
-        jobs[f"{name} step"] = step_of(distiller, batch)
-    if find_spec("torchdistill"):
-        box = torchdistill_box(teacher.model, student.model)
-        with torch.no_grad():
-            theirs, ours = box.forward_process(images, targets), distillers["l2"](batch).total
-        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=0)
-        jobs["torchdistill's l2 step"] = torchdistill_step(box, images, targets)
-    for variant in variants:
-        jobs |= varied(variant, size, batch)
-    turns = in_turns(jobs, repeats)
-    seconds = medians(turns) | {"data": seconds_of_data(SIZES[size], count, repeats)}
+
+
+def distiller_of(method: str, teacher: Detector, student: Detector) -> kdet.Distiller:
+    """Ready for a step."""
+    return kdet.Distiller(student, teacher, METHODS[method]()).train()
+
+
+def variant(name: str, teacher: Detector, student: Detector) -> kdet.Distiller:
+    """The structural step in another way."""
+    for one in (teacher, student):
+        if name == "contiguous weights":
+            one.model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+        if name == "compiled":
+            one.model.backbone.compile()  # pyright: ignore
+    distiller = distiller_of("structural", teacher, student)
+    if name == "bf16 teacher":
+        frozen = distiller.lessons[0].teacher
+        frozen.observe = torch.autocast(DEVICE.type, torch.bfloat16)(frozen.observe)
+    return distiller
+
+
+def turns_of(comparison: str, size: str, count: int, repeats: int, threads: int) -> dict[str, list[float]]:
+    """Seconds of each turn of each job."""
+    torch.set_num_threads(threads)
+    turns = in_turns(jobs_of(comparison, size, count), repeats)
+    return {job: [round(value, 4) for value in values] for job, values in turns.items()}
+
+
+def measure(size: str, comparisons: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """All comparisons of one size, each in a process of its own, as a training has one: memory that the jobs of another
+    keep would be missed by the largest step first.
+    """
+    turns: dict[str, dict[str, list[float]]] = {}
+    for comparison in comparisons:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            job = pool.submit(turns_of, comparison, size, options.batch, options.repeats, options.threads)
+            turns[comparison] = job.result()
+        print(size, comparison, {job: f"{each:.4f}" for job, each in medians(turns[comparison]).items()}, flush=True)
     return {
         "size": size,
-        "batch": count,
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "turns": {name: [round(value, 4) for value in values] for name, values in turns.items()},
+        "batch": options.batch,
+        "data": round(seconds_of_data(SIZES[size], options.batch, options.repeats), 4),
+        "turns": turns,
     }
-
-
-def varied(variant: str, size: str, batch: Batch) -> dict[str, Callable[[], object]]:
-    """The structural step in another way."""
-    torch.manual_seed(0)
-    teacher, student = detector("resnet50", SIZES[size]), detector("resnet18", SIZES[size])
-    if variant == "contiguous weights":
-        for one in (teacher, student):
-            one.model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    if variant == "compiled":
-        for one in (teacher, student):
-            one.model.backbone.compile()  # pyright: ignore
-    distiller = kdet.Distiller(student, teacher, METHODS["structural"]()).train()
-    if variant == "bf16 teacher":
-        frozen = distiller.lessons[0].teacher
-        observe = frozen.observe
-        frozen.observe = torch.autocast(DEVICE.type, torch.bfloat16)(observe)
-    return {f"structural step, {variant}": step_of(distiller, batch)}
 
 
 def bars(row: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
     """What is measured, its value, and the limit that it must not pass."""
-    turns, where = row["turns"], f"{row['size']}, batch {row['batch']}"
-
-    def ratio(over: str, *under: str) -> float:
-        each = zip(turns[over], zip(*(turns[name] for name in under), strict=True), strict=True)
-        return statistics.median(one / sum(others) for one, others in each)
-
+    where = f"{row['size']}, batch {row['batch']}"
     for name in METHODS:
-        value = ratio(f"{name} step", "student's step", "teacher", f"{name} alone")
+        value = ratio(row["turns"][name], f"{name} step", "student's step", "teacher", f"{name} alone")
         yield f"{where}: {name} step / its parts", value, "<=", 1.05
-    yield f"{where}: structural loss / its step", ratio("structural alone", "structural step"), "<=", 0.10
-    if "torchdistill's l2 step" in turns:
-        value = ratio("torchdistill's l2 step", "l2 step")
+    value = ratio(row["turns"]["structural"], "structural alone", "structural step")
+    yield f"{where}: structural loss / its step", value, "<=", 0.10
+    if "torchdistill" in row["turns"]:
+        value = ratio(row["turns"]["torchdistill"], "torchdistill's l2 step", "l2 step")
         yield f"{where}: images/s of l2, kdet / torchdistill", value, ">=", 1.15
+
+
+def ratio(turns: dict[str, list[float]], over: str, *under: str) -> float:
+    """Median of each turn's own."""
+    each = zip(turns[over], zip(*(turns[name] for name in under), strict=True), strict=True)
+    return statistics.median(one / sum(others) for one, others in each)
 
 
 def shares(row: dict[str, Any]) -> dict[str, float]:
     """Of a structural step with its data, in per cent."""
-    seconds = row["seconds"]
+    seconds = medians(row["turns"]["structural"]) | {"data": row["data"]}
     parts = {name: seconds[name] for name in ("data", "teacher", "student's step", "structural alone")}
     return {name: round(100 * value / sum(parts.values()), 1) for name, value in parts.items()}
 
@@ -230,14 +257,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    comparisons = [*METHODS, *(["torchdistill"] if find_spec("torchdistill") else []), *options.variants]
     about = whereabouts()  # now: the commit may be another when it ends
     rows: list[dict[str, Any]] = []
     for size in options.sizes:
-        row = measure(size, options.batch, options.variants, options.repeats)
+        row = measure(size, comparisons, options)
         row |= {"shares_in_percent": shares(row), "bars": [verdict(*bar) for bar in bars(row)]}
         rows.append(row)
-        print("\n".join([json.dumps(row["seconds"]), json.dumps(row["shares_in_percent"]), *row["bars"]]), flush=True)
+        print("\n".join([json.dumps(row["shares_in_percent"]), *row["bars"]]), flush=True)
     if options.out:
         content = {"threads": options.threads, "rows": rows, "environment": about}
         options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
