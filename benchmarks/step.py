@@ -3,8 +3,8 @@
     python benchmarks/step.py --out benchmarks/results/step-cpu.json
     python benchmarks/step.py --sizes 512x512 --variants
 
-Forward, backward and optimizer. Each comparison has a process of its own, in which its jobs take turns; figures are
-medians, a bar's is that of each turn's own ratio, so that a slow spell of the machine hits both sides. The parts are
+Forward, backward and optimizer. Each comparison has a few processes of its own, in which its jobs take turns; figures
+are medians, a bar's is that of each turn's own ratio, so that a slow spell of the machine hits both sides. The parts are
 the student's own step, the teacher's backbone and neck, and the loss alone on maps of the step's shapes: a step should
 cost little more than their sum. Data is what the loader takes for such a batch, without workers. torchdistill gets the
 same teacher, student, optimizer, images and plain L2 on the same five levels, and that both compute the same loss is
@@ -204,21 +204,19 @@ def turns_of(comparison: str, size: str, count: int, repeats: int, threads: int)
 
 
 def measure(size: str, comparisons: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
-    """All comparisons of one size, each in a process of its own, as a training has one: memory that the jobs of another
-    keep would be missed by the largest step first.
+    """All comparisons of one size. Each has processes of its own, as a training has one: what the jobs of another keep
+    would be missed by the largest step first, and one process has better luck with its memory than the next.
     """
-    turns: dict[str, dict[str, list[float]]] = {}
-    for comparison in comparisons:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            job = pool.submit(turns_of, comparison, size, options.batch, options.repeats, options.threads)
-            turns[comparison] = job.result()
-        print(size, comparison, {job: f"{each:.4f}" for job, each in medians(turns[comparison]).items()}, flush=True)
-    return {
-        "size": size,
-        "batch": options.batch,
-        "data": round(seconds_of_data(SIZES[size], options.batch, options.repeats), 4),
-        "turns": turns,
-    }
+    turns: dict[str, dict[str, list[float]]] = {comparison: {} for comparison in comparisons}
+    for _ in range(options.processes):
+        for comparison, jobs in turns.items():
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                once = pool.submit(turns_of, comparison, size, options.batch, options.repeats, options.threads).result()
+            for job, seconds in once.items():
+                jobs.setdefault(job, []).extend(seconds)
+            print(size, comparison, once, flush=True)
+    data = round(seconds_of_data(SIZES[size], options.batch, options.repeats), 4)
+    return {"size": size, "batch": options.batch, "data": data, "turns": turns}
 
 
 def bars(row: dict[str, Any]) -> Iterator[tuple[str, float, str, float]]:
@@ -253,7 +251,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES)
     parser.add_argument("--batch", type=int, default=2, help="images of a step")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=VARIANTS[:-1], help="compiled needs g++")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=3, help="of each comparison")
+    parser.add_argument("--repeats", type=int, default=3, help="turns in a process, after one that warms up")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
@@ -264,6 +263,8 @@ def main() -> None:
         row = measure(size, comparisons, options)
         row |= {"shares_in_percent": shares(row), "bars": [verdict(*bar) for bar in bars(row)]}
         rows.append(row)
+        for comparison, jobs in row["turns"].items():
+            print(comparison, {job: round(value, 4) for job, value in medians(jobs).items()})
         print("\n".join([json.dumps(row["shares_in_percent"]), *row["bars"]]), flush=True)
     if options.out:
         content = {"threads": options.threads, "rows": rows, "environment": about}
