@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from kdet.losses import prediction_guided_loss, rank_mimicking_loss, structural_loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+"""Of all levels of student and teacher."""
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 IMAGE_SIZES = {"800x1216": (800, 1216), "512x512": (512, 512)}
 CHANNELS = 256
@@ -40,11 +41,16 @@ GUIDED_LOOP = "prediction guided, image by image"
 
 def own_losses() -> dict[str, Loss]:
     return {
-        "l2": F.mse_loss,
+        "l2": summed(F.mse_loss),
         PLAIN: lambda s, t: structural_loss(s, t, normalize=None),
         SCALED: structural_loss,
         "structural, normalize=sample": lambda s, t: structural_loss(s, t, normalize="sample"),
     }
+
+
+def summed(loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """Level by level, for what knows one map."""
+    return lambda students, teachers: torch.stack([loss(s, t) for s, t in zip(students, teachers, strict=True)]).sum()
 
 
 def others_loss(name: str) -> Loss | None:
@@ -66,7 +72,7 @@ def others_loss(name: str) -> Loss | None:
         ),
         "piq": lambda s, t: module.ssim(s, t, kernel_size=11, kernel_sigma=1.5, data_range=1.0, downsample=False),
     }[name]
-    return lambda s, t: (1 - ssim(s, t)) / 2
+    return summed(lambda s, t: (1 - ssim(s, t)) / 2)
 
 
 def level_sizes(image_hw: tuple[int, int]) -> list[tuple[int, int]]:
@@ -83,9 +89,9 @@ def make_levels(image: str, batch: int, layout: str) -> tuple[list[Tensor], list
 
 
 def step(loss: Loss, students: list[Tensor], teachers: list[Tensor]) -> None:
-    for student, teacher in zip(students, teachers, strict=True):
+    for student in students:
         student.grad = None
-        loss(student, teacher).backward()
+    loss(students, teachers).backward()
 
 
 def accepted(loss: Loss, students: list[Tensor], teachers: list[Tensor]) -> int:
@@ -93,7 +99,7 @@ def accepted(loss: Loss, students: list[Tensor], teachers: list[Tensor]) -> int:
     for count, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
         try:
             with torch.no_grad():
-                loss(student[:1, :2], teacher[:1, :2])
+                loss([student[:1, :2]], [teacher[:1, :2]])
         except (RuntimeError, ValueError, AssertionError):
             return count
     return len(students)
@@ -178,8 +184,7 @@ def peak_growth_mib(name: str, image: str, batch: int, layout: str) -> float:
     students, teachers = make_levels(image, batch, layout)
     count = accepted(loss, students, teachers)
     before = _held_kib(start_over=True)
-    total = torch.stack([loss(s, t) for s, t in zip(students[:count], teachers[:count], strict=True)]).sum()
-    total.backward()
+    loss(students[:count], teachers[:count]).backward()
     finish()
     return (_held_kib(peak=True) - before) / 1024
 

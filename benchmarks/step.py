@@ -4,11 +4,11 @@
     python benchmarks/step.py --sizes 512x512 --variants
 
 Forward, backward and optimizer. Each comparison has a few processes of its own, in which its jobs take turns; figures
-are medians, a bar's is that of each turn's own ratio, so that a slow spell of the machine hits both sides. The parts are
-the student's own step, the teacher's backbone and neck, and the loss alone on maps of the step's shapes: a step should
-cost little more than their sum. Data is what the loader takes for such a batch, without workers. torchdistill gets the
-same teacher, student, optimizer, images and plain L2 on the same five levels, and that both compute the same loss is
-checked first; it is left out where it is not installed. The run ends with the bars, met or missed.
+are medians, a bar's is that of each turn's own ratio, so that a slow spell of the machine hits both sides. The parts
+are the student's own step, the teacher's backbone and neck, and the loss alone on maps of the step's shapes: a step
+should cost little more than their sum. Data is what the loader takes for such a batch, without workers. torchdistill
+gets the same teacher, student, optimizer, images and plain L2 on the same five levels, and that both compute the same
+loss is checked first; it is left out where it is not installed. The run ends with the bars, met or missed.
 """
 
 import argparse

@@ -6,9 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdet.losses import structural_loss
+from kdet.ops import similarity_by_levels
 from kdet.ops.fast_similarity import mean_dissimilarity
+from kdet.ops.one_pass import Options
 from kdet.ops.scale import rescale
 from kdet.ops.similarity import (
     Exponents,
@@ -93,14 +96,14 @@ def test_shuffled_channels_cost_much_by_channel_and_little_by_sample():
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (5, 200), (6, 6), (1, 40), (11, 4)])
 @pytest.mark.parametrize("normalize", ["channel", "sample", None])
-def test_any_size_works(size, normalize):
+def test_any_size_works(size, normalize, device_way):
     student, teacher = torch.rand(2, 3, *size, requires_grad=True), torch.rand(2, 3, *size)
     loss = structural_loss(student, teacher, normalize=normalize)
     loss.backward()
     assert loss.isfinite() and student.grad is not None and student.grad.isfinite().all()
 
 
-def test_dead_and_nearly_dead_channels_do_not_take_over(teacher):
+def test_dead_and_nearly_dead_channels_do_not_take_over(teacher, device_way):
     """Constant, all-zero and nearly constant channels, more than half of the map, beside ordinary ones."""
     student = torch.rand(2, 8, 24, 24, generator=torch.Generator().manual_seed(4))
     student[:, 0], student[:, 1] = 0.7, 0.0
@@ -132,25 +135,84 @@ def test_exponent_zero_leaves_its_factor_out(teacher, independent):
     torch.testing.assert_close(structural_loss(independent, teacher, beta=0.0, gamma=0.0), expected)
 
 
+@pytest.fixture(params=["by chunks", "by levels"])
+def device_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The way of a processor, and that of accelerators, which works on any device."""
+    if request.param == "by levels":
+        monkeypatch.setattr("kdet.ops.fast_similarity.similarity_by_chunks", similarity_by_levels)
+    return request.param
+
+
+def plain_loss(student: torch.Tensor, teacher: torch.Tensor, normalize) -> torch.Tensor:
+    """As the formula reads."""
+    values = similarity(rescale(student, normalize), rescale(teacher, normalize).detach(), Exponents(), 11, 1.5)
+    return (1 - values.mean()) / 2
+
+
 @pytest.mark.parametrize("normalize", ["channel", "sample", None])
 @pytest.mark.parametrize("size", [(24, 24), (6, 30), (4, 30), (31, 7), (32, 32), (13, 11), (1, 1)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("chunk_cells", [1, 2**13])
-def test_the_fast_path_is_the_formula(normalize, size, layout, chunk_cells, monkeypatch):
+def test_the_fast_path_is_the_formula(normalize, size, layout, chunk_cells, monkeypatch, device_way):
     """Value and gradient, with chunks so small that channels, or else images, are split unevenly."""
-    monkeypatch.setattr("kdet.ops.fast_similarity.CHUNK_CELLS_PER_THREAD", chunk_cells)
+    monkeypatch.setattr("kdet.ops.similarity_by_chunks.CHUNK_CELLS_PER_THREAD", chunk_cells)
+    monkeypatch.setattr("kdet.ops.similarity_by_levels.MOST_CELLS", chunk_cells)
     student, teacher = torch.rand(2, 3, 20, *size, dtype=torch.float64).unbind()
     student, teacher = (t.contiguous(memory_format=layout).requires_grad_() for t in (student, teacher))
-    fast = mean_dissimilarity(student, teacher.detach(), normalize, 11, 1.5)
-    values = similarity(rescale(student, normalize), rescale(teacher, normalize).detach(), Exponents(), 11, 1.5)
-    plain = (1 - values.mean()) / 2
+    fast = mean_dissimilarity([(student, teacher.detach())], Options(normalize, 11, 1.5))
+    plain = plain_loss(student, teacher, normalize)
     torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-12)
     (fast_grad,), (plain_grad,) = (torch.autograd.grad(3 * loss, student) for loss in (fast, plain))
     torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("normalize", ["channel", "sample", None])
+@pytest.mark.parametrize("most_cells", [1, 2**11, 2**20])
+def test_levels_of_all_kinds_in_one_pass(normalize, most_cells, monkeypatch, device_way):
+    """Sizes, channels and numbers of images differ, one level is empty; ends of ranges are tied.
+
+    Not under "sample": the plain formula shares among channels before it shares among cells.
+    """
+    monkeypatch.setattr("kdet.ops.similarity_by_levels.MOST_CELLS", most_cells)
+    shapes = [(3, 4, 13, 9), (3, 4, 6, 6), (3, 7, 4, 5), (3, 4, 0, 5), (2, 7, 4, 5), (3, 4, 2, 1)]
+    students = [4 * torch.rand(shape, dtype=torch.float64) for shape in shapes]
+    students = [(one if normalize == "sample" else one.round()).requires_grad_() for one in students]
+    teachers = [torch.rand(shape, dtype=torch.float64) for shape in shapes]
+    fast = mean_dissimilarity(list(zip(students, teachers, strict=True)), Options(normalize, 11, 1.5))
+    full = [pair for pair in zip(students, teachers, strict=True) if pair[0].numel()]
+    plain = torch.stack([plain_loss(*pair, normalize) for pair in full]).sum()
+    torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-12)
+    for fast_grad, plain_grad in zip(
+        *(torch.autograd.grad(loss, [student for student, _ in full]) for loss in (fast, plain)), strict=True
+    ):
+        torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-8, atol=1e-12)
+
+
+class Kernels(TorchDispatchMode):
+    """Counts the operations that compute something."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view and not func.overloadpacket.__name__.startswith(("empty", "new_empty"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_by_levels_most_kernels_are_launched_once_for_all_of_them(device_way):
+    """Launches from Python are what the loss costs an accelerator."""
+    levels = [(torch.rand(2, 8, side, side, requires_grad=True), torch.rand(2, 8, side, side)) for side in range(8, 13)]
+
+    def launches(some) -> int:
+        with Kernels() as kernels:
+            mean_dissimilarity(some, Options("channel", 11, 1.5)).backward()
+        return kernels.count
+
+    one, five = launches(levels[:1]), launches(levels)
+    assert (five < 2.5 * one) == (device_way == "by levels")
+
+
 @pytest.mark.parametrize("size", [(30, 40), (12, 12)])
-def test_the_fast_path_is_exact_in_float32_whatever_the_precision_of_products(size):
+def test_the_fast_path_is_exact_in_float32_whatever_the_precision_of_products(size, device_way):
     student, teacher = torch.rand(2, 1, 16, *size).unbind()
     exact = grad_of(student.double(), teacher.double())
     before = torch.get_float32_matmul_precision()
@@ -165,31 +227,32 @@ def test_the_fast_path_is_exact_in_float32_whatever_the_precision_of_products(si
 
 @pytest.mark.parametrize("normalize", ["channel", "sample", None])
 @pytest.mark.parametrize("size", [(7, 9), (3, 6), (6, 25)])
-def test_the_fast_gradient_is_the_derivative(normalize, size):
+def test_the_fast_gradient_is_the_derivative(normalize, size, device_way):
     student, teacher = torch.rand(2, 2, 2, *size, dtype=torch.float64).unbind()
     student.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: mean_dissimilarity(s, teacher, normalize, 11, 1.5), student)
+    options = Options(normalize, 11, 1.5)
+    assert torch.autograd.gradcheck(lambda s: mean_dissimilarity([(s, teacher)], options), student)
 
 
-def test_ties_share_the_gradient_of_the_range():
+def test_ties_share_the_gradient_of_the_range(device_way):
     """Two lowest and three highest cells: the plain formula splits their gradient evenly, and so does the fast one."""
     student = torch.rand(1, 1, 8, 8, dtype=torch.float64)
     student.view(-1)[[3, 40]], student.view(-1)[[7, 8, 50]] = -1.0, 2.0
     teacher = torch.rand_like(student)
     student.requires_grad_()
-    fast = mean_dissimilarity(student, teacher, "channel", 11, 1.5)
-    plain = (1 - similarity(rescale(student, "channel"), rescale(teacher, "channel"), Exponents(), 11, 1.5).mean()) / 2
+    fast = mean_dissimilarity([(student, teacher)], Options("channel", 11, 1.5))
+    plain = plain_loss(student, teacher, "channel")
     (fast_grad,), (plain_grad,) = (torch.autograd.grad(loss, student) for loss in (fast, plain))
     torch.testing.assert_close(fast_grad, plain_grad)
 
 
-def test_no_gradient_is_computed_where_none_is_wanted(teacher, independent):
+def test_no_gradient_is_computed_where_none_is_wanted(teacher, independent, device_way):
     assert not structural_loss(independent, teacher).requires_grad
     with torch.no_grad():
         assert not structural_loss(independent.requires_grad_(), teacher).requires_grad
 
 
-def test_backward_twice(teacher, independent):
+def test_backward_twice(teacher, independent, device_way):
     student = independent.requires_grad_()
     loss = structural_loss(student, teacher)
     (first,) = torch.autograd.grad(loss, student, retain_graph=True)

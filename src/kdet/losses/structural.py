@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kdet.ops.fast_similarity import mean_dissimilarity
+from kdet.ops.one_pass import Options
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
@@ -74,11 +75,12 @@ def structural_loss(
     exponents = _checked_exponents(alpha, beta, gamma)
     levels = pair_levels(student, teacher)
     with full_precision(levels[0][0]):
-        loss = sum(
-            (_level_loss(s, t, exponents, window, sigma, normalize) for s, t in levels),
-            start=levels[0][0].new_zeros(()),
-        )
-    return refuse_nan(loss, student=student, teacher=teacher)
+        if exponents == (1, 1, 1) and not torch.compiler.is_compiling():
+            loss = mean_dissimilarity(levels, Options(normalize, window, sigma))
+        else:
+            losses = [_level_loss(s, t, exponents, window, sigma, normalize) for s, t in levels]
+            loss = torch.stack(losses).sum()
+    return refuse_nan(loss.clamp(min=0), student=student, teacher=teacher)  # rounding can carry it a hair below
 
 
 def _level_loss(
@@ -86,12 +88,8 @@ def _level_loss(
 ) -> Tensor:
     if student.numel() == 0:
         return attached_zero(student)
-    if exponents == (1, 1, 1) and not torch.compiler.is_compiling():
-        loss = mean_dissimilarity(student, teacher, normalize, window, sigma)
-    else:
-        values = similarity(rescale(student, normalize), rescale(teacher, normalize), exponents, window, sigma)
-        loss = (1 - reduce_map(values)) / 2
-    return loss.clamp(min=0)  # rounding can carry it a hair below
+    values = similarity(rescale(student, normalize), rescale(teacher, normalize), exponents, window, sigma)
+    return (1 - reduce_map(values)) / 2
 
 
 def _checked_exponents(alpha: float, beta: float, gamma: float) -> Exponents:

@@ -31,13 +31,22 @@ class MatrixBlur:
         options = (window, sigma, kind, dtype, like_NCHW.device)
         self._down, self._right = (_matrix(side, *options) for side in (height, width))
 
-    def __call__(self, maps_BCHW: Tensor) -> Tensor:
-        """Mean under the window around each cell."""
-        return _apply(maps_BCHW, self._down, self._right)
+    def __call__(self, maps_BCHW: Tensor, out: Tensor | None = None) -> Tensor:
+        """Mean under the window around each cell; into `out`, if given: channels-last, and of the products' type."""
+        return _apply(maps_BCHW, self._down, self._right, out)
+
+    def transposed(self, maps_BCHW: Tensor, out: Tensor | None = None) -> Tensor:
+        """The gradient of the maps from the gradient of their blur."""
+        return _apply(maps_BCHW, self._down.T, self._right.T, out)
 
     def adjoint(self, gradient: Padded) -> Tensor:
-        """The gradient of the maps from the gradient of their blur."""
-        return _apply(gradient.whole, self._down.T, self._right.T)
+        """The same, as `StackedBlur` has it."""
+        return self.transposed(gradient.whole)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products."""
+        return self._down.dtype
 
 
 def _products_are_exact(like: Tensor) -> bool:
@@ -65,9 +74,10 @@ def _matrix(side: int, window: int, sigma: float, kind: Border, dtype: torch.dty
     return matrix.scatter_add_(1, cells.clamp(0, last), weights.expand(side, -1)).to(device)
 
 
-def _apply(maps_BCHW: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def _apply(maps_BCHW: Tensor, down: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
     """Channels stay innermost, as channels-last maps have them: nothing is copied."""
     rows_BHWC = torch.matmul(right, maps_BCHW.to(right.dtype).permute(0, 2, 3, 1))
     b, h, w, c = rows_BHWC.shape
-    columns = torch.matmul(down, rows_BHWC.reshape(b, h, w * c)).view(b, h, w, c).permute(0, 3, 1, 2)
-    return columns.to(maps_BCHW.dtype)
+    to = None if out is None else out.permute(0, 2, 3, 1).view(b, h, w * c)
+    columns = torch.matmul(down, rows_BHWC.view(b, h, w * c), out=to)
+    return columns.view(b, h, w, c).permute(0, 3, 1, 2).to(maps_BCHW.dtype)

@@ -3,12 +3,12 @@
 Legend: N images, C channels, H W height and width. "Chunk": some images × some channels of a level.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdet.ops.scale import Normalize, value_range
+from kdet.ops.scale import Normalize, believed, value_range
 
 
 class Range(NamedTuple):
@@ -27,9 +27,15 @@ class Range(NamedTuple):
 
 def range_of(features_NCHW: Tensor, normalize: Normalize) -> Range | None:
     """The range of a map; None where there is no rescale."""
-    if normalize is None:
-        return None
-    lo, hi, floor = value_range(features_NCHW, normalize)
+    return None if normalize is None else _range(*value_range(features_NCHW, normalize))
+
+
+def range_between(lo_NC11: Tensor, hi_NC11: Tensor, normalize: Literal["channel", "sample"]) -> Range:
+    """The range of a map whose channels' ends are known."""
+    return _range(*believed(lo_NC11, hi_NC11, normalize))
+
+
+def _range(lo: Tensor, hi: Tensor, floor: Tensor) -> Range:
     extent = hi - lo
     return Range(lo, extent, floor, extent.maximum(floor).reciprocal())
 

@@ -30,14 +30,20 @@ def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
 
 
 def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached).
+    """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached)."""
+    return believed(features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True), normalize)
+
+
+def believed(
+    lo_NC11: Tensor, hi_NC11: Tensor, normalize: Literal["channel", "sample"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from the lowest and the highest value of each channel.
 
     Without the floor a channel that is constant but for noise of 1e-6 would be blown up to the full [0, 1], and its
     gradient a million times that of its neighbours. The floor follows the scale of the image's other channels. It is
     taken from their mean range and not from the median, which is 0 as soon as half of the channels are dead; and per
     image, so that the loss of a batch does not depend on how the batch is spread over processes.
     """
-    lo_NC11, hi_NC11 = features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True)
     mean_range_N111 = (hi_NC11 - lo_NC11).detach().mean(1, keepdim=True)
     floor_N111 = (FLOOR_SHARE * mean_range_N111).clamp(min=FLOOR)
     match normalize:

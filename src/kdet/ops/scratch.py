@@ -12,8 +12,7 @@ from torch import Tensor
 class Scratch:
     """Uninitialised channels-last maps.
 
-    On the CPU channels one by one are convolved ten times as fast in this layout and more; `MatrixBlur` wants channels
-    innermost on any device, and would copy all it is given otherwise.
+    Channels one by one are convolved ten times as fast in this layout and more; `MatrixBlur` would copy any other.
     """
 
     def __init__(self, like: Tensor) -> None:
