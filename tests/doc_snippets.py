@@ -4,6 +4,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -37,6 +38,18 @@ def blocks(page: Path) -> list[Snippet]:
     for match in INDENTED.finditer(prose):
         found.append((match.start(), _indented(re.sub(r"^    ", "", match[0], flags=re.MULTILINE), page)))
     return [snippet for _, snippet in sorted(found, key=lambda pair: pair[0])]
+
+
+def of(page: Path, kind: str) -> list[str]:
+    """Its blocks of one kind."""
+    return [snippet.text for snippet in blocks(page) if snippet.kind == kind]
+
+
+def run_python(page: Path) -> None:
+    """Its blocks from top to bottom, in one namespace and in this folder."""
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for snippet in of(page, "python"):
+        exec(compile(snippet, page.name, "exec"), namespace)
 
 
 def inside_sentences(page: Path, pattern: re.Pattern[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Every snippet of README and docs is executed: a new one is picked up by itself.
 
-* Python runs, the blocks of a page in their order and in one namespace, in an empty folder.
+* Python runs, the blocks of a page in their order and in one namespace, in an empty folder. That of export.md reads
+  what the page's commands write, and runs behind them.
 * YAML is read as a recipe, with a tiny recipe's sections for those that it leaves out. So is a section in a sentence;
   where it does not say of which kind it is, it adds to the tiny one.
 * Commands are read by the real command line. tests/cli/test_cli_docs.py says which of them are run too, and on what.
@@ -10,18 +11,28 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed.run
 import yaml
-from PIL import Image
 from typer.main import get_command
 
-from doc_snippets import INLINE_COMMAND, PAGES, ROOT, SECTION, blocks, command_lines, inside_sentences, words_of
-from export_fakes import written
-from fakes import tiny, tiny_recipe, write_yaml
+from doc_snippets import (
+    INLINE_COMMAND,
+    PAGES,
+    ROOT,
+    SECTION,
+    blocks,
+    command_lines,
+    inside_sentences,
+    of,
+    run_python,
+    words_of,
+)
+from fakes import tiny_recipe, write_yaml
 from kdet.cli.app import app
 from kdet.detectors import ALLOWED
 from kdet.train import read_recipe
@@ -33,29 +44,19 @@ KINDS = {"format", "detector", "run", "foundation", "factory"}
 WITH_TEACHER = {"teacher": {"run": "runs/teacher"}, "distill": [{"method": "structural"}]}
 
 
-def with_any(kind: str) -> pytest.MarkDecorator:
+def with_any(kind: str, but: Sequence[str] = ()) -> pytest.MarkDecorator:
     """The pages that have such blocks."""
-    chosen = [page for page in PAGES if any(snippet.kind == kind for snippet in blocks(page))]
+    chosen = [page for page in PAGES if of(page, kind) and page.stem not in but]
     assert chosen
     return pytest.mark.parametrize("page", chosen, ids=lambda page: page.stem)
 
 
-def of(page: Path, kind: str) -> list[str]:
-    return [snippet.text for snippet in blocks(page) if snippet.kind == kind]
-
-
-@with_any("python")
+@with_any("python", but=("export",))
 def test_python_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in NEEDS.get(page.stem, ()):
         pytest.importorskip(library, reason=f"this page is about {library}")
     monkeypatch.chdir(tmp_path)
-    if page.stem == "export":  # what its commands, run elsewhere, have written
-        Path("exported").mkdir()
-        written(Path("exported"), tiny())
-        Image.effect_noise((120, 90), 40).save("photo.jpg")
-    namespace: dict[str, Any] = {"__name__": "page"}
-    for snippet in of(page, "python"):
-        exec(compile(snippet, page.name, "exec"), namespace)
+    run_python(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

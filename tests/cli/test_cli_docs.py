@@ -3,7 +3,8 @@
 All are run but these, which other tests run or nobody can: whole studies (demo, compare, search), what is named only
 by a WORD in capitals, COCO and its downloads, several processes, and the replay of a step that broke.
 DATA stands for the data set of the guide to own data. Run folders that a page takes for granted are copies of one tiny
-run, on the page about export of one that finds something, and every training is two steps long.
+run, on the page about export of one that finds something, and every training is two steps long. That page's Python
+reads the files which its commands have written.
 """
 
 import re
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_cases import Command, Ended
+from PIL import Image
 
-from doc_snippets import PAGES, ROOT, blocks, command_lines
+from doc_snippets import PAGES, ROOT, blocks, command_lines, of, run_python
 from export_fakes import require, run_that_finds
 from fakes import write_yaml
 
@@ -36,8 +38,7 @@ def is_run(words: list[str]) -> bool:
 
 
 def commands(page: Path) -> list[list[str]]:
-    scripts = [snippet.text for snippet in blocks(page) if snippet.kind == "bash"]
-    return [words for script in scripts for words in command_lines(script) if is_run(words)]
+    return [words for script in of(page, "bash") for words in command_lines(script) if is_run(words)]
 
 
 RUN = [page for page in PAGES if commands(page)]
@@ -108,6 +109,9 @@ def test_the_commands_of_a_page_run_in_their_order(
             assert (checkout / words[words.index("--run") + 1] / "student.safetensors").is_file()
         if "--out" in words:
             assert (checkout / words[words.index("--out") + 1]).exists()
+    if page.stem == "export":
+        Image.effect_noise((120, 90), 40).save("photo.jpg")
+        run_python(page)
 
 
 def test_most_pages_with_commands_are_among_them() -> None:

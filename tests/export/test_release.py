@@ -33,9 +33,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_that_finds(tmp_path_factory.mktemp("runs"))
 
 
-def test_a_run_is_exported_on_its_own_data_with_a_card(run, tmp_path):
-    result = _export(run, tmp_path / "out", replace(QUICK, license="CC-BY-4.0"), val=None, train=None)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+@pytest.fixture(scope="module")
+def exported(run: Path) -> tuple[dict[str, Any], Path]:
+    """What an export of it on its own data reports, and where it lies."""
+    out = run.parent / "exported"
+    return _export(run, out, replace(QUICK, license="CC-BY-4.0"), val=None, train=None), out
+
+
+def test_a_run_is_exported_on_its_own_data_with_a_card(exported):
+    result, out = exported
+    assert sorted(path.name for path in out.iterdir()) == [
         "student.pt2",
         "student.pt2.json",
         "student.pt2.md",
@@ -43,12 +50,12 @@ def test_a_run_is_exported_on_its_own_data_with_a_card(run, tmp_path):
     assert result["AP"]["images"] == 4
     assert abs(result["AP"]["drop"]) < 0.002
     assert [row["model"] for row in result["speed"]["models"]] == ["finding", "student.pt2"]
-    stored = json.loads((tmp_path / "out" / "student.pt2.json").read_text())
+    stored = json.loads((out / "student.pt2.json").read_text())
     assert stored["parity"]["detections"] > 0
-    card = (tmp_path / "out" / "student.pt2.md").read_text()
+    card = (out / "student.pt2.md").read_text()
     for words in ("license: CC-BY-4.0", "circle, square, triangle", "labels` N×D", "epochs: 2", "random numbers"):
         assert words in card
-    assert str(tmp_path) not in card.partition("Made by")[0], "nobody else has this machine's folders"
+    assert str(out.parent) not in card.partition("Made by")[0], "nobody else has this machine's folders"
 
 
 @pytest.mark.parametrize(
@@ -129,11 +136,10 @@ def test_eight_bits_keep_what_is_found_and_are_smaller(tmp_path):
     assert result["bytes"] < 0.6 * model.stat().st_size
 
 
-def test_an_exported_file_is_evaluated_and_timed_like_a_model(tmp_path):
-    _export(saved(tmp_path), tmp_path / "out")
-    path = tmp_path / "out" / "student.pt2"
-    assert open_model(path).class_names == tiny().class_names
-    first, second = measure([saved(tmp_path), path], seconds=0.05, memory=False)
+def test_an_exported_file_is_evaluated_and_timed_like_a_model(run, exported, tmp_path):
+    path = exported[1] / "student.pt2"
+    assert open_model(path).class_names == open_model(run).class_names
+    first, second = measure([run, path], seconds=0.05, memory=False)
     assert first.parameters
     assert second.parameters is None
     assert second.latency_ms > 0

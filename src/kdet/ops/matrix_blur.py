@@ -79,5 +79,5 @@ def _apply(maps_BCHW: Tensor, down: Tensor, right: Tensor, out: Tensor | None) -
     rows_BHWC = torch.matmul(right, maps_BCHW.to(right.dtype).permute(0, 2, 3, 1))
     b, h, w, c = rows_BHWC.shape
     to = None if out is None else out.permute(0, 2, 3, 1).view(b, h, w * c)
-    columns = torch.matmul(down, rows_BHWC.view(b, h, w * c), out=to)
+    columns = torch.matmul(down, rows_BHWC.reshape(b, h, w * c), out=to)
     return columns.view(b, h, w, c).permute(0, 3, 1, 2).to(maps_BCHW.dtype)

@@ -24,12 +24,12 @@ def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
     """Σ over levels of the mean of (1 − SSIM) / 2. Levels of as many images and channels share their launches."""
-    groups: dict[torch.Size, list[int]] = {}
+    groups: dict[tuple[int, int, torch.dtype], list[int]] = {}
     for index, student in enumerate(students):
-        groups.setdefault(student.shape[:2], []).append(index)
+        groups.setdefault((student.shape[0], student.shape[1], student.dtype), []).append(index)
     losses: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {index: [] for index in range(len(students))}
-    for (num_images, _), indices in groups.items():
+    for (num_images, _, _), indices in groups.items():
         images = max(1, MOST_CELLS * num_images // sum(students[index].numel() for index in indices))
         for some in (slice(first, first + images) for first in range(0, num_images, images)):
             pair = [students[index][some] for index in indices], [teachers[index][some] for index in indices]
