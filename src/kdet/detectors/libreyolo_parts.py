@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
+from kdet.detectors.exact import exact, saying_exactly
 from kdet.detectors.plain.towers import rows
 from kdet.detectors.points import Scored, boxes_around, cell_points, expected_bin
 from kdet.ops.selection import Selection
@@ -49,7 +50,7 @@ class Yolo9Parts:
     def head(self, features: list[Tensor]) -> Any:
         """One map of edges and classes per level."""
         answer = self.model.head(features)
-        return answer[1] if isinstance(answer, tuple) else answer
+        return exact(answer[1] if isinstance(answer, tuple) else answer)
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits, distributions and boxes."""
@@ -65,7 +66,7 @@ class Yolo9Parts:
 
     def scores(self, scored: Scored) -> Tensor:
         """The sigmoid of each class."""
-        return scored.class_logits.float().sigmoid()
+        return scored.class_logits.sigmoid()
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """libreyolo's loss, and what its matcher said."""
@@ -104,7 +105,9 @@ class YoloxParts:
 
     def head(self, features: list[Tensor]) -> Any:
         """Decoded boxes and logits N×A×(5 + K), and what the library's loss reads beside them."""
-        return self.model.head.forward_train_maps(features)
+        head = self.model.head
+        with saying_exactly([*head.cls_preds, *head.reg_preds, *head.obj_preds]):  # it decodes in their precision
+            return exact(head.forward_train_maps(features))
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits, objectness and boxes."""
@@ -112,13 +115,13 @@ class YoloxParts:
         return Scored(
             class_logits=decoded[..., 5:],
             quality_logits=decoded[..., 4],
-            boxes=box_convert(decoded[..., :4].float(), "cxcywh", "xyxy"),
+            boxes=box_convert(decoded[..., :4], "cxcywh", "xyxy"),
         )
 
     def scores(self, scored: Scored) -> Tensor:
         """Class times objectness; a cell finds its best class alone."""
         assert scored.quality_logits is not None
-        scores = scored.class_logits.float().sigmoid() * scored.quality_logits.float().sigmoid()[..., None]
+        scores = scored.class_logits.sigmoid() * scored.quality_logits.sigmoid()[..., None]
         return scores.where(scores == scores.amax(-1, keepdim=True), 0)
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
@@ -159,7 +162,7 @@ class RtmdetParts:
 
     def head(self, features: list[Tensor]) -> Any:
         """Class logits and distances in pixels, one map of each per level."""
-        return self.model.head(tuple(features))
+        return exact(self.model.head(tuple(features)))
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits and boxes."""
@@ -167,12 +170,12 @@ class RtmdetParts:
         points, _ = cell_points(features, self.strides, 0.0)
         return Scored(
             class_logits=rows(list(logits), self.model.head.num_classes),
-            boxes=boxes_around(points, rows(list(distances), 4).float()),
+            boxes=boxes_around(points, rows(list(distances), 4)),
         )
 
     def scores(self, scored: Scored) -> Tensor:
         """The sigmoid of each class."""
-        return scored.class_logits.float().sigmoid()
+        return scored.class_logits.sigmoid()
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """libreyolo's loss, and the objects that its assigner's boxes and labels are those of."""

@@ -11,12 +11,14 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from kdet.detectors.exact import exact
+from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.points import PointDetector, Scored, boxes_around, cell_points, expected_bin
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
@@ -113,11 +115,11 @@ class YoloParts:
         """One pass through the whole model."""
         with self._entering(stop=False) as features:
             answer = self.model(images)
-        return features, answer
+        return features, _exactly(answer)
 
     def head(self, features: list[Tensor]) -> Any:
         """The head on given maps."""
-        return self._head(features)
+        return _exactly(self._head(features))
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits and boxes of one branch."""
@@ -128,7 +130,7 @@ class YoloParts:
             edge_logits = edges.unflatten(1, (4, -1)).permute(0, 3, 1, 2)
             distances = expected_bin(edge_logits)
         else:
-            distances = edges.transpose(1, 2).float()
+            distances = edges.transpose(1, 2)
         return Scored(
             class_logits=class_logits.transpose(1, 2),
             boxes=boxes_around(points, distances * scales),
@@ -137,7 +139,7 @@ class YoloParts:
 
     def scores(self, scored: Scored) -> Tensor:
         """The sigmoid of each class."""
-        return scored.class_logits.float().sigmoid()
+        return scored.class_logits.sigmoid()
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """`model.loss`, which the library multiplies by the number of images, and what its assigner said."""
@@ -191,6 +193,18 @@ class YoloParts:
             yield features
         finally:
             hook.remove()
+
+
+def _exactly(answer: Any) -> Any:
+    """A head's answer in float32; of the maps in it, from which the loss reads sizes and precision, the sizes alone."""
+    if isinstance(answer, tuple):
+        return tuple(_exactly(part) for part in cast(tuple[Any, ...], answer))
+    if not isinstance(answer, Mapping):
+        return exact(answer)
+    return {
+        name: sizes_alone(part) if name == "feats" else _exactly(part)
+        for name, part in cast(Mapping[str, Any], answer).items()
+    }
 
 
 def _has_structure(model: Any) -> bool:
