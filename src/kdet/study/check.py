@@ -73,9 +73,9 @@ def prepare(recipe: Recipe) -> Prepared:
     settings = recipe.train
     torch.manual_seed(settings.seed)
     engine = Engine(settings.precision)
-    require_sound_gradients(recipe, engine)
+    require_sound_gradients(recipe)
     train, val = open_data(recipe, _unheard)  # what the readers mended stands in the data's section
-    notes: list[str] = []
+    notes = list(recipe.notes)
     student = build_student(recipe, train.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
     data, sampler = training_data(recipe, train, distiller, notes.append)

@@ -1,13 +1,17 @@
 """Any model that a user names: a run folder, a weights file, or an exported file."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from kdet.errors import InputError
 from kdet.export import is_exported, open_exported
-from kdet.train import load_detector
+from kdet.train import load_detector, read_recipe
+from kdet.train.run_folder import RECIPE
 from kdet.types import Detector
+
+_AT_A_TIME = 8
 
 
 def open_model(path: Path) -> Detector:
@@ -37,3 +41,11 @@ def open_to_run(path: Path, device: str | None = None) -> tuple[Detector, str]:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     detector.model.to(device)
     return detector, device
+
+
+def images_at_a_time(path: Path) -> int:
+    """The batch size with which a run looked at its AP: images pad each other, and some models see padding; else 8."""
+    recipe = (path if path.is_dir() else path.parent) / RECIPE
+    with suppress(InputError):  # of another version, or broken: what it says is not needed
+        return read_recipe(recipe).train.batch_size
+    return _AT_A_TIME

@@ -60,8 +60,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     """
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
-    require_sound_gradients(recipe, engine)
-    notes: list[str] = []
+    require_sound_gradients(recipe)
+    notes = list(recipe.notes)
     if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
         notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
     train_source, val_source = open_data(recipe, notes.append)
@@ -100,16 +100,14 @@ def _counted(source: Source) -> str:
     return f"{len(index)} images with {len(index.labels)} boxes of {len(index.classes)} classes"
 
 
-def require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
-    """Refuse what torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU."""
-    size = image_size(recipe)
-    long_side = size if isinstance(size, int) else size[1]
-    has_p7 = recipe.student.detector in ("retinanet", "fcos", "atss", "gfl")
-    if has_p7 and long_side <= 64 and engine.device.type == "cpu" and recipe.train.precision == "bf16-mixed":
-        raise InputError(
-            f"train.precision: bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size "
-            f"{long_side}); use fp32, or images above 64 px"
-        )
+def require_sound_gradients(recipe: Recipe) -> None:
+    """Refuse bf16 where torch trains wrongly with it.
+
+    Raises:
+        InputError: it was asked for by name; `auto` does not take it there.
+    """
+    if recipe.train.precision == "bf16-mixed" and recipe.bf16_fault:
+        raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32, or images above 64 px")
 
 
 def _prepare(
