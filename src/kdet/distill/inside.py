@@ -32,7 +32,8 @@ class LevelMaps:
     """Mean over channels of |activation|, after the adapter where there is one."""
     teacher: Tensor
     similarity: Tensor | None
-    """Mean over channels of the local SSIM, 1 in those that the teacher does not use; None where the two have different channels."""
+    """Mean over channels of the local SSIM, 1 in those that the teacher does not use; None where the two have
+    different channels."""
 
 
 def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[LevelMaps]:

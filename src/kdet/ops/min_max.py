@@ -22,7 +22,7 @@ class Range(NamedTuple):
 
     @property
     def believed(self) -> Tensor:
-        """1 where the range is believed and 0 where the floor stands for it: the `kdet.ops.scale.taught` of a teacher."""
+        """1 where the range is believed and 0 where the floor stands for it; of a teacher `kdet.ops.scale.taught`."""
         return (self.extent > self.floor).to(self.extent.dtype)
 
     def of(self, images: slice, channels: slice) -> "Range":

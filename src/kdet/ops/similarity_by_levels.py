@@ -23,7 +23,10 @@ MOST_CELLS = 2**26
 def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
-    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing. Levels of as many images and channels share their launches."""
+    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing.
+
+    Levels of as many images and channels share their launches.
+    """
     groups: dict[tuple[int, int, torch.dtype], list[int]] = {}
     for index, student in enumerate(students):
         groups.setdefault((student.shape[0], student.shape[1], student.dtype), []).append(index)
