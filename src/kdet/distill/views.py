@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from kdet.distill.pairing import Pairing
+from kdet.distill.pairing import LevelPair, Pairing
 from kdet.distill.teacher import FrozenTeacher
 from kdet.ops.align import resize_like
 from kdet.types import Need, Observation, Target
@@ -48,11 +48,29 @@ class View(Protocol):
 
 
 def paired_features(sight: Sight, adapt: Adapt) -> tuple[list[Tensor], list[Tensor]]:
-    """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's at the student's size."""
+    """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's on the student's cells."""
     assert sight.student.features is not None and sight.teacher.features is not None
     student = adapt([sight.student.features[pair.student] for pair in sight.pairing.levels])
     teacher = [sight.teacher.features[pair.teacher] for pair in sight.pairing.levels]
-    return student, [resize_like(t, s) for t, s in zip(teacher, student, strict=True)]
+    return student, on_students_cells(sight, teacher, student)
+
+
+def on_students_cells(sight: Sight, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
+    """The teacher's maps of the paired levels resized to the student's, by what a cell of either measures in pixels."""
+    maps = zip(teacher, student, sight.pairing.levels, strict=True)
+    return [resize_like(t, s, _stride_ratios(sight, pair)) for t, s, pair in maps]
+
+
+def _stride_ratios(sight: Sight, pair: LevelPair) -> tuple[float, float]:
+    """The teacher's stride over the student's, along height and width of the student's canvas.
+
+    The teacher's canvas may be the student's rounded up to other shares along either side, which the pairing, made
+    before any canvas is known, cannot tell.
+    """
+    ours, theirs = sight.student.levels[pair.student].stride, sight.teacher.levels[pair.teacher].stride
+    sizes = zip(sight.student.input_size_hw, sight.teacher.input_size_hw, strict=True)
+    down, across = (theirs / ours * own / seen for own, seen in sizes)
+    return down, across
 
 
 @dataclass(frozen=True)
@@ -84,11 +102,13 @@ class GuidedFeatures:
         student_maps = class_maps(sight.student, classes.student)
         teacher_maps = class_maps(sight.teacher, classes.teacher)
         paired = [(student_maps[p.student], teacher_maps[p.teacher]) for p in levels]
+        ours = [_cell_mean(s, t, len(classes.names)) for s, t in paired]
+        theirs = [_cell_mean(t, s, len(classes.names)) for s, t in paired]
         return {
             "student_features": student,
             "teacher_features": teacher,
-            "student_logits": [_cell_mean(s, t, len(classes.names)) for s, t in paired],
-            "teacher_logits": [resize_like(_cell_mean(t, s, len(classes.names)), s) for s, t in paired],
+            "student_logits": ours,
+            "teacher_logits": on_students_cells(sight, theirs, ours),
         }
 
 

@@ -20,6 +20,11 @@ class Range(NamedTuple):
     """The least extent that is believed; N×1×1×1."""
     factor: Tensor
 
+    @property
+    def believed(self) -> Tensor:
+        """1 where the range is believed and 0 where the floor stands for it; of a teacher `kdet.ops.scale.taught`."""
+        return (self.extent > self.floor).to(self.extent.dtype)
+
     def of(self, images: slice, channels: slice) -> "Range":
         """The part that belongs to a chunk."""
         return Range(*(t[images] if t.shape[1] == 1 else t[images, channels] for t in self))
@@ -59,7 +64,7 @@ def _through_range(gradient: Tensor, rescaled: Tensor, own: Range, axes: tuple[i
     x = (X − lo)·factor. Every x falls as lo rises and, where the range sets the factor, shrinks towards 0 as hi rises.
     """
     work = gradient * rescaled
-    stretch = work.sum(axes, keepdim=True) * (own.extent > own.floor)  # 0 where the floor sets the factor
+    stretch = work.sum(axes, keepdim=True) * own.believed  # 0 where the floor sets the factor
     shift = gradient.sum(axes, keepdim=True)
     top = own.extent * own.factor  # where the highest entry arrives: 1, or less under the floor
     for end, share in ((torch.zeros_like(top), stretch - shift), (top, -stretch)):
