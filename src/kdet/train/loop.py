@@ -12,7 +12,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
-from kdet.distill import Distiller, prove_it_acts
+from kdet.distill import Distiller
+from kdet.distill.doubts import doubtful_weights
+from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
@@ -159,9 +161,11 @@ def _prove(run: Run) -> None:
         if any(len(target["boxes"]) for target in batch.targets or []):
             # The run's random numbers stay as they are without a teacher, so that arms are paired.
             with torch.random.fork_rng(), run.engine.autocast():
-                values = prove_it_acts(run.distiller, batch.to(run.engine.device), run.optimizer)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                evidence = proven(run.distiller, batch.to(run.engine.device), run.optimizer)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
+            for doubt in doubtful_weights(run.distiller.criterion, evidence.pulls):
+                run.log.say(f"before the first step, {doubt}")
             return
     raise InputError("no training image holds an object, so nothing can be learned; check the annotations")
 

@@ -2,13 +2,16 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 
+from kdet.distill.criterion import Criterion
+from kdet.distill.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
-from kdet.train.optim import learning_rate
+from kdet.train.optim import learning_rate, warmup_steps
 from kdet.train.run import Run
 from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
-from kdet.types import Batch, LossReport
+from kdet.types import Batch, LossReport, Pull
 
 _RECORDS_PER_MEASUREMENT = 5
 """Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
@@ -62,6 +65,8 @@ def take_step(run: Run, batch: Batch) -> float:
                 run.average.update_parameters(run.student.model)
         if logged and report is not None:
             _log_step(run, report, lr)
+    if run.distiller.criterion is not None:
+        _say_how_hard(run, run.distiller.criterion, report.pulls if measured and report is not None else {})
     return math.nan if report is None else float(report.total.detach())
 
 
@@ -105,6 +110,19 @@ def _leave_out(run: Run, batch: Batch, fault: str | None) -> None:
         raise non_finite(run, batch, fault)
     found = run.engine.first(fault and f"{fault} on images {batch.image_ids}")
     run.log.say(f"step {run.counters.step + 1} is left out: {found}")
+
+
+def _say_how_hard(run: Run, criterion: Criterion, pulls: Mapping[str, Pull]) -> None:
+    """What `weight: auto` has measured, and after the warm-up whether a fixed weight is far off."""
+    settings, at = run.recipe.train, f"step {run.counters.step}"
+    if criterion.balance.ended():
+        run.log.say(f"{at}: {criterion.balance.describe()}")
+    # The pull on an untrained student is no more than a hint, so that of the first measurement after the warm-up is
+    # looked at too; so long a span of steps holds one measurement.
+    since = run.counters.step - 1 - warmup_steps(settings, run.total_steps)
+    if run.counters.step > 1 and 0 <= since < settings.log_every * _RECORDS_PER_MEASUREMENT:
+        for doubt in doubtful_weights(criterion, pulls):
+            run.log.say(f"{at}: {doubt}")
 
 
 def _log_step(run: Run, report: LossReport, lr: float) -> None:
