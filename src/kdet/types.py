@@ -276,6 +276,15 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class Phased(Protocol):
+    """A detector whose own task losses may change over a run, as its library's trainer changes them."""
+
+    def at(self, progress: float) -> None:
+        """The passes that follow are at this fraction of the run, 0…1; without a call the losses stay as built."""
+        ...
+
+
+@runtime_checkable
 class DividedHead(Protocol):
     """A detector whose head can be entered half-way; it lists `Need.HEAD_FEATURES` in its `gives`."""
 

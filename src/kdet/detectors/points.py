@@ -46,6 +46,8 @@ class PointParts(Protocol):
     image_size: int | tuple[int, int]
     has_edges: bool
     """Whether the head predicts distributions of a box's edges."""
+    progress: float | None
+    """Fraction of the run, for losses that change over it; None = as built."""
 
     @property
     def pixels(self) -> tuple[Sequence[float], Sequence[float]]:
@@ -155,6 +157,10 @@ class PointDetector:
             cells_hw=grids(features),
             losses=losses,
         )
+
+    def at(self, progress: float) -> None:
+        """The passes that follow are at this fraction of a run."""
+        self._parts.progress = progress
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the library's own threshold and NMS."""
