@@ -72,7 +72,8 @@ class RcnnDetector:
         the regions. RoIAlign is safe: under autocast it computes in float32.
         """
         rpn, heads = self.model.rpn, self.model.roi_heads
-        predictors = [] if isinstance(heads, CascadeHeads) else [heads.box_predictor]  # a cascade's are exact
+        stages: Sequence[Any] = heads.stages if isinstance(heads, CascadeHeads) else [heads]
+        predictors = [stage.box_predictor for stage in stages]
         with laying_exactly(rpn.anchor_generator), saying_exactly([rpn.head, *predictors]):
             yield
 
