@@ -78,13 +78,17 @@ class Balance(nn.Module):
         ratios = torch.where(counts > 0, ratios.exp(), 0.0)
         return {name: share * ratio for (name, share), ratio in zip(self.shares.items(), ratios.tolist(), strict=True)}
 
+    def measured_over(self) -> int:
+        """Batches of the present or last calibration; 0 without a term that needs one."""
+        return int(self.measured.max()) if self.shares else 0
+
     def describe(self) -> str:
         """The weights, and over how many batches the last calibration measured them."""
-        weights, batches = self.weights(), self.measured.tolist()
+        weights = self.weights()
         shown = [f"{name} {weight:.4g}" for name, weight in weights.items()]
         idle = [name for name, weight in weights.items() if not weight]
         why = f"; {', '.join(idle)} at 0, since the task or the term does not pull there" if idle else ""
-        return f"weight: auto, measured over {max(batches):.0f} batches: {', '.join(shown)}{why}"
+        return f"weight: auto, measured over {self.measured_over()} batches: {', '.join(shown)}{why}"
 
     def calibrate(self, task: Sequence[Tensor], parts: Mapping[str, Sequence[Tensor]]) -> None:
         """Take in one batch; what is not finite counts for nothing.

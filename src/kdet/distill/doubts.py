@@ -24,7 +24,7 @@ def doubtful_weights(criterion: Criterion, pulls: Mapping[str, Pull]) -> Iterato
         if 0 < share < least or most < share < float("inf"):
             effect = "drowns the task" if share > most else "does next to nothing"
             yield (
-                f"{term.name}: weight {term.weight:g} pulls {share:.3g} times as hard as the task at the student's neck, "
-                f"so it {effect} ({least:g} to {most:g} is usual); `weight: auto` would pull {term.share:g} times as hard, "
-                f"as a weight of about {term.weight * term.share / share:.2g} does"
+                f"{term.name}: weight {term.weight:g} pulls {share:.3g} times as hard as the task at the student's "
+                f"neck and {effect} ({least:g} to {most:g} is usual); `weight: auto` pulls {term.share:g} times as "
+                f"hard, like a weight of about {term.weight * term.share / share:.2g}"
             )

@@ -24,12 +24,16 @@ def gradients_of(value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]
         return [None] * len(inputs)
     found: list[Tensor | None] = []
     for scale in _SCALES:
-        scaled = torch.autograd.grad(value.float() * scale, open_ones, retain_graph=True, allow_unused=True)
+        scaled = _plain(value.float() * scale, open_ones)
         found = [None if gradient is None else gradient.float() / scale for gradient in scaled]
         if _finite_on_all_ranks(found, value):
             break
     by_input = iter(found)
     return [next(by_input) if tensor.requires_grad else None for tensor in inputs]
+
+
+def _plain(value: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
 
 
 def _finite_on_all_ranks(gradients: Sequence[Tensor | None], value: Tensor) -> bool:

@@ -86,8 +86,7 @@ class TermRecipe(BaseModel):
     share: Annotated[float, Field(gt=0)] = SHARE
     """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
     strides: list[int] | None = None
-    """Only the neck's levels of these strides, such as [8, 16, 32]; None = the method's: all that are paired, of pkd
-    the four finest."""
+    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all paired ones; pkd: the finest four."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False

@@ -130,6 +130,7 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
     rate = run.unlogged / max(1e-9, now - run.since)
     run.since, run.unlogged = now, 0
     parts = {name: float(value.detach()) for name, value in report.parts.items()}
+    criterion = run.distiller.criterion
     run.log.step(
         step=run.counters.step,
         epoch=run.counters.epoch,
@@ -137,6 +138,7 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
         total=float(report.total.detach()),
         parts=parts,
         pulls={name: asdict(pull) for name, pull in report.pulls.items()},
-        weights=run.distiller.criterion.balance.weights() if run.distiller.criterion else {},
+        weights=criterion.balance.weights() if criterion else {},
+        weights_over=criterion.balance.measured_over() if criterion else 0,
         rate=rate,
     )

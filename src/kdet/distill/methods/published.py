@@ -34,5 +34,5 @@ def settled(method: str, weight: MethodWeight) -> Weight:
     if weight != "published":
         return weight
     if method not in PUBLISHED:
-        raise InputError(f"{method}: no weight was published for it, or none is known to us; use auto or a number")
+        raise InputError(f"no weight of {method} was published, or none is known to us; use auto or a number")
     return PUBLISHED[method]
