@@ -110,7 +110,7 @@ def by_library(family: Family, arm: str, seed: int, folder: Path) -> dict[str, A
     folder.parent.mkdir(parents=True, exist_ok=True)
     begin = time.process_time()
     state = family.loop(detector, task, folder)
-    seconds = round(time.process_time() - begin)
+    seconds = round(time.process_time() - begin)  # of the processor: other work beside it does not count
     save_student(detector, state, folder.with_suffix(".safetensors"))
     shutil.rmtree(folder, ignore_errors=True)
     about = {"seconds": seconds, "library": f"{family.library} {version(family.library)}"}
@@ -122,8 +122,9 @@ def by_kdet(family: Family, arm: str, seed: int, folder: Path) -> dict[str, Any]
     from kdet.train import fit
 
     shutil.rmtree(folder, ignore_errors=True)
+    begin = time.process_time()
     outcome = fit(recipe_of(family, seed, {}), folder)
-    return {"AP": round(outcome.metrics["AP"], 4), "seconds": round(outcome.seconds)}
+    return {"AP": round(outcome.metrics["AP"], 4), "seconds": round(time.process_time() - begin)}
 
 
 def anew(family: Family, arm: str, seed: int, folder: Path) -> dict[str, Any] | None:
