@@ -110,9 +110,10 @@ class _Raw(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 def transformers_trainer(detector: Detector, task: Task, folder: Path) -> State:
     """`Trainer`, as examples/pytorch/object-detection of transformers calls it.
 
-    AdamW with no decay on norms and biases, cosine; the model's own image processor, which squeezes to a square. Of the
-    example's albumentations, which are not installed here, the flip. Its 5e-5 and norm 0.01 are for pretrained weights;
-    these are random, so that `task.numbers` say otherwise. `Trainer` has one learning rate for all of the model.
+    AdamW with no decay on norms and biases; the model's own image processor, which squeezes to a square. Of the
+    example's albumentations, which are not installed here, the flip. Its learning rate is for pretrained weights and
+    its schedule linear; these weights are random and kdet's schedule is a cosine, so `task.numbers` say otherwise.
+    `Trainer` has one learning rate for all of the model.
     """
     from transformers import RTDetrImageProcessor, Trainer, TrainingArguments
 

@@ -134,7 +134,14 @@ def _counters(path: Path) -> Counters:
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    """On the processor; what two names share, as in D-FINE, is written twice: safetensors wants each by itself."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        own = tensor.detach().cpu().contiguous()
+        plain[name] = own.clone() if own.data_ptr() in seen else own
+        seen.add(own.data_ptr())
+    return plain
 
 
 def random_state() -> RandomState:
