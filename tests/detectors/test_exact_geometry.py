@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import CANVAS, ORACLES, ap_of, batch_of
-from query_oracles import QUERY_ORACLES
 from torch import Tensor
 
 from fakes import DETECTOR_NAMES, TWO_STAGE, batch_for, tiny
 from kdet.types import Detector, Need, Observation, Target
+from oracles import CANVAS, ORACLES, ap_of, batch_of
+from query_oracles import QUERY_ORACLES
 
 every_precision = pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
 every_oracle = pytest.mark.parametrize("name", [*ORACLES, *QUERY_ORACLES])
