@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 SizeHW = tuple[int, int]
 Activation = Literal["sigmoid", "softmax"]
+Anchor = tuple[float, float, float, float]
+"""x1 y1 x2 y2 in cells, from the top left corner of the cell that it belongs to; a point has no extent."""
 
 
 class Target(TypedDict):
@@ -121,6 +123,8 @@ class Level:
     name: str
     channels: int
     stride: int
+    anchors: tuple[Anchor, ...] = field(default=(), repr=False)
+    """What a dense head scores in each cell, in its order; () of other heads, and where it is not known."""
 
 
 class Need(StrEnum):

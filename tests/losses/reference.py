@@ -45,7 +45,8 @@ def rescaled(image: list[list[list[float]]], normalize: str | None) -> list[list
 def taught(image: list[list[list[float]]], normalize: str | None) -> list[bool]:
     """Whether the teacher's range is believed, channel by channel."""
     ranges = [max(map(max, channel)) - min(map(min, channel)) for channel in image]
-    floor = max(1e-6, 0.01 * sum(ranges) / len(ranges))
+    share = 0.01 * sum(ranges) / len(ranges)
+    floor = share if share > 1e-6 else 0.0
     if normalize == "sample":
         whole = max(max(map(max, channel)) for channel in image) - min(min(map(min, channel)) for channel in image)
         return [whole > floor] * len(ranges)

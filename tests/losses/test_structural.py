@@ -136,6 +136,12 @@ def test_what_the_teachers_dead_channels_cost_is_nothing(teacher, independent, c
     assert structural_loss(independent, torch.full_like(teacher, constant), **options) == 0
 
 
+def test_a_teacher_of_tiny_features_is_small_and_not_dead(independent, teacher, device_way):
+    teacher[:, 1] = 0.0
+    grad = grad_of(independent, 1e-8 * teacher)
+    assert grad[:, 0].any() and not grad[:, 1].any()
+
+
 def test_a_channel_that_is_dead_in_one_image_alone_still_teaches_in_the_other(teacher, independent, device_way):
     teacher[0, 3] = 0.0
     grad = grad_of(independent, teacher)

@@ -21,6 +21,8 @@ from kdet.types import Batch, Detections, Level, Need, Observation, Target
 
 GREY = 114 / 255
 """What stands around an image in all of these libraries."""
+POINT = (0.5, 0.5, 0.5, 0.5)
+"""The anchor of a cell that has none: the cell by its middle, wherever in it a library lays the point."""
 _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 
 
@@ -234,4 +236,4 @@ def _describe_levels(parts: PointParts) -> tuple[Level, ...]:
         maps = parts.neck(image)
         parts.scored(parts.head(list(maps)), maps)
     pairs = zip(maps, parts.strides, strict=True)
-    return tuple(Level(str(i), int(feature.shape[1]), stride) for i, (feature, stride) in enumerate(pairs))
+    return tuple(Level(str(i), int(feature.shape[1]), stride, (POINT,)) for i, (feature, stride) in enumerate(pairs))

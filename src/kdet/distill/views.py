@@ -6,14 +6,15 @@ Legend: N images, C channels, H W size, K shared classes, P positives of the bat
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from kdet.distill.anchors import same_in_cell
 from kdet.distill.pairing import LevelPair, Pairing
 from kdet.distill.teacher import FrozenTeacher
 from kdet.ops.align import resize_like
-from kdet.types import Need, Observation, Target
+from kdet.types import Detector, Need, Observation, Target
 
 NO_NEEDS: frozenset[Need] = frozenset()
 
@@ -44,6 +45,15 @@ class View(Protocol):
 
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """The loss's keyword arguments."""
+        ...
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A view that asks more of a pair than that either side has what it reads."""
+
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """What it compares and why this pair cannot serve it, with the way out; None where it can."""
         ...
 
 
@@ -101,9 +111,11 @@ class GuidedFeatures:
         classes, levels = sight.pairing.classes, sight.pairing.levels
         student_maps = class_maps(sight.student, classes.student)
         teacher_maps = class_maps(sight.teacher, classes.teacher)
-        paired = [(student_maps[p.student], teacher_maps[p.teacher]) for p in levels]
-        ours = [_cell_mean(s, t, len(classes.names)) for s, t in paired]
-        theirs = [_cell_mean(t, s, len(classes.names)) for s, t in paired]
+        ours, theirs = [student_maps[p.student] for p in levels], [teacher_maps[p.teacher] for p in levels]
+        for place, pair in enumerate(levels):
+            same = same_in_cell(sight.student.levels[pair.student], sight.teacher.levels[pair.teacher])
+            if not (pair.exact and same and ours[place].shape[1] == theirs[place].shape[1]):
+                ours[place], theirs[place] = (_cell_mean(m[place], len(classes.names)) for m in (ours, theirs))
         return {
             "student_features": student,
             "teacher_features": teacher,
@@ -121,9 +133,7 @@ def class_maps(observation: Observation, columns: tuple[int, ...]) -> list[Tenso
     return observation.level_logits(logits[..., list(columns)])
 
 
-def _cell_mean(maps: Tensor, other: Tensor, num_classes: int) -> Tensor:
-    """Where the two models have different numbers of anchors in a cell, their mean stands for the cell."""
-    if maps.shape[1] == other.shape[1]:
-        return maps
+def _cell_mean(maps: Tensor, num_classes: int) -> Tensor:
+    """The mean over the anchors of each cell, which stands for it where the two models have other ones."""
     n, channels, h, w = maps.shape
     return maps.reshape(n, channels // num_classes, num_classes, h, w).mean(dim=1)

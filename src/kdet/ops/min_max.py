@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kdet.ops.scale import Normalize, believed, value_range
+from kdet.ops.scale import Normalize, alive, believed, value_range
 
 
 class Range(NamedTuple):
@@ -21,9 +21,9 @@ class Range(NamedTuple):
     factor: Tensor
 
     @property
-    def believed(self) -> Tensor:
-        """1 where the range is believed and 0 where the floor stands for it; of a teacher `kdet.ops.scale.taught`."""
-        return (self.extent > self.floor).to(self.extent.dtype)
+    def taught(self) -> Tensor:
+        """Of a teacher: `kdet.ops.scale.taught`."""
+        return alive(self.extent, self.floor)
 
     def of(self, images: slice, channels: slice) -> "Range":
         """The part that belongs to a chunk."""
@@ -64,7 +64,7 @@ def _through_range(gradient: Tensor, rescaled: Tensor, own: Range, axes: tuple[i
     x = (X − lo)·factor. Every x falls as lo rises and, where the range sets the factor, shrinks towards 0 as hi rises.
     """
     work = gradient * rescaled
-    stretch = work.sum(axes, keepdim=True) * own.believed  # 0 where the floor sets the factor
+    stretch = work.sum(axes, keepdim=True) * (own.extent > own.floor)  # 0 where the floor sets the factor
     shift = gradient.sum(axes, keepdim=True)
     top = own.extent * own.factor  # where the highest entry arrives: 1, or less under the floor
     for end, share in ((torch.zeros_like(top), stretch - shift), (top, -stretch)):

@@ -30,7 +30,7 @@ def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
 
 
 def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
-    """1 where the teacher's range is believed and 0 where it is not, N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
+    """1 where the teacher has something to teach, else 0; N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
 
     The teacher's dead channels have nothing to teach, and no student's channel can follow them: ν stretches whatever
     range it has to [0, 1]. The nearest to a constant is one cell far above all others, which grows without end: after
@@ -40,7 +40,14 @@ def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
     if normalize is None or teacher_NCHW.numel() == 0:
         return teacher_NCHW.new_ones(1, 1, 1, 1)
     lo_NC11, hi_NC11, floor_N111 = value_range(teacher_NCHW, normalize)
-    return (hi_NC11 - lo_NC11 > floor_N111).to(teacher_NCHW.dtype)
+    return alive(hi_NC11 - lo_NC11, floor_N111)
+
+
+def alive(extent: Tensor, floor: Tensor) -> Tensor:
+    """1 where a range is believed, else 0. Where all of an image lies below 1e-6 it is small and not dead: there every
+    channel counts that is not constant.
+    """
+    return (extent > floor.where(floor > FLOOR, 0)).to(extent.dtype)
 
 
 def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:

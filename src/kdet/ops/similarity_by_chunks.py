@@ -52,9 +52,9 @@ def _of_level(student: Tensor, teacher: Tensor, options: Options, gradient: Tens
         own, other = student_range and student_range.of(*chunk), teacher_range and teacher_range.of(*chunk)
         blurred = work.load((student[chunk], own), (teacher[chunk], other))
         dissimilar = height * width - work.one_pass.similarity(blurred).sum((2, 3), keepdim=True)
-        sums.append((dissimilar if other is None else dissimilar * other.believed).sum())
+        sums.append((dissimilar if other is None else dissimilar * other.taught).sum())
         if gradient is not None:
-            factor = 1 if own is None or other is None else own.factor * other.believed
+            factor = 1 if own is None or other is None else own.factor * other.taught
             part = work.gradient(blurred).mul_(factor * (-1 / student.numel()))
             if own is not None and normalize == "channel":
                 through_channel_range(part, work.student, own)

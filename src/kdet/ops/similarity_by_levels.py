@@ -65,14 +65,14 @@ def _of_images(
     blurred = rows.blur(stack_R4C).chunk(4, 1)
     means = [level.mean((2, 3), keepdim=True) for level in rows.levels(one_pass.similarity(blurred))]
     dissimilar = 1 - torch.stack(means)  # L×N×C×1×1
-    loss = (dissimilar if other is None else dissimilar * other.believed).mean() * (len(students) * share / 2)
+    loss = (dissimilar if other is None else dissimilar * other.taught).mean() * (len(students) * share / 2)
     if not wants_grad:
         return loss, []
     one_pass.differentiate(blurred)
     del blurred  # its memory serves what follows
     gradient_RC = one_pass.gradient(rows.unblur(gradients_R3C).chunk(3, 1))
     gradients = rows.levels(gradient_RC)
-    factors = [1] * len(gradients) if own is None or other is None else (own.factor * other.believed).unbind()
+    factors = [1] * len(gradients) if own is None or other is None else (own.factor * other.taught).unbind()
     for level, factor in zip(gradients, factors, strict=True):
         level.mul_(factor * (-share / level.numel()))
     if own is not None:
@@ -155,5 +155,5 @@ def _through_range(
     stretch, shift, num_lo, num_hi = sums.unflatten(2, (4, rows.channels)).unbind(2)
     if per_image:
         stretch, shift, num_lo, num_hi = (each.sum(2, keepdim=True) for each in (stretch, shift, num_lo, num_hi))
-    stretch = stretch * own.believed
+    stretch = stretch * (own.extent > own.floor)
     return rows.levels(at_lo), ((stretch - shift) / num_lo).unbind(), highest, (-stretch / num_hi).unbind()
