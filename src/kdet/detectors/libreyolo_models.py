@@ -12,10 +12,11 @@ from torch import nn
 
 from kdet.detectors.libreyolo_detr import LibreDetrDetector
 from kdet.detectors.libreyolo_parts import RtmdetParts, Yolo9Parts, YoloxParts
-from kdet.detectors.points import PointDetector
+from kdet.detectors.points import PointDetector, given
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
+from kdet.types import Need
 
 Notes = Callable[[str], None]
 LibreDetector = PointDetector | LibreDetrDetector
@@ -200,3 +201,10 @@ _READ = {
     "LibreDFINEModel": _Read("d_fine", lambda model: model.decoder.num_classes, _d_fine_detector),
 }
 """By the name of the class; RT-DETRv4 has D-FINE's."""
+GIVEN: dict[str, frozenset[Need]] = {
+    "yolov9": given(has_edges=Yolo9Parts.has_edges),
+    "yolox": given(has_edges=YoloxParts.has_edges),
+    "rtmdet": given(has_edges=RtmdetParts.has_edges),
+    **dict.fromkeys(("rt_detr_v2", "rt_detr_v4", "d_fine"), LibreDetrDetector.gives),
+}
+"""What each name of a config's `model` reveals."""
