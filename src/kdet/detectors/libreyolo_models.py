@@ -12,10 +12,11 @@ from torch import nn
 
 from kdet.detectors.libreyolo_detr import LibreDetrDetector, MakeLoss
 from kdet.detectors.libreyolo_parts import RtmdetParts, Yolo9Parts, YoloxParts
-from kdet.detectors.points import PointDetector
+from kdet.detectors.points import PointDetector, given
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
+from kdet.types import Need
 
 Notes = Callable[[str], None]
 LibreDetector = PointDetector | LibreDetrDetector
@@ -222,3 +223,10 @@ _READ = {
 """By the name of the class."""
 _NAMED = {"rt_detr_v4": _Read("rt_detr_v4", lambda model: model.decoder.num_classes, _v4_detector)}
 """By the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of VFL)."""
+GIVEN: dict[str, frozenset[Need]] = {
+    "yolov9": given(has_edges=Yolo9Parts.has_edges),
+    "yolox": given(has_edges=YoloxParts.has_edges),
+    "rtmdet": given(has_edges=RtmdetParts.has_edges),
+    **dict.fromkeys(("rt_detr_v2", "rt_detr_v4", "d_fine"), LibreDetrDetector.gives),
+}
+"""What each name of a config's `model` reveals."""

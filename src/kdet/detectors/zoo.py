@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from kdet.detectors.detr import DetrDetector
+from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import build_detr, classes_of, rebuild_detr
-from kdet.detectors.libreyolo_models import build_libreyolo, rebuild_libreyolo
+from kdet.detectors.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
 from kdet.detectors.own_code import call_factory
 from kdet.detectors.plain import BACKBONES, build_any
-from kdet.detectors.points import PointDetector
 from kdet.detectors.torchvision_models import Notes, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
@@ -24,17 +24,17 @@ from kdet.detectors.weights import (
     load,
     read_weights,
 )
-from kdet.detectors.wrapping import BARE, Adapter, adapt, wrap
+from kdet.detectors.wrapping import BARE, adapt, wrap
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
-from kdet.types import Detector
+from kdet.types import Detector, Need
 
-DETECTORS: dict[str, Adapter | type[DetrDetector] | type[PointDetector]] = {
-    **{name: adapter for name, (_, adapter) in BARE.items()},
-    "hf": DetrDetector,
-    "libreyolo": PointDetector,
+DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
+    **{name: {name: adapter.gives} for name, (_, adapter) in BARE.items()},
+    "hf": dict.fromkeys(FAMILIES, DetrDetector.gives),
+    "libreyolo": GIVEN,
 }
-"""Name in a recipe → adapter."""
+"""Name in a recipe → its models, and what each of them reveals."""
 FACTORY = "factory"
 """In the place of such a name: the user's own function builds it."""
 

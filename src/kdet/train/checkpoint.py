@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdet.detectors.weights import load_torch
 from kdet.errors import InputError
 from kdet.files import parse_json, read_text
+from kdet.tensor_file import save_tensors
 from kdet.train.run_folder import sync
 
 _WEIGHTS = "trainables.safetensors"
@@ -73,12 +74,12 @@ def save(
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file(_plain(weights), new / _WEIGHTS)
+        save_tensors(weights, new / _WEIGHTS)
         if average is not None:
-            save_file(_plain(average.state_dict()), new / _AVERAGE)
+            save_tensors(average.state_dict(), new / _AVERAGE)
         torch.save(optimizer, new / _OPTIMIZER)
         ranks = enumerate(random or [random_state()])
-        save_file({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
+        save_tensors({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
         (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")
         for path in new.iterdir():
             sync(path)
@@ -131,17 +132,6 @@ def _counters(path: Path) -> Counters:
     if not math.isfinite(counters.best_ap + counters.seconds):
         raise ValueError(f"{path}: best_ap and seconds are not finite")
     return counters
-
-
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the processor; what two names share, as in D-FINE, is written twice: safetensors wants each by itself."""
-    plain: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in state.items():
-        own = tensor.detach().cpu().contiguous()
-        plain[name] = own.clone() if own.data_ptr() in seen else own
-        seen.add(own.data_ptr())
-    return plain
 
 
 def random_state() -> RandomState:

@@ -80,6 +80,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
+        log.say(f"train.workers: {engine.loaders(recipe.train.workers)} processes load images")
         try:
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
@@ -144,7 +145,9 @@ def _prepare(
         optimizer=optimizer,
         average=average,
         sampler=sampler,
-        loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
+        loader=make_loader(
+            data, sampler, workers=engine.loaders(settings.workers), pin_memory=engine.device.type == "cuda"
+        ),
         scorer=Scorer(recipe, folder, engine, log, val_source),
         total_steps=total_steps,
         interruption=interruption,

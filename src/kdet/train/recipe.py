@@ -58,8 +58,8 @@ class TrainRecipe(Strict):
     """Epochs between looks at AP; 0 = at the end only."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
-    workers: Annotated[int, Field(ge=0, le=512)] = 0
-    """Processes that load images."""
+    workers: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = "auto"
+    """Processes that load images; auto = none on the CPU, one to four beside a GPU, by the processors that are free."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between records in the log."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
