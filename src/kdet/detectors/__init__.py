@@ -4,6 +4,7 @@ from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
 from kdet.detectors.own_code import ALLOWED
+from kdet.detectors.parts import backbone_parameters, usual_backbone_lr
 from kdet.detectors.weights import StoredWeights, read_weights
 from kdet.detectors.wrapping import wrap
 from kdet.detectors.zoo import DETECTORS, FACTORY, build, classes_in, rebuild
@@ -17,11 +18,13 @@ __all__ = [
     "Inherit",
     "Inherited",
     "StoredWeights",
+    "backbone_parameters",
     "build",
     "classes_in",
     "foundation",
     "inherit",
     "read_weights",
     "rebuild",
+    "usual_backbone_lr",
     "wrap",
 ]

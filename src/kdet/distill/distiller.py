@@ -69,6 +69,11 @@ class Distiller(nn.Module):
         """The teacher's boxes from this score on are the targets of unlabelled images."""
 
     @property
+    def clipped_apart(self) -> list[nn.Module]:
+        """The student, then all else that learns: a generator's gradient must not shrink the student's step."""
+        return [module for module in (self.model, self.criterion) if module is not None]
+
+    @property
     def teacher(self) -> FrozenTeacher | None:
         """The first one: whose classes, detections and maps are shown beside the student's."""
         return self.lessons[0].teacher if self.lessons else None

@@ -71,6 +71,11 @@ class StudentRecipe(ModelRecipe):
     inherit: Inherit | None = None
     """Start from the teacher's weights where names and shapes agree: neck; head = neck and head; all."""
 
+    @property
+    def has_pretrained_backbone(self) -> bool:
+        """Whether its backbone starts from weights that were trained; a factory's is taken to."""
+        return self.origin is not None or self.backbone_weights is not None or self.inherit == "all"
+
 
 class TermRecipe(BaseModel):
     """One method; keys beside these are the method's own arguments (`kdet list methods`)."""
