@@ -92,7 +92,8 @@ def test_backbone_weights_come_from_a_classifiers_file(tmp_path: Path, suffix: s
     state = resnet18(weights=None).state_dict()
     path = tmp_path / f"resnet18{suffix}"
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    model = tiny(backbone="resnet18", width=1.0, backbone_weights=str(path), norm=norm).model
+    options = {"backbone_weights": str(path), "norm": norm, "trainable_layers": 5}
+    model = tiny(backbone="resnet18", width=1.0, **options).model
     body = {k: v for k, v in model.backbone.body.state_dict().items() if "num_batches" not in k}
     norms = ("running_mean", "running_var")  # the shared fake moves those of BatchNorm on purpose
     loaded = {k: v for k, v in body.items() if norm == "frozen" or not k.endswith(norms)}

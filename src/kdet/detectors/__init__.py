@@ -5,12 +5,14 @@ from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit
 from kdet.detectors.own_code import ALLOWED
 from kdet.detectors.parts import backbone_parameters, usual_backbone_lr
+from kdet.detectors.torchvision_models import backbone_defaults
 from kdet.detectors.weights import StoredWeights, read_weights
-from kdet.detectors.wrapping import wrap
+from kdet.detectors.wrapping import BARE, wrap
 from kdet.detectors.zoo import DETECTORS, FACTORY, build, classes_in, rebuild
 
 __all__ = [
     "ALLOWED",
+    "BARE",
     "DETECTORS",
     "FACTORY",
     "Given",
@@ -18,6 +20,7 @@ __all__ = [
     "Inherit",
     "Inherited",
     "StoredWeights",
+    "backbone_defaults",
     "backbone_parameters",
     "build",
     "classes_in",

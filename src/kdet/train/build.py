@@ -27,7 +27,7 @@ from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
-from kdet.train.recipe_models import TermRecipe
+from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons
 from kdet.types import Detector
 
@@ -131,7 +131,13 @@ def image_size(recipe: Recipe) -> ImageSize:
 
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
     """The detector of `student:` for the classes of the data."""
-    return build_detector(recipe.student, classes, image_size(recipe), say)
+    model = recipe.student
+    student = build_detector(model, classes, image_size(recipe), say)
+    if model.has_pretrained_backbone and student.build_arguments and None in (model.norm, model.trainable_layers):
+        norm, layers = (student.build_arguments.get(key) for key in ("norm", "trainable_layers"))
+        if norm is not None:
+            say(f"pretrained backbone: norm {norm}, trainable_layers {layers}, as its library has it")
+    return student
 
 
 def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], say: Say) -> Distiller:
@@ -158,11 +164,19 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with the defaults of its methods spelt out, for the record."""
+    """The recipe with the defaults of its methods and of its student's backbone spelt out, for the record."""
     terms: list[TermRecipe] = []
     for term in recipe.distill:
         parameters = inspect.signature(METHODS[term.method].terms).parameters
         defaults = {name: parameter.default for name, parameter in parameters.items()}
         given = term.model_dump(exclude={"weight"} if term.weight is None else None)
         terms.append(TermRecipe(**{**defaults, **given}))
-    return recipe.model_copy(update={"distill": terms})
+    return recipe.model_copy(update={"distill": terms, "student": _with_defaults(recipe.student)})
+
+
+def _with_defaults(student: StudentRecipe) -> StudentRecipe:
+    if student.detector not in detectors.BARE:
+        return student
+    given = student.weights, student.backbone_weights, student.norm, student.trainable_layers
+    norm, layers = detectors.backbone_defaults(student.detector, *given)
+    return student.model_copy(update={"norm": norm, "trainable_layers": layers})

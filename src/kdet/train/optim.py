@@ -1,11 +1,12 @@
 """Optimizer and learning rate, as functions of the recipe's numbers."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kdet.detectors import backbone_parameters, usual_backbone_lr
 from kdet.distill import Distiller
@@ -16,6 +17,8 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm
 _TOKENS = ("cls_token", "mask_token", "register_tokens", "pos_embed", "position_embeddings")
 """What a transformer backbone learns beside its weights; queries and levels of a DETR decay, as in its own code."""
 _RAMP = 3 / 4
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimizer:
@@ -102,7 +105,7 @@ def _decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() > 1 and not isinstance(module, _NORMS) and "bias" not in name and name not in _TOKENS
 
 
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Rule of an exponential moving average for `torch.optim.swa_utils.AveragedModel`, whose decay rises.
 
     After `n` updates the old average has weight `min(decay, 1 − (1 + n)^(−3/4))`: the warmup of timm's `ModelEmaV3`
@@ -116,11 +119,12 @@ def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
     """
 
     @torch.no_grad()
-    def update(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    def update(averages: Tensors, current: Tensors, count: Tensor | int) -> None:
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(list(averages), list(current), 1 - ema_decay(decay, int(count)))
+            get_ema_multi_avg_fn(ema_decay(decay, int(count)))(averages, current, count)
         else:
-            torch._foreach_copy_(list(averages), list(current))
+            for average, own in zip(averages, current, strict=True):
+                average.copy_(own)
 
     return update
 
