@@ -2,7 +2,7 @@
 
 from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
-from kdet.detectors.inherit import Inherit, Inherited, inherit
+from kdet.detectors.inherit import Inherit, Inherited, inherit, inherit_frozen_norms
 from kdet.detectors.own_code import ALLOWED
 from kdet.detectors.parts import backbone_parameters, usual_backbone_lr
 from kdet.detectors.torchvision_models import backbone_defaults
@@ -26,6 +26,7 @@ __all__ = [
     "classes_in",
     "foundation",
     "inherit",
+    "inherit_frozen_norms",
     "read_weights",
     "rebuild",
     "usual_backbone_lr",

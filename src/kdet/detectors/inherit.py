@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from kdet.detectors.parts import Part, part_of
+from kdet.detectors.plain.backbones import freeze_norms
 from kdet.detectors.weights import is_class_layer
 from kdet.errors import InputError
 from kdet.types import Detector
@@ -73,6 +74,22 @@ def inherit(student: Detector, teacher: Detector, what: Inherit) -> Inherited:
         for name in taken:
             ours[name].copy_(theirs[name])
     return Inherited(taken=tuple(taken), left=left)
+
+
+def inherit_frozen_norms(student: Detector, teacher: Detector) -> bool:
+    """Freeze the norms of a student that has its teacher's backbone, if the teacher was trained under frozen ones.
+
+    Batch statistics would make another function of such weights.
+
+    Returns:
+        Whether they were frozen, in place and in what rebuilds the student.
+    """
+    ours, theirs = student.build_arguments or {}, teacher.build_arguments or {}
+    if ours.get("norm") != "batch" or theirs.get("norm") != "frozen":
+        return False
+    freeze_norms(student.model.get_submodule("backbone.body"))
+    student.build_arguments = {**ours, "norm": "frozen"}
+    return True
 
 
 def _shortened(names: list[str], most: int = 4) -> str:

@@ -152,6 +152,9 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
         assert isinstance(first, FrozenTeacher)
         for line in detectors.inherit(student, first.detector, recipe.student.inherit).describe():
             say(line)
+        settled = recipe.student.inherit != "all" or recipe.student.norm is not None
+        if not settled and detectors.inherit_frozen_norms(student, first.detector):
+            say("the norms of the backbone are frozen, as the teacher's were")
     distiller = Distiller(student, lessons=lessons)
     if recipe.data.unlabelled is not None:
         distiller.pseudo_score = recipe.data.unlabelled.score
@@ -175,7 +178,7 @@ def resolved(recipe: Recipe) -> Recipe:
 
 
 def _with_defaults(student: StudentRecipe) -> StudentRecipe:
-    if student.detector not in detectors.BARE:
+    if student.detector not in detectors.BARE or student.inherit == "all":  # whose norm is the teacher's
         return student
     given = student.weights, student.backbone_weights, student.norm, student.trainable_layers
     norm, layers = detectors.backbone_defaults(student.detector, *given)

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
 from kdet.distill import Distiller, prove_it_acts
 from kdet.errors import InputError, Interrupted
+from kdet.ops.modes import frozen_norms
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
 from kdet.train.engine import Engine
@@ -79,6 +80,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
         log.say(describe_groups(run.optimizer))
+        if kept := len(list(frozen_norms(student.model))):
+            log.say(f"student: {kept} norms lie in frozen layers and keep their statistics")
         try:
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
