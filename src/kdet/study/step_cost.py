@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from kdet.distill import Distiller
 from kdet.train.engine import Engine
 from kdet.train.memory import Memory, kept_for_backward, memory_of
-from kdet.types import Batch, Pull
+from kdet.types import Batch
 
 _STEPS = 5
 _ENOUGH_SECONDS = 10.0
@@ -32,8 +32,6 @@ class StepCost:
     memory: Memory
     parts: dict[str, float]
     """The loss of the first batch, weighted, schedules set aside."""
-    pulls: dict[str, Pull]
-    """Of each term at the student's neck, against the task, before the first step."""
 
 
 def measure(
@@ -51,7 +49,7 @@ def measure(
     alone = Distiller(distiller.student).train()
     with _as_before(distiller, optimizer):
         with engine.autocast():
-            report = distiller(batches[0], measure=True)
+            report = distiller(batches[0])
         parts = {name: float(value.detach()) for name, value in report.parts.items()}
         activations = kept_for_backward(distiller, batches[0], engine)
         if engine.device.type == "cuda":
@@ -62,7 +60,7 @@ def measure(
         alone_seconds = seconds
         if distiller.teacher is not None:
             alone_seconds = _median_seconds(alone, optimizer, batches, engine)
-    return StepCost(seconds=seconds, alone_seconds=alone_seconds, memory=memory, parts=parts, pulls=report.pulls)
+    return StepCost(seconds=seconds, alone_seconds=alone_seconds, memory=memory, parts=parts)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
     if not folder.exists():
         folder = folder.with_name(folder.name + ".old")  # killed between the two renames
     try:
-        module.load_state_dict(load_file(folder / _WEIGHTS))
+        module.load_state_dict(_of_this_module(load_file(folder / _WEIGHTS), module))
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
         saved = load_torch(folder / _OPTIMIZER)
@@ -135,6 +135,14 @@ def _counted(groups: Sequence[tuple[str | None, int]]) -> str:
     return f"{len(groups)} group{'' if len(groups) == 1 else 's'} of {counts} tensors"
 
 
+def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """The weights, if they are those of a module like this."""
+    if others := sorted(weights.keys() ^ module.state_dict().keys()):
+        side = "the saved state alone has" if others[0] in weights else "the saved state lacks"
+        raise ValueError(f"{side} {others[0]}, one of {len(others)}: another recipe, or another version of kdet")
+    return weights
+
+
 def _counters(path: Path) -> Counters:
     counters = Counters(**parse_json(read_text(path) or "", str(path)))
     whole = (counters.epoch, counters.batch, counters.step)
@@ -146,7 +154,14 @@ def _counters(path: Path) -> Counters:
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    """On the processor; what two names share, as in D-FINE, is written twice: safetensors wants each by itself."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        own = tensor.detach().cpu().contiguous()
+        plain[name] = own.clone() if own.data_ptr() in seen else own
+        seen.add(own.data_ptr())
+    return plain
 
 
 def random_state() -> RandomState:

@@ -86,12 +86,12 @@ class TermRecipe(BaseModel):
     """A name of `kdet list methods`."""
     name: str | None = None
     """What the log calls it; None = the method's name."""
-    weight: float | Literal["auto"] | None = None
-    """None = the method's default; auto = measured against the task's gradient."""
+    weight: float | Literal["auto", "published"] | None = None
+    """auto, the default = measured against the task's gradient; published = the paper's number; or a number."""
     share: Annotated[float, Field(gt=0)] = SHARE
     """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
     strides: list[int] | None = None
-    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all that are paired."""
+    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all paired ones; pkd: the finest four."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False
