@@ -88,7 +88,7 @@ def prepare(recipe: Recipe) -> Prepared:
         train=train,
         val=val,
         distiller=distiller,
-        optimizer=make_optimizer(distiller.parameters(), settings),
+        optimizer=make_optimizer(distiller, recipe),
         steps_per_epoch=sampler.steps,
         batches=batches,
         load_seconds=load_seconds,

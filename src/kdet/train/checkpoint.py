@@ -106,7 +106,9 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         module.load_state_dict(_of_this_module(load_file(folder / _WEIGHTS), module))
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
-        optimizer.load_state_dict(load_torch(folder / _OPTIMIZER))
+        saved = load_torch(folder / _OPTIMIZER)
+        _require_same_groups(optimizer, saved)
+        optimizer.load_state_dict(saved)
         _restore_random_state(load_file(folder / _RANDOM), rank)
         return _counters(folder / _COUNTERS)
     except FileNotFoundError:
@@ -114,6 +116,24 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
     except Exception as error:  # broken bytes make each of these readers stumble in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
+
+
+def _require_same_groups(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    """Else torch loads moments into other tensors, where their numbers happen to fit."""
+    ours, theirs = (
+        [(group.get("name"), len(group["params"])) for group in groups]
+        for groups in (optimizer.param_groups, saved["param_groups"])
+    )
+    if ours != theirs:
+        raise ValueError(
+            f"its optimizer has {_counted(theirs)}, this run's {_counted(ours)}: another version of kdet saved it; "
+            "start the run anew under another name"
+        )
+
+
+def _counted(groups: Sequence[tuple[str | None, int]]) -> str:
+    counts = "+".join(str(count) for _, count in groups)
+    return f"{len(groups)} group{'' if len(groups) == 1 else 's'} of {counts} tensors"
 
 
 def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

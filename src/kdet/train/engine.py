@@ -1,7 +1,8 @@
 """The only file that knows Accelerate: devices, processes, mixed precision, accumulation."""
 
+import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -96,13 +97,20 @@ class Engine:
         if self.sharding is not None and self.accelerator.sync_gradients:
             self.sharding.share_scalars()
 
-    def clip(self, module: nn.Module, norm: float | None) -> float:
-        """Scale the gradient down to a norm, where one is wanted; returns the norm that it had."""
+    def clip(self, modules: Sequence[nn.Module], norm: float | None) -> float:
+        """Scale the gradient of each module down to a norm, where one is wanted; returns the norm that all had."""
+        if norm is not None:
+            self.accelerator.unscale_gradients()
+        return math.hypot(*(self._clip(module, norm) for module in modules))
+
+    def _clip(self, module: nn.Module, norm: float | None) -> float:
         if self.sharding is not None:
             return self.sharding.clip(module, norm)
+        trained = [p for p in module.parameters() if p.grad is not None]
+        found = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         if norm is not None:
-            return float(cast(Tensor, self.accelerator.clip_grad_norm_(module.parameters(), norm)))
-        return float(nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
+            nn.utils.clip_grads_with_norm_(trained, norm, found)
+        return float(found)
 
     def gradients(self, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Those that `clip` clips, whole, by the parameter's name; all ranks must ask for all of them."""
