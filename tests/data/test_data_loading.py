@@ -21,7 +21,7 @@ from kdet.data import (
     evaluation_batches,
     make_loader,
 )
-from kdet.data.randomness import seed_of, seeded
+from kdet.ops.randomness import seed_of, seeded
 from kdet.errors import InputError
 from kdet.types import Batch, Sample
 

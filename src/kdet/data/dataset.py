@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import Dataset
 
-from kdet.data.randomness import seeded
+from kdet.ops.randomness import seeded
 from kdet.data.source import Source
 from kdet.data.transforms import Pipeline
 from kdet.types import Sample, Target

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from kdet.data.index import DetectionIndex, Ints
-from kdet.data.randomness import seed_of
+from kdet.ops.randomness import seed_of
 from kdet.data.source import Source
 
 _SALT = 20_221_113

@@ -164,7 +164,7 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
     evidence = None
     try:
         if prepared.distiller.criterion is not None:
-            with torch.random.fork_rng(), prepared.engine.autocast():
+            with prepared.engine.autocast():
                 evidence = examine(prepared.distiller, prepared.batches[0], prepared.optimizer)
             problems += [Problem("terms", "failed", text) for text in evidence.all_faults]
         cost = _cost(prepared, evidence)

@@ -71,11 +71,10 @@ def _as_before(distiller: Distiller, optimizer: Optimizer) -> Generator[None]:
     weights = {name: tensor.clone() for name, tensor in distiller.state_dict().items()}
     state = copy.deepcopy(optimizer.state_dict())
     gradients = [(p, p.grad) for p in distiller.parameters()]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     try:
-        with torch.random.fork_rng(devices):
+        with seeded(0, device=device):
             yield
     finally:
         distiller.load_state_dict(weights)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdet.errors import InputError
-from kdet.train.run_folder import write_json
+from kdet.train.run_folder import storable, write_json
 from kdet.types import Batch, Target
 
 BAD_BATCH = "bad-batch"
@@ -40,9 +40,8 @@ def keep(folder: Path, batch: Batch, state: Mapping[str, Tensor], class_names: t
         tensors["teacher_images"] = batch.teacher_images
     for i, target in enumerate(batch.targets or []):
         tensors |= {f"boxes.{i}": target["boxes"], f"labels.{i}": target["labels"]}
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / _TENSORS)
-    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    save_file(weights, folder / _WEIGHTS)
+    save_file(storable(tensors), folder / _TENSORS)
+    save_file(storable(state), folder / _WEIGHTS)
     about = {
         "step": step,
         "class_names": class_names,

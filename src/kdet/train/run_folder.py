@@ -112,13 +112,24 @@ def environment(seed: int) -> dict[str, Any]:
 def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) -> None:
     """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     new = path.with_suffix(".new")
-    save_file(plain, new, metadata={"kdet": json.dumps(about), "format": "pt"})
+    save_file(storable(state), new, metadata={"kdet": json.dumps(about), "format": "pt"})
     if config := (detector.build_arguments or {}).get("config"):
         write_json(path.with_name(CONFIG), {**config, "transformers_weights": BEST})
     sync(new)
     new.replace(path)
+
+
+def storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each name with memory of its own: two names of one tensor, as DETRs have, safetensors refuses."""
+    stored: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        stored[name] = own.clone() if memory in seen else own
+        seen.add(memory)
+    return stored
 
 
 def write_json(path: Path, content: Any) -> None:
