@@ -10,6 +10,7 @@ import pytest
 from compare_cases import PLACEBO, Here, recipe_in
 
 from kdet.errors import InputError, WorkError
+from kdet.study.arm_costs import STEPS
 from kdet.study.arms import arms_of
 from kdet.study.compare import compare, table
 from kdet.study.rounds import COST, plan, run_rounds, train_one
@@ -35,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, dict[s
     recipe = recipe_in(folder, arms=PLACEBO, train={"epochs": 1, "seed": 5})
     with Here() as pool:
         result = compare(recipe, NAMES, num_seeds=2, out=folder / "out", pool=pool)
-    assert len(pool.asked) == 6
+    assert len(pool.asked) == 7 and pool.asked[0] == folder / "out" / STEPS  # a step of each arm, then the runs
     return recipe, folder / "out", result
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 
 def seed_of(*key: int) -> int:
@@ -28,11 +29,11 @@ def seeded(*key: int, device: torch.device | None = None) -> Generator[None]:
     seed = seed_of(*key)
     generators = _generators(device)
     states = [generator.get_state() for generator in generators]
-    of_python, of_numpy = random.getstate(), np.random.get_bit_generator()
+    of_python, of_numpy = random.getstate(), get_bit_generator()
     spare = _spares.pop() if _spares else np.random.MT19937()  # numpy takes long to read its state and to write it
     for generator in generators:
         generator.manual_seed(seed)
-    np.random.set_bit_generator(spare)
+    set_bit_generator(spare)
     np.random.seed(seed & 0xFFFF_FFFF)
     random.seed(seed)
     try:
@@ -40,7 +41,7 @@ def seeded(*key: int, device: torch.device | None = None) -> Generator[None]:
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
-        np.random.set_bit_generator(of_numpy)
+        set_bit_generator(of_numpy)
         random.setstate(of_python)
         _spares.append(spare)
 
