@@ -23,6 +23,7 @@ from kdet.study.check_report import (
     terms_section,
 )
 from kdet.study.problems import Problem
+from kdet.study.seen import flattered
 from kdet.study.step_cost import StepCost, measure
 from kdet.study.teacher_worth import Worth, doubts, weigh
 from kdet.train.build import build_distiller, build_student, open_data, training_data
@@ -101,6 +102,7 @@ def report_on(prepared: Prepared) -> Report:
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
     found = [lesson.pairing.classes for lesson in distiller.lessons]
     problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
+    problems += [Problem("teacher", "warning", text) for text in flattered(recipe, prepared.val)]
     evidence, cost = _tried(prepared, problems)
     worths = _worths(prepared, problems) if distiller.lessons else []
     device = str(prepared.engine.device)

@@ -20,6 +20,7 @@ from kdet.study.compare_text import power, table
 from kdet.study.gain import Finished, arm_rows, finished, read_json
 from kdet.study.pulls import straw_men, terms_of
 from kdet.study.rounds import Planned, Pool, plan, run_rounds
+from kdet.study.seen import flattered
 from kdet.study.workers import Workers
 from kdet.train import Recipe, open_data
 from kdet.train.run_folder import PREDICTIONS, TEACHER, write_json
@@ -88,7 +89,8 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
         fair_start: whether `none` started from the teacher's weights too.
     """
     print("drawing the validation images anew, for the intervals", file=sys.stderr, flush=True)
-    truth = open_data(recipe, _say_nothing)[1].index
+    val = open_data(recipe, _say_nothing)[1]
+    truth = val.index
     weights = draws(len(truth))
     runs: dict[str, list[Finished]] = {}
     seen: dict[str, list[Predictions]] = {}
@@ -113,7 +115,7 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
         "seeds": [of_seed[0].seed for of_seed in rounds],
         "runs": {name: [_run_row(run, rounds[0][0].folder.parents[1]) for run in of] for name, of in runs.items()},
         "breakdown": parts,
-        "warnings": straw_men(terms),
+        "warnings": [*flattered(recipe, val), *straw_men(terms)],
         "notes": [
             *notes,
             *_notes(recipe, arms, truth, fair_start=fair_start),
