@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from patience import PATIENCE_S
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 REFERENCE = "torchvision_reference"
 OTHERS = ("plain_pytorch", "lightning_module", "hf_trainer")
@@ -33,7 +35,12 @@ def python(*arguments: str | Path) -> str:
     """Standard output of a process of its own, which must end well."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], env=alone, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *map(str, arguments)],
+        env=alone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

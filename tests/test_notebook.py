@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE_S
+
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "quickstart.ipynb"
 nbclient = pytest.importorskip("nbclient", reason="notebooks need nbclient: pip install 'kdet[notebook]'")
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip install 'kdet[notebook]'")
@@ -27,7 +29,11 @@ def test_it_runs_and_shows_three_models(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     done = nbclient.NotebookClient(
-        read(), timeout=500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        read(),
+        timeout=PATIENCE_S,
+        startup_timeout=PATIENCE_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
     outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kdet.cli.__main__ import main
+from patience import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ def in_own_process(*arguments: str | Path, folder: Path) -> Ended:
     """`kdet arguments…` started in a folder."""
     command = [sys.executable, "-m", "kdet.cli", *map(str, arguments)]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that fight for busy cores take minutes
-    found = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=120, check=False)
+    found = subprocess.run(
+        command, cwd=folder, env=alone, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     return Ended(found.returncode, found.stdout, found.stderr)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import mobilenet_v3_small, resnet18
+from torchvision.models import MobileNetV2, mobilenet_v3_small, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
 from fakes import CLASSES, DETECTOR_NAMES, images_and_targets, same_state, tiny
@@ -15,6 +15,7 @@ from kdet.errors import InputError
 from kdet.types import Need
 
 BODY = "backbone.body."
+PRETRAINED = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
 
 
 def kinds(model: nn.Module) -> set[type[nn.Module]]:
@@ -26,7 +27,7 @@ def kinds(model: nn.Module) -> set[type[nn.Module]]:
 
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
 def test_every_detector_trains_with_a_torchvision_backbone(name: str, backbone: str) -> None:
     detector = tiny(name) if name == "ssdlite" else tiny(name, backbone=backbone, width=1.0)
     images, targets = images_and_targets()
@@ -38,7 +39,7 @@ def test_every_detector_trains_with_a_torchvision_backbone(name: str, backbone: 
     total.backward()
 
 
-@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v3_small"])
+@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v2", "mobilenet_v3_small"])
 def test_group_norm_leaves_no_batch_statistics_in_the_backbone(backbone: str) -> None:
     assert kinds(tiny(backbone=backbone, norm="group").model) == {nn.GroupNorm}
     assert kinds(tiny(backbone=backbone).model) == {nn.BatchNorm2d}
@@ -104,6 +105,35 @@ def test_backbone_weights_of_mobilenet_lie_under_features(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "m.pth")
     model = tiny(backbone="mobilenet_v3_small", width=1.0, backbone_weights=str(tmp_path / "m.pth")).model
     assert torch.equal(model.get_parameter(f"{BODY}0.0.weight"), state["features.0.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize(
+    ("file", "width"),
+    [("mobilenet_v2_imagenet1k_v1.safetensors", 1.0), ("mobilenet_v2_035_imagenet.safetensors", 0.35)],
+)
+def test_pretrained_mobilenet_v2_of_any_width_gives_the_maps_of_torchvisions(
+    name: str, file: str, width: float
+) -> None:
+    if not PRETRAINED.is_dir():
+        pytest.skip(f"no pretrained weights in {PRETRAINED}")
+    arguments = {"backbone": "mobilenet_v2", "width": width, "fpn_channels": 32, "image_size": 64}
+    made = build(name, classes=CLASSES, backbone_weights=str(PRETRAINED / file), **arguments)
+    bare = MobileNetV2(width_mult=width)
+    state = load_file(PRETRAINED / file)
+    unknown = [key for key in bare.load_state_dict(state, strict=False).missing_keys if "num_batches" not in key]
+    assert all(key.startswith("classifier.") for key in unknown)
+    image, expected = torch.rand(1, 3, 64, 64), list[torch.Tensor]()
+    with torch.no_grad():
+        found = list(made.model.backbone.body.eval()(image).values())
+        seen = image
+        for index, block in enumerate(bare.features.eval()):
+            seen = block(seen)
+            if index in (2, 4, 7, 18):  # the first blocks at strides 4, 8 and 16, and the last one
+                expected.append(seen)
+    for ours, theirs in zip(found, expected[-len(found) :], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)  # of the order of the memory format
+    assert len(found) == (3 if name == "retinanet" else 4)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kdet.study.rounds import train_one
 from kdet.train import Recipe
 from kdet.train.build import build_distiller, build_student, open_data
 from kdet.train.recipe_models import TermRecipe
+from kdet.train.teachers import make_terms
 
 
 @pytest.fixture
@@ -48,6 +49,13 @@ def test_options_of_the_recipe_hold_in_every_arm_and_defaults_elsewhere(recipe: 
     assert structural.terms == (TermRecipe(method="structural", weight=7.0, window=5),) == everything.terms[:1]
     assert everything.terms[1] == TermRecipe(method="rank_mimicking")
     assert l2.terms[0].weight == 0.001 and cwd.terms == (TermRecipe(method="cwd"),)
+
+
+def test_an_arm_without_a_weight_in_the_recipe_has_its_weight_measured(recipe: Recipe) -> None:
+    bare = recipe.model_copy(update={"distill": [], "arms": {}})
+    for name in ("l2", "structural", "rm+pfi"):
+        arm = arms_of(bare, [name])[1]
+        assert {term.weight for term in make_terms(recipe_for(bare, arm, 0).distill)} == {"auto"}
 
 
 def test_a_placebo_knows_that_it_is_one(recipe: Recipe) -> None:

@@ -3,7 +3,6 @@
 import copy
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from train_cases import records, run
 from fakes import images_and_targets, tiny
 from kdet.distill import METHODS, Distiller
 from kdet.train import Recipe
+from patience import PATIENCE_S, wait_until
 
 DRAWS = ("mgd",)
 """Draws a mask for each image, and each process draws its own."""
@@ -102,11 +102,10 @@ def test_torchrun_trains_what_one_process_trains_evaluates_every_image_once_and_
 
 def test_sigterm_saves_and_ends_both(tmp_path: Path) -> None:
     process = started(recipe(tmp_path, epochs=5000, max_steps=None), tmp_path)
-    state, began = tmp_path / "run" / "last" / "counters.json", time.monotonic()
-    while not state.exists() and time.monotonic() - began < 200:
-        time.sleep(0.2)
+    state = tmp_path / "run" / "last" / "counters.json"
+    wait_until(state.exists, ended=lambda: process.poll() is not None)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0 and "stopped by SIGTERM" in said, said
     assert f"after step {json.loads(state.read_text())['step']} of" in said
 

@@ -27,8 +27,9 @@ def list_names(what: Annotated[What, typer.Argument(help="Which table.")], as_js
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
     """Columns as wide as their content."""
-    widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
-    table = [dict(zip(rows[0], rows[0], strict=True)), *rows]
+    shown = [{key: "–" if value is None else value for key, value in row.items()} for row in rows]
+    table = [dict(zip(rows[0], rows[0], strict=True)), *shown]
+    widths = {key: max(len(str(row[key])) for row in table) for key in rows[0]}
     return ["  ".join(f"{row[key]!s:<{width}}" for key, width in widths.items()).rstrip() for row in table]
 
 
@@ -40,6 +41,7 @@ def _methods() -> list[dict[str, Any]]:
         {
             "name": name,
             "weight": method.weight,
+            "published": method.published,
             "needs": ", ".join(sorted(frozenset.union(*method.needs()) - {"task losses"})),
             "detectors": served(method),
             "paper": str(method.paper),

@@ -16,6 +16,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 
 from kdet.detectors.detr_families import FAMILIES, Family, NeckReached, neck_maps, own_queries
+from kdet.detectors.query_precision import exact_boxes
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
 from kdet.ops.randomness import seeded
@@ -155,7 +156,8 @@ class DetrDetector:
     def _run(self, pixels: Tensor, mask: Tensor, labels: list[dict[str, Tensor]] | None) -> Any:
         height, width = self._padded((int(pixels.shape[2]), int(pixels.shape[3])))
         beyond = (0, width - pixels.shape[3], 0, height - pixels.shape[2])
-        return self.model(pixel_values=F.pad(pixels, beyond), pixel_mask=F.pad(mask, beyond), labels=labels)
+        with exact_boxes(self.model):
+            return self.model(pixel_values=F.pad(pixels, beyond), pixel_mask=F.pad(mask, beyond), labels=labels)
 
     def _padded(self, size_hw: SizeHW) -> SizeHW:
         """The input's size with the further padding that the model cannot do without."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdet.detectors.libreyolo_detr import LibreDetrDetector
+from kdet.detectors.libreyolo_detr import LibreDetrDetector, MakeLoss
 from kdet.detectors.libreyolo_parts import RtmdetParts, Yolo9Parts, YoloxParts
 from kdet.detectors.points import PointDetector
 from kdet.detectors.weights import StoredWeights, load, read_weights
@@ -51,7 +51,7 @@ def build_libreyolo(
     names = tuple(real_classes(classes))
     if not names:
         raise InputError("the class list is empty; a detector needs at least one class")
-    detector = wrap_libreyolo(_random(config or {}, len(names)), names)
+    detector = _built(config or {}, names)
     detector.image_size = image_size
     detector.build_arguments = {"detector": "libreyolo", "config": dict(config or {}), "image_size": image_size}
     if weights is not None and (fresh := load(detector.model, read_weights(Path(weights)), names)):
@@ -62,7 +62,7 @@ def build_libreyolo(
 def rebuild_libreyolo(stored: StoredWeights) -> LibreDetector:
     """The detector of a file that kdet wrote."""
     assert stored.build is not None and stored.class_names is not None
-    detector = wrap_libreyolo(_random(stored.build["config"], len(stored.class_names)), stored.class_names)
+    detector = _built(stored.build["config"], stored.class_names)
     load(detector.model, stored, stored.class_names)
     size = stored.build["image_size"]
     detector.image_size = size if isinstance(size, int) else (size[0], size[1])
@@ -71,12 +71,20 @@ def rebuild_libreyolo(stored: StoredWeights) -> LibreDetector:
 
 
 def wrap_libreyolo(model: Any, classes: Sequence[str]) -> LibreDetector:
-    """Wrap a module that the user built.
+    """Wrap a module that the user built; an RT-DETRv4 is taken for the D-FINE whose class it has.
 
     Raises:
         InputError: the number of names does not fit the class layer.
     """
-    read = _READ[type(model).__name__]
+    return _adapted(_READ[type(model).__name__], model, classes)
+
+
+def _built(config: Mapping[str, Any], names: Sequence[str]) -> LibreDetector:
+    model = _random(config, len(names))
+    return _adapted(_NAMED.get(config["model"]) or _READ[type(model).__name__], model, names)
+
+
+def _adapted(read: "_Read", model: Any, classes: Sequence[str]) -> LibreDetector:
     names, expected = tuple(classes), read.columns(model)
     if len(names) != expected:
         raise InputError(f"expected {expected} class names, one per class of the model, got {len(classes)}")
@@ -143,10 +151,14 @@ def _v2_loss(num_classes: int, device: torch.device) -> Any:
     return _library("rtdetrv2.loss").RTDETRv2Loss(num_classes=num_classes).to(device)
 
 
-def _d_fine_loss(num_classes: int, device: torch.device) -> Any:
-    """As the library's trainer builds it; that is asked for what it would read from its own settings."""
-    stand_in = SimpleNamespace(_is_segment=bool, config=SimpleNamespace(num_classes=num_classes), device=device)
-    return _library("dfine.trainer").DFINETrainer.build_criterion(stand_in)
+def _trainers_loss(module: str, trainer: str) -> MakeLoss:
+    """As a trainer of the library builds it; that is asked for what it would read from its own settings."""
+
+    def make(num_classes: int, device: torch.device) -> Any:
+        stand_in = SimpleNamespace(_is_segment=bool, config=SimpleNamespace(num_classes=num_classes), device=device)
+        return getattr(_library(module), trainer).build_criterion(stand_in)
+
+    return make
 
 
 def _yolov9_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
@@ -166,12 +178,20 @@ def _v2_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector
 
 
 def _d_fine_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    return _of_d_fines_class(family, model, names, _trainers_loss("dfine.trainer", "DFINETrainer"))
+
+
+def _v4_detector(family: str, model: Any, names: Sequence[str]) -> LibreDetector:
+    return _of_d_fines_class(family, model, names, _trainers_loss("rtdetrv4.trainer", "RTDETRv4Trainer"))
+
+
+def _of_d_fines_class(family: str, model: Any, names: Sequence[str], make_loss: MakeLoss) -> LibreDetector:
     decoder = model.decoder
     for constant in ("up", "reg_scale"):  # one tensor under two names, which a file of weights cannot hold
         setattr(
             decoder.decoder, constant, nn.Parameter(getattr(decoder, constant).detach().clone(), requires_grad=False)
         )
-    return LibreDetrDetector(family, model, names, _d_fine_loss)
+    return LibreDetrDetector(family, model, names, make_loss)
 
 
 @dataclass(frozen=True)
@@ -199,4 +219,6 @@ _READ = {
     "RTDETRv2Model": _Read("rt_detr_v2", lambda model: model.decoder.num_classes, _v2_detector),
     "LibreDFINEModel": _Read("d_fine", lambda model: model.decoder.num_classes, _d_fine_detector),
 }
-"""By the name of the class; RT-DETRv4 has D-FINE's."""
+"""By the name of the class."""
+_NAMED = {"rt_detr_v4": _Read("rt_detr_v4", lambda model: model.decoder.num_classes, _v4_detector)}
+"""By the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of VFL)."""

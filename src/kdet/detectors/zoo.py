@@ -79,7 +79,7 @@ def build(
         backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
         norm: batch, frozen or group, in the backbone.
         trainable_layers: 0…5, from the deep end.
-        width: channel multiplier of resnet10/18/34 and MobileNetV3.
+        width: channel multiplier of resnet10/18/34 and the MobileNets.
         fpn_channels: channels of the neck.
         head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels. The other
             dense heads always have it.

@@ -20,7 +20,7 @@ from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas
 from kdet.ops.randomness import seeded
 from kdet.ops.ranks import num_ranks
-from kdet.types import Batch, Detector, LossReport, Need, Observation, Pull, Target
+from kdet.types import Batch, Detector, LossReport, Need, Observation, Phased, Pull, Target
 
 
 class Distiller(nn.Module):
@@ -85,7 +85,7 @@ class Distiller(nn.Module):
         images: Batch | Sequence[Tensor],
         targets: Sequence[Target] | None = None,
         *,
-        progress: float = 1.0,
+        progress: float | None = None,
         measure: bool = False,
     ) -> LossReport | list[dict[str, Tensor]]:
         """Loss of one batch; in evaluation mode and without targets what the student finds, as torchvision's models do.
@@ -94,7 +94,8 @@ class Distiller(nn.Module):
             images: a Batch, or torchvision's convention: a list of 3×H×W tensors in 0…1.
             targets: with a list of images, a list of {"boxes": M×4 x1 y1 x2 y2 in pixels of its image, "labels": M,
                 indices into the student's `class_names`}; other keys are not read.
-            progress: fraction of the run done, 0…1; schedules read it. 1 = full weight unless a term has stopped.
+            progress: fraction of the run done, 0…1. Schedules read it, and students whose own loss changes over a run
+                (`kdet.types.Phased`). None = full weight unless a term has stopped, and the student's loss as built.
             measure: fill the report's `pulls`; costs a backward pass from each term to the neck.
 
         Returns:
@@ -107,6 +108,8 @@ class Distiller(nn.Module):
             if self.training:
                 raise InputError("training needs targets beside the images; without them call `.eval()` first")
             return self._found(images)
+        if progress is not None and isinstance(self.student, Phased):
+            self.student.at(progress)
         batch = images if isinstance(images, Batch) else self._batch(images, targets)
         needs = frozenset({Need.LOSSES})
         answers: list[Observation] = []
@@ -131,7 +134,7 @@ class Distiller(nn.Module):
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
-            parts |= self.criterion(values, progress)
+            parts |= self.criterion(values, 1.0 if progress is None else progress)
             self.criterion.balance.count()
         return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from kdet.data import Source, inspect, make_loader
 from kdet.distill import Distiller
+from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import Evidence, examine
 from kdet.errors import InputError, WorkError
 from kdet.ops.classes import real_classes
@@ -74,9 +75,9 @@ def prepare(recipe: Recipe) -> Prepared:
     settings = recipe.train
     torch.manual_seed(settings.seed)
     engine = Engine(settings.precision)
-    require_sound_gradients(recipe, engine)
+    require_sound_gradients(recipe)
     train, val = open_data(recipe, _unheard)  # what the readers mended stands in the data's section
-    notes: list[str] = []
+    notes = list(recipe.notes)
     student = build_student(recipe, train.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
     data, sampler = training_data(recipe, train, distiller, notes.append)
@@ -112,7 +113,7 @@ def report_on(prepared: Prepared) -> Report:
         data={"train": inspect(prepared.train), "val": inspect(prepared.val)},
         **(sections[0] if sections else {}),
         more_teachers=sections[1:],
-        terms=evidence and terms_section(distiller, evidence, cost),
+        terms=evidence and terms_section(distiller, evidence),
         step=cost and step_section(recipe.train, device, prepared.steps_per_epoch, prepared.load_seconds, cost),
         memory=cost and memory_section(cost),
         notes=prepared.notes,
@@ -169,6 +170,8 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
             with prepared.engine.autocast():
                 evidence = examine(prepared.distiller, prepared.batches[0], prepared.optimizer)
             problems += [Problem("terms", "failed", text) for text in evidence.all_faults]
+            doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.pulls)
+            problems += [Problem("terms", "warning", text) for text in doubts_of_weights]
         cost = _cost(prepared, evidence)
     except torch.OutOfMemoryError:
         size = prepared.recipe.train.batch_size

@@ -70,14 +70,16 @@ def _levels(lesson: Taught) -> dict[str, Any]:
     return {"pairs": pairs, "left_out": list(lesson.pairing.left_out)}
 
 
-def terms_section(distiller: Distiller, evidence: Evidence, cost: StepCost | None) -> dict[str, Any]:
-    """Each term's value and pull on the first batch, and what the proof looked at."""
-    assert distiller.criterion is not None
+def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
+    """Each term's value, weight and pull on the first batch, and what the proof looked at."""
+    criterion = distiller.criterion
+    assert criterion is not None
     terms: dict[str, Any] = {}
-    for term in distiller.criterion.terms:
-        pull = cost.pulls.get(term.name) if cost else None
+    for term in criterion.terms:
+        pull = evidence.pulls.get(term.name)
         terms[term.name] = {
             "weight": term.weight,
+            "weights": {part.name: evidence.weights[part.name] for part in criterion.parts[term.name]},
             "value": _finite(evidence.values.get(term.name)),
             "share": _finite(pull and pull.share),
             "cosine": _finite(pull and pull.cosine),

@@ -7,12 +7,11 @@ from statistics import median
 from typing import Any
 
 from kdet.distill import Term
+from kdet.distill.doubts import USUAL_PULL
 from kdet.report.collect import StepRecord, read_run
 from kdet.study.arms import Arm
 from kdet.train import Recipe
 from kdet.train.teachers import terms_by_teacher
-
-USUAL_PULL = (0.05, 30.0)
 
 
 def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from kdet.distill.balance import WINDOW
 from kdet.ops.randomness import seeded
 from kdet.train.engine import Engine
 from kdet.train.memory import Memory, kept_for_backward, memory_of
-from kdet.types import Batch, Pull
+from kdet.types import Batch
 
 _STEPS = 5
 _ENOUGH_SECONDS = 10.0
@@ -34,8 +34,6 @@ class StepCost:
     memory: Memory
     parts: dict[str, float]
     """The loss of the first batch, weighted, schedules set aside."""
-    pulls: dict[str, Pull]
-    """Of each term at the student's neck, against the task, before the first step."""
 
 
 def measure(
@@ -54,7 +52,7 @@ def measure(
     alone = Side(distiller=Distiller(distiller.student).train(), optimizer=optimizer, batches=batches)
     with _as_before(own):
         with engine.autocast():
-            report = distiller(batches[0], measure=True)
+            report = distiller(batches[0])
         parts = {name: float(value.detach()) for name, value in report.parts.items()}
         activations = kept_for_backward(distiller, batches[0], engine)
         if engine.device.type == "cuda":
@@ -62,7 +60,7 @@ def measure(
         seconds = _in_turns([own, alone] if distiller.teacher is not None else [own], engine)
         peak = torch.cuda.max_memory_allocated(engine.device) if engine.device.type == "cuda" else None
         memory = memory_of(distiller, optimizer, average=average, activations=activations, gpu_peak=peak)
-    return StepCost(seconds=seconds[0], alone_seconds=seconds[-1], memory=memory, parts=parts, pulls=report.pulls)
+    return StepCost(seconds=seconds[0], alone_seconds=seconds[-1], memory=memory, parts=parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,7 +173,6 @@ def _score(
         make_loader(data, batches, workers=recipe.train.workers),
         truth.classes,
         device=engine.device,
-        precision=recipe.train.precision,
         progress=progress.advance,
     )
     progress.close()

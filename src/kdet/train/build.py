@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdet import detectors
 from kdet.data import (
@@ -160,11 +160,24 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with the defaults of its methods spelt out, for the record."""
-    terms: list[TermRecipe] = []
-    for term in recipe.distill:
-        parameters = inspect.signature(METHODS[term.method].terms).parameters
-        defaults = {name: parameter.default for name, parameter in parameters.items()}
-        given = term.model_dump(exclude={"weight"} if term.weight is None else None)
-        terms.append(TermRecipe(**{**defaults, **given}))
-    return recipe.model_copy(update={"distill": terms})
+    """The recipe with the defaults of its methods spelt out, for the record; a published weight is a number there."""
+    changes: dict[str, Any] = {"distill": [_spelt_out(term) for term in recipe.distill]}
+    own = [
+        teacher.model_copy(update={"distill": [_spelt_out(term) for term in teacher.distill]})
+        if teacher.distill is not None
+        else teacher
+        for teacher in recipe.teachers
+    ]
+    if own:
+        changes["teacher"] = own if isinstance(recipe.teacher, list) else own[0]
+    return recipe.model_copy(update=changes)
+
+
+def _spelt_out(term: TermRecipe) -> TermRecipe:
+    method = METHODS[term.method]
+    parameters = inspect.signature(method.terms).parameters
+    options: dict[str, Any] = {name: parameter.default for name, parameter in parameters.items()}
+    options |= term.model_dump(exclude={"weight"} if term.weight is None else None)
+    if term.weight == "published":
+        options["weight"] = method.published
+    return TermRecipe(**options)

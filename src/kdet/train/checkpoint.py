@@ -94,7 +94,7 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
     if not folder.exists():
         folder = folder.with_name(folder.name + ".old")  # killed between the two renames
     try:
-        module.load_state_dict(load_file(folder / _WEIGHTS))
+        module.load_state_dict(_of_this_module(load_file(folder / _WEIGHTS), module))
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
         optimizer.load_state_dict(load_torch(folder / _OPTIMIZER))
@@ -104,6 +104,14 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
     except Exception as error:  # broken bytes make each of these readers stumble in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
+
+
+def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """The weights, if they are those of a module like this."""
+    if others := sorted(weights.keys() ^ module.state_dict().keys()):
+        side = "the saved state alone has" if others[0] in weights else "the saved state lacks"
+        raise ValueError(f"{side} {others[0]}, one of {len(others)}: another recipe, or another version of kdet")
+    return weights
 
 
 def _counters(path: Path) -> Counters:

@@ -12,7 +12,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
-from kdet.distill import Distiller, prove_it_acts
+from kdet.distill import Distiller
+from kdet.distill.doubts import doubtful_weights
+from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
@@ -60,8 +62,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     """
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
-    require_sound_gradients(recipe, engine)
-    notes: list[str] = []
+    require_sound_gradients(recipe)
+    notes = list(recipe.notes)
     if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
         notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
     train_source, val_source = open_data(recipe, notes.append)
@@ -100,16 +102,14 @@ def _counted(source: Source) -> str:
     return f"{len(index)} images with {len(index.labels)} boxes of {len(index.classes)} classes"
 
 
-def require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
-    """Refuse what torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU."""
-    size = image_size(recipe)
-    long_side = size if isinstance(size, int) else size[1]
-    has_p7 = recipe.student.detector in ("retinanet", "fcos", "atss", "gfl")
-    if has_p7 and long_side <= 64 and engine.device.type == "cpu" and recipe.train.precision == "bf16-mixed":
-        raise InputError(
-            f"train.precision: bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size "
-            f"{long_side}); use fp32, or images above 64 px"
-        )
+def require_sound_gradients(recipe: Recipe) -> None:
+    """Refuse bf16 where torch trains wrongly with it.
+
+    Raises:
+        InputError: it was asked for by name; `auto` does not take it there.
+    """
+    if recipe.train.precision == "bf16-mixed" and recipe.bf16_fault:
+        raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32, or images above 64 px")
 
 
 def _prepare(
@@ -160,9 +160,11 @@ def _prove(run: Run) -> None:
     for batch in run.loader:
         if any(len(target["boxes"]) for target in batch.targets or []):
             with run.engine.autocast():
-                values = prove_it_acts(run.distiller, batch.to(run.engine.device), run.optimizer)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                evidence = proven(run.distiller, batch.to(run.engine.device), run.optimizer)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
+            for doubt in doubtful_weights(run.distiller.criterion, evidence.pulls):
+                run.log.say(f"before the first step, {doubt}")
             return
     raise InputError("no training image holds an object, so nothing can be learned; check the annotations")
 

@@ -1,9 +1,9 @@
 """The recipe: every setting once, with its meaning beside it. Strict: an unknown key is an error."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from kdet.errors import InputError
 from kdet.train.recipe_data import FileData, ShapesData, Strict
@@ -17,13 +17,10 @@ def bf16_is_fast() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def _precision(value: Any) -> Any:
-    return ("bf16-mixed" if bf16_is_fast() else "fp32") if value == "auto" else value
-
-
-_Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
-Precision = Annotated[_Precision, BeforeValidator(_precision, json_schema_input_type=Literal["auto"] | _Precision)]
-"""Settled when the recipe is read, so that a run's record says what it was made with."""
+_WITH_P7 = ("retinanet", "fcos", "atss", "gfl")
+"""Their P7 is a convolution of stride 2 on P6."""
+_ONE_CELL_PX = 64
+"""Up to this long side P6 is a single cell."""
 
 
 class TrainRecipe(Strict):
@@ -55,7 +52,7 @@ class TrainRecipe(Strict):
     """Divide gradients and optimizer state over the processes of torchrun, for models too large for one."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
-    precision: Precision = "fp32"
+    precision: Literal["auto", "fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
     """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
@@ -86,6 +83,8 @@ class Recipe(Strict):
     """For `kdet compare` alone: other `distill:` lists by name."""
     train: TrainRecipe = TrainRecipe()
 
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> "Recipe":
         for name, verb in (("distill", "needs"), ("arms", "need")):
@@ -100,6 +99,32 @@ class Recipe(Strict):
         if self.student.inherit and self.teacher is None:
             raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
+
+    @model_validator(mode="after")
+    def _auto_is_settled(self) -> "Recipe":
+        """When the recipe is read, so that a run's record says what it was made with."""
+        if self.train.precision != "auto":
+            return self
+        wanted = "bf16-mixed" if bf16_is_fast() else "fp32"
+        precision = "fp32" if self.bf16_fault else wanted
+        settled = self.model_copy(update={"train": self.train.model_copy(update={"precision": precision})})
+        if precision != wanted:
+            settled._notes = (f"train.precision: auto takes fp32 here, for {self.bf16_fault}",)
+        return settled
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What settling the recipe had to say."""
+        return self._notes
+
+    @property
+    def bf16_fault(self) -> str | None:
+        """What torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU; else None."""
+        size = self.data.image_size
+        long_side = size if isinstance(size, int) else size[1]
+        if torch.cuda.is_available() or self.student.detector not in _WITH_P7 or long_side > _ONE_CELL_PX:
+            return None
+        return f"bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size {long_side})"
 
     @property
     def teachers(self) -> tuple[OneTeacher, ...]:

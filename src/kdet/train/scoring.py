@@ -80,7 +80,6 @@ class Scorer:
             make_loader(data, batches, workers=self.settings.workers),
             self.truth.classes,
             device=self.engine.device,
-            precision=self.settings.precision,
             progress=lambda count: progress.advance(count * self.engine.world),
         )
         progress.close()

@@ -2,14 +2,17 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 
+from kdet.distill.criterion import Criterion
+from kdet.distill.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
 from kdet.ops.randomness import seeded
-from kdet.train.optim import learning_rate
+from kdet.train.optim import learning_rate, warmup_steps
 from kdet.train.run import Run
 from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
-from kdet.types import Batch, LossReport
+from kdet.types import Batch, LossReport, Pull
 
 _RECORDS_PER_MEASUREMENT = 5
 """Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
@@ -63,6 +66,8 @@ def take_step(run: Run, batch: Batch) -> float:
                 run.average.update_parameters(run.student.model)
         if logged and report is not None:
             _log_step(run, report, lr)
+    if run.distiller.criterion is not None:
+        _say_how_hard(run, run.distiller.criterion, report.pulls if measured and report is not None else {})
     return math.nan if report is None else float(report.total.detach())
 
 
@@ -114,11 +119,25 @@ def _leave_out(run: Run, batch: Batch, fault: str | None) -> None:
     run.log.say(f"step {run.counters.step + 1} is left out: {found}")
 
 
+def _say_how_hard(run: Run, criterion: Criterion, pulls: Mapping[str, Pull]) -> None:
+    """What `weight: auto` has measured, and after the warm-up whether a fixed weight is far off."""
+    settings, at = run.recipe.train, f"step {run.counters.step}"
+    if criterion.balance.ended():
+        run.log.say(f"{at}: {criterion.balance.describe()}")
+    # The pull on an untrained student is no more than a hint, so that of the first measurement after the warm-up is
+    # looked at too; so long a span of steps holds one measurement.
+    since = run.counters.step - 1 - warmup_steps(settings, run.total_steps)
+    if run.counters.step > 1 and 0 <= since < settings.log_every * _RECORDS_PER_MEASUREMENT:
+        for doubt in doubtful_weights(criterion, pulls):
+            run.log.say(f"{at}: {doubt}")
+
+
 def _log_step(run: Run, report: LossReport, lr: float) -> None:
     now = time.monotonic()
     rate = run.unlogged / max(1e-9, now - run.since)
     run.since, run.unlogged = now, 0
     parts = {name: float(value.detach()) for name, value in report.parts.items()}
+    criterion = run.distiller.criterion
     run.log.step(
         step=run.counters.step,
         epoch=run.counters.epoch,
@@ -126,6 +145,7 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
         total=float(report.total.detach()),
         parts=parts,
         pulls={name: asdict(pull) for name, pull in report.pulls.items()},
-        weights=run.distiller.criterion.balance.weights() if run.distiller.criterion else {},
+        weights=criterion.balance.weights() if criterion else {},
+        weights_over=criterion.balance.measured_over() if criterion else 0,
         rate=rate,
     )

@@ -157,7 +157,7 @@ def _terms_of(recipe: TermRecipe) -> list[Term]:
             schedule=schedule,
             placebo=recipe.placebo,
             share=recipe.share,
-            strides=None if recipe.strides is None else tuple(recipe.strides),
+            strides=term.strides if recipe.strides is None else tuple(recipe.strides),
         )
         for term, name in zip(terms, names, strict=True)
     ]

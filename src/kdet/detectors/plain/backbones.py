@@ -3,9 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import gcd
+from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import mobilenetv3, resnet
+from torchvision.models import get_model
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
@@ -18,7 +19,7 @@ RESNETS = (
 )
 NARROW_RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 """Blocks per stage of the networks that take a `width`."""
-MOBILENETS = ("mobilenet_v3_large", "mobilenet_v3_small")
+MOBILENETS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
 BACKBONES = ("resnet10", *RESNETS, *MOBILENETS)
 
 
@@ -75,11 +76,11 @@ def _body(backbone: str, width: float, norm: Norm) -> nn.Module:
     if backbone in NARROW_RESNETS and (width != 1 or backbone == "resnet10"):
         return _narrow_resnet(NARROW_RESNETS[backbone], width, norm)
     if backbone in MOBILENETS:
-        build = getattr(mobilenetv3, backbone)
-        return build(weights=None, norm_layer=norm, width_mult=width).features
+        whole: Any = get_model(backbone, weights=None, norm_layer=norm, width_mult=width)
+        return whole.features
     if width != 1:
         raise ValueError(f"expected width 1 for {backbone}, got {width}; {', '.join(NARROW_RESNETS)} take a width")
-    return getattr(resnet, backbone)(weights=None, norm_layer=norm)
+    return get_model(backbone, weights=None, norm_layer=norm)
 
 
 def freeze_resnet(body: nn.Module, trainable_layers: int) -> None:

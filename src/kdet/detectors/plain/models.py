@@ -139,7 +139,7 @@ def build_model(
         detector: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss or gfl.
         num_classes: columns of the class layer, background (column 0) included.
         backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
-        width: channel multiplier of resnet10/18/34 and MobileNetV3.
+        width: channel multiplier of resnet10/18/34 and the MobileNets.
         fpn_channels: channels of every neck output; FCOS needs a multiple of 32.
         norm: normalisation of the backbone: batch, frozen (a fixed affine map) or group.
         head_norm: GroupNorm in RetinaNet's head; without it a narrow head is almost dead at the start. FCOS, ATSS and
