@@ -23,8 +23,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     seen: set[int] = set()
     for name, tensor in tensors.items():
         own = tensor.detach().cpu().contiguous()
-        plain[name] = own.clone() if own.data_ptr() in seen else own
-        seen.add(own.data_ptr())
+        memory = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if memory in seen else own
+        seen.add(memory)
     save_file(plain, path, metadata=None if metadata is None else dict(metadata))
     if metadata is not None and len(metadata) > 1:
         _sort_metadata(path)

@@ -96,9 +96,6 @@ def test_torchrun_trains_what_one_process_trains_evaluates_every_image_once_and_
     assert found == pytest.approx(wanted, abs=1e-3)
     ids = json.loads((tmp_path / "run" / "predictions.json").read_text())["image_ids"]
     assert len(ids) == len(set(ids)) == 5
-    # It goes on, and both processes have their random numbers.
-    state = load_file(tmp_path / "run" / "last" / "random.safetensors")
-    assert {"0.cpu", "1.cpu"} <= set(state)
     status, said = torchrun(recipe(tmp_path, max_steps=4), tmp_path, "--resume")
     assert status == 0, said
     assert "resumed at step 3 of 4" in said

@@ -28,7 +28,7 @@ from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
 from kdet.train.recipe_models import StudentRecipe, TermRecipe
-from kdet.train.teachers import build_lessons
+from kdet.train.teachers import build_lessons, build_teacher
 from kdet.types import Detector
 
 
@@ -146,15 +146,17 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     Raises:
         InputError: no teacher file, wrong class maps, unknown methods, or terms that a pair cannot serve.
     """
-    lessons = build_lessons(recipe, classes, say)
+    lessons = [] if recipe.only_starts_from_teacher else build_lessons(recipe, classes, say)
     if recipe.student.inherit:
-        first = lessons[0].teacher
+        first = lessons[0].teacher if lessons else build_teacher(recipe, recipe.teachers[0], classes, say)
         assert isinstance(first, FrozenTeacher)
         for line in detectors.inherit(student, first.detector, recipe.student.inherit).describe():
             say(line)
         settled = recipe.student.inherit != "all" or recipe.student.norm is not None
         if not settled and detectors.inherit_frozen_norms(student, first.detector):
             say("the norms of the backbone are frozen, as the teacher's were")
+    if recipe.teachers and not lessons:
+        say("no `distill:` terms: nothing else is learned from the teacher")
     distiller = Distiller(student, lessons=lessons)
     if recipe.data.unlabelled is not None:
         distiller.pseudo_score = recipe.data.unlabelled.score

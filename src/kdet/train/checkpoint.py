@@ -22,7 +22,6 @@ from kdet.train.run_folder import sync
 _WEIGHTS = "trainables.safetensors"
 _AVERAGE = "average.safetensors"
 _OPTIMIZER = "optimizer.pt"
-_RANDOM = "random.safetensors"
 _COUNTERS = "counters.json"
 
 
@@ -46,16 +45,12 @@ class Counters:
     """Of fp16's gradients."""
 
 
-RandomState = dict[str, Tensor]
-
-
 def save(
     folder: Path,
     weights: Mapping[str, Tensor],
     optimizer: Mapping[str, Any],
     average: nn.Module | None,
     counters: Counters,
-    random: Sequence[RandomState] | None = None,
 ) -> None:
     """Write the state beside the old one, then let it take the old one's name.
 
@@ -64,8 +59,7 @@ def save(
         weights: `state_dict()` of all that is trained.
         optimizer: its `state_dict()`.
         average: the moving average, where the run keeps one.
-        counters: where the run stands.
-        random: random numbers of each rank, in order; None = those of this process.
+        counters: where the run stands; the random numbers of a step follow from it.
 
     Raises:
         InputError: the disk is full or read-only; the old state is intact.
@@ -78,8 +72,6 @@ def save(
         if average is not None:
             save_tensors(average.state_dict(), new / _AVERAGE)
         torch.save(optimizer, new / _OPTIMIZER)
-        ranks = enumerate(random or [random_state()])
-        save_tensors({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
         (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")
         for path in new.iterdir():
             sync(path)
@@ -94,8 +86,8 @@ def save(
         ) from None
 
 
-def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None, rank: int = 0) -> Counters:
-    """Put everything back; a `rank` that the saved run did not have gets the first one's random numbers.
+def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None) -> Counters:
+    """Put everything back.
 
     Raises:
         InputError: nothing complete was saved, or it belongs to another recipe.
@@ -109,7 +101,6 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         saved = load_torch(folder / _OPTIMIZER)
         _require_same_groups(optimizer, saved)
         optimizer.load_state_dict(saved)
-        _restore_random_state(load_file(folder / _RANDOM), rank)
         return _counters(folder / _COUNTERS)
     except FileNotFoundError:
         raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
@@ -152,18 +143,3 @@ def _counters(path: Path) -> Counters:
     if not math.isfinite(counters.best_ap + counters.seconds):
         raise ValueError(f"{path}: best_ap and seconds are not finite")
     return counters
-
-
-def random_state() -> RandomState:
-    """Of this process."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(state: RandomState, rank: int) -> None:
-    own = rank if f"{rank}.cpu" in state else 0
-    torch.set_rng_state(state[f"{own}.cpu"])
-    if f"{own}.cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state[f"{own}.cuda"])

@@ -76,7 +76,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         if going_on:
-            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average, engine.rank)
+            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
         for note in notes:
             log.say(note)
@@ -166,8 +166,7 @@ def _prove(run: Run) -> None:
     run.sampler.set_epoch(0)
     for batch in run.loader:
         if any(len(target["boxes"]) for target in batch.targets or []):
-            # The run's random numbers stay as they are without a teacher, so that arms are paired.
-            with torch.random.fork_rng(), run.engine.autocast():
+            with run.engine.autocast():
                 evidence = proven(run.distiller, batch.to(run.engine.device), run.optimizer)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
@@ -262,14 +261,13 @@ def _save_in_between(run: Run) -> None:
 
 def _save(run: Run) -> None:
     """The state of all ranks, by the first."""
-    random = run.engine.gather(checkpoint.random_state())
     weights = run.engine.gathered(run.distiller.state_dict())
     optimizer = run.engine.gathered(run.optimizer.state_dict())
     run.saved = time.monotonic()
     if run.engine.is_main:
         require_finite(run, weights)
         run.counters.scaler = run.engine.scaler_state()
-        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters, random)
+        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters)
 
 
 def _evaluate(run: Run) -> dict[str, Any]:

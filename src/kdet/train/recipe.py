@@ -137,8 +137,16 @@ class Recipe(Strict):
             return ()
         return tuple(self.teacher) if isinstance(self.teacher, list) else (self.teacher,)
 
-    def alone(self) -> "Recipe":
-        """The same student without anything of a teacher."""
-        student = self.student.model_copy(update={"inherit": None})
+    @property
+    def only_starts_from_teacher(self) -> bool:
+        """Whether the student takes over weights of the first teacher, and learns from none."""
+        return bool(self.student.inherit) and not self.distill and not any(t.distill for t in self.teachers)
+
+    def alone(self, *, inherit: bool = False) -> "Recipe":
+        """The same student without anything of a teacher; with `inherit` it keeps the weights that it starts from."""
         data = self.data.model_copy(update={"unlabelled": None})
-        return self.model_copy(update={"data": data, "student": student, "teacher": None, "distill": [], "arms": {}})
+        common = self.model_copy(update={"data": data, "distill": [], "arms": {}})
+        if inherit and self.student.inherit:
+            return common.model_copy(update={"teacher": self.teachers[0].model_copy(update={"distill": None})})
+        student = self.student.model_copy(update={"inherit": None})
+        return common.model_copy(update={"student": student, "teacher": None})
