@@ -94,6 +94,16 @@ def test_every_target_finds_what_the_model_finds(tmp_path, to):
     assert exported.about.class_names == detector.class_names
 
 
+def test_a_file_finds_the_same_under_autocast(tmp_path):
+    exported = written(tmp_path, tiny("ssdlite"), "pt2")
+    (batch, *_) = batches()
+    canvas = exported.canvas(batch)
+    expected = exported.outputs(canvas)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = exported.outputs(canvas)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
