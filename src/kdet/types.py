@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 SizeHW = tuple[int, int]
 Activation = Literal["sigmoid", "softmax"]
+Anchor = tuple[float, float, float, float]
+"""x1 y1 x2 y2 in cells, from the top left corner of the cell that it belongs to; a point has no extent."""
 
 
 class Target(TypedDict):
@@ -121,6 +123,8 @@ class Level:
     name: str
     channels: int
     stride: int
+    anchors: tuple[Anchor, ...] = field(default=(), repr=False)
+    """What a dense head scores in each cell, in its order; () of other heads, and where it is not known."""
 
 
 class Need(StrEnum):
@@ -276,6 +280,15 @@ class Detector(Protocol):
 
     def native_state(self) -> dict[str, Tensor]:
         """The weights under the library's own key names."""
+        ...
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """A detector whose own task losses may change over a run, as its library's trainer changes them."""
+
+    def at(self, progress: float) -> None:
+        """The passes that follow are at this fraction of the run, 0…1; without a call the losses stay as built."""
         ...
 
 

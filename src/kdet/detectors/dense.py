@@ -48,7 +48,7 @@ class DenseDetector:
         self.pixels = own_pixels(model)
         self.fill = self.pixels[0]
         self.class_names = tuple(class_names)
-        self.levels = describe_levels(self.model.backbone)
+        self.levels = describe_levels(self.model.backbone, self.model.anchor_generator)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize by the model's own transform and pad."""

@@ -22,14 +22,17 @@ _AS_VALIDATED = Selection(score=0.001, best=30000, group="image", nms_iou=0.6, d
 """As libreyolo measures AP."""
 MakeLoss = Callable[[Any, torch.device], Any]
 """(head, device) → the library's loss."""
+_CLOSING = 15 / 300
+"""Share of a run, at its end, in which libreyolo's trainer (and Megvii's) adds an L1 loss to YOLOX."""
 
 
 class Yolo9Parts:
-    """YOLOv9 without its auxiliary branch, as libreyolo trains it by default."""
+    """YOLOv9 without the auxiliary branch (PGI) that libreyolo's trainer attaches, with its loss times 0.25."""
 
     pixels = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     selection = _AS_VALIDATED
     has_edges = True
+    progress: float | None = None
 
     def __init__(self, model: Any, make_loss: MakeLoss) -> None:
         self.model = model
@@ -88,6 +91,7 @@ class YoloxParts:
     pixels = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
     selection = Selection(score=0.001, best=None, group="image", nms_iou=0.6, detections=300)
     has_edges = False
+    progress: float | None = None
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -106,6 +110,8 @@ class YoloxParts:
     def head(self, features: list[Tensor]) -> Any:
         """Decoded boxes and logits N×A×(5 + K), and what the library's loss reads beside them."""
         head = self.model.head
+        if self.progress is not None:
+            head.use_l1 = self.progress >= 1 - _CLOSING
         with saying_exactly([*head.cls_preds, *head.reg_preds, *head.obj_preds]):  # it decodes in their precision
             return exact(head.forward_train_maps(features))
 
@@ -144,6 +150,7 @@ class RtmdetParts:
     pixels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     selection = _AS_VALIDATED
     has_edges = False
+    progress: float | None = None
 
     def __init__(self, model: Any, make_loss: MakeLoss) -> None:
         self.model = model

@@ -21,6 +21,8 @@ from kdet.types import Batch, Detections, Level, Need, Observation, Target
 
 GREY = 114 / 255
 """What stands around an image in all of these libraries."""
+POINT = (0.5, 0.5, 0.5, 0.5)
+"""The anchor of a cell that has none: the cell by its middle, wherever in it a library lays the point."""
 _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 
 
@@ -46,6 +48,8 @@ class PointParts(Protocol):
     image_size: int | tuple[int, int]
     has_edges: bool
     """Whether the head predicts distributions of a box's edges."""
+    progress: float | None
+    """Fraction of the run, for losses that change over it; None = as built."""
 
     @property
     def pixels(self) -> tuple[Sequence[float], Sequence[float]]:
@@ -82,20 +86,23 @@ class PointParts(Protocol):
         ...
 
 
+def given(*, has_edges: bool) -> frozenset[Need]:
+    """What such a detector reveals: the distributions of edges where its head predicts them."""
+    return _HEAD | {Need.FEATURES} | ({Need.EDGE_LOGITS} if has_edges else frozenset[Need]())
+
+
 class PointDetector:
     """One of these modules behind the Detector protocol."""
 
     predicts = True
     fill = (GREY, GREY, GREY)
-    gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
-        if parts.has_edges:
-            self.gives = self.gives | {Need.EDGE_LOGITS}
+        self.gives = given(has_edges=parts.has_edges)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
         self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels
@@ -155,6 +162,10 @@ class PointDetector:
             cells_hw=grids(features),
             losses=losses,
         )
+
+    def at(self, progress: float) -> None:
+        """The passes that follow are at this fraction of a run."""
+        self._parts.progress = progress
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the library's own threshold and NMS."""
@@ -228,4 +239,4 @@ def _describe_levels(parts: PointParts) -> tuple[Level, ...]:
         maps = parts.neck(image)
         parts.scored(parts.head(list(maps)), maps)
     pairs = zip(maps, parts.strides, strict=True)
-    return tuple(Level(str(i), int(feature.shape[1]), stride) for i, (feature, stride) in enumerate(pairs))
+    return tuple(Level(str(i), int(feature.shape[1]), stride, (POINT,)) for i, (feature, stride) in enumerate(pairs))

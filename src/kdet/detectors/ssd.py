@@ -58,7 +58,7 @@ class SsdDetector:
             detections=self.model.detections_per_img,
         )
         self.class_names = tuple(class_names)
-        self.levels = describe_levels(model.backbone)
+        self.levels = describe_levels(model.backbone, model.anchor_generator)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Resize by the model's own transform and pad."""

@@ -74,6 +74,7 @@ class YoloParts:
     """
 
     pixels = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    progress: float | None = None
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -143,7 +144,8 @@ class YoloParts:
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """`model.loss`, which the library multiplies by the number of images, and what its assigner said."""
-        with _listening_to(self._assigner(images.device)) as said:
+        criterion = self._criterion(images.device)
+        with _listening_to(getattr(criterion, "one2many", criterion).assigner) as said:
             total, items = self.model.loss(_labels(images, targets), answer)
         total = total.reshape(-1)
         names: list[str] = list(items) if isinstance(items, Mapping) else list(_NAMES)
@@ -153,13 +155,21 @@ class YoloParts:
         _, _, _, inside, index = said[0]
         return parts, torch.where(inside.bool(), index.long(), -1)
 
-    def _assigner(self, device: torch.device) -> nn.Module:
-        """Of the criterion, which holds tensors of one device and is made anew for another."""
+    def _criterion(self, device: torch.device) -> Any:
+        """It holds tensors of one device and is made anew for another.
+
+        The library's trainer calls its `update` after each epoch, where it has one: YOLO26 weighs one-to-many by 0.8
+        and one-to-one by 0.2 at first, by 0.1 and 0.9 at last. Here the same line is followed step by step.
+        """
         moved = self._device not in (None, device)
         if moved or getattr(self.model, "criterion", None) is None:
             self.model.criterion = self.model.init_criterion()
         self._device = device
-        return getattr(self.model.criterion, "one2many", self.model.criterion).assigner
+        criterion = self.model.criterion
+        if self.progress is not None and hasattr(criterion, "update"):
+            criterion.updates = self.progress * max(self.model.args.epochs - 1, 1) - 1  # `update` adds one
+            criterion.update()
+        return criterion
 
     def _branch(self, answer: Any, final: bool) -> tuple[Tensor, Tensor]:
         """Edges N×(4·B)×A and class logits N×K×A."""
