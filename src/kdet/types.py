@@ -151,7 +151,11 @@ class HeadFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one forward pass revealed; only what was asked for is filled."""
+    """What one forward pass revealed; only what was asked for is filled.
+
+    Under mixed precision `features` and `head_features` have the precision in which they were computed. Everything else
+    is float32: what heads say, boxes, proposals and losses.
+    """
 
     levels: tuple[Level, ...]
     input_size_hw: SizeHW

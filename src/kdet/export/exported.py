@@ -13,6 +13,7 @@ from kdet.detectors.torchvision_parts import make_batch
 from kdet.errors import InputError
 from kdet.export.about import About
 from kdet.export.target import Run
+from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selected, select
 from kdet.types import Batch, Detections, Need, Observation
 from kdet.types import Target as Objects
@@ -57,8 +58,11 @@ class ExportedDetector:
 
     @torch.no_grad()
     def outputs(self, canvas: Tensor) -> list[Tensor]:
-        """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes."""
-        canvas = self.normalised(canvas)
+        """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes; autocast has no say."""
+        with full_precision(canvas):  # torch would run a graph's own operations in half precision, boxes and all
+            return self._outputs(self.normalised(canvas))
+
+    def _outputs(self, canvas: Tensor) -> list[Tensor]:
         size = self.about.batch
         if size is None:
             return list(self._run(canvas.contiguous()))
