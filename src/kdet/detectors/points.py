@@ -16,7 +16,7 @@ from kdet.detectors.selecting import choose
 from kdet.detectors.torchvision_parts import grids, make_batch
 from kdet.ops.modes import evaluating
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Level, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
 GREY = 114 / 255
 """What stands around an image in all of these libraries."""
@@ -86,6 +86,11 @@ class PointDetector:
 
     predicts = True
     fill = (GREY, GREY, GREY)
+    canvas: Canvas = "letterbox"
+    """libreyolo trains and validates all three on a square with the image at its top left. ultralytics trains on the square
+    too, with the image in its middle, and validates on rectangles as its batches need them; here it lies at the top left
+    of the square in both, so that a score depends neither on the batch nor on where the model runs.
+    """
     gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
@@ -111,7 +116,7 @@ class PointDetector:
         return parts
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize to `image_size` and pad."""
+        """Resize to `image_size`, aspect kept, and lay on the square."""
         return make_batch(self, images, targets)
 
     @property

@@ -20,12 +20,13 @@ from kdet.detectors.torchvision_parts import (
     level_counts,
     make_batch,
     normalised,
+    own_canvas,
     own_image_size,
     own_pixels,
     without_background,
 )
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Need, Observation, Target
 
 _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 
@@ -33,8 +34,7 @@ _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 class SsdDetector:
     """torchvision's SSD or SSDlite behind the Detector protocol.
 
-    Its "neck" is the feature extractor: the maps that feed the heads. The bare library squeezes images to a
-    square; kdet keeps their aspect and pads, as for every other detector.
+    Its "neck" is the feature extractor: the maps that feed the heads.
     """
 
     family = "ssdlite"
@@ -45,6 +45,7 @@ class SsdDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.canvas: Canvas = own_canvas(model)
         self.pixels = own_pixels(model)
         self.fill = self.pixels[0]
         self.selection = Selection(
@@ -58,12 +59,12 @@ class SsdDetector:
         self.levels = describe_levels(model.backbone)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize by the model's own transform and pad."""
-        return make_batch(self.model, images, targets)
+        """Squeeze into the square of `image_size`, as torchvision does."""
+        return make_batch(self, images, targets)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """Extractor; heads and the task losses only where `needs` asks for them."""
-        images = normalised(self.model, batch)
+        images = self._normalised(batch)
         features = list(self.model.backbone(images.tensors).values())
         size_hw = (int(images.tensors.shape[2]), int(images.tensors.shape[3]))
         if not needs & _HEAD:
@@ -91,7 +92,7 @@ class SsdDetector:
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the model's own threshold, top-k and NMS."""
-        images = normalised(self.model, batch)
+        images = self._normalised(batch)
         features = list(self.model.backbone(images.tensors).values())
         outputs = self.model.head(features)
         anchors = self.model.anchor_generator(images, features)
@@ -114,6 +115,14 @@ class SsdDetector:
     def native_state(self) -> dict[str, Tensor]:
         """torchvision's own state_dict."""
         return self.model.state_dict()
+
+    def _normalised(self, batch: Batch) -> ImageList:
+        """Without the padding to a multiple of 32 where every image fills the square: torchvision's SSD has none."""
+        images = normalised(self.model, batch)
+        if self.canvas == "stretch" and set(batch.sizes_hw) == {(self.image_size, self.image_size)}:
+            height, width = batch.sizes_hw[0]
+            images.tensors = images.tensors[..., :height, :width].contiguous(memory_format=torch.channels_last)
+        return images
 
     def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Index of the object each default box is assigned to, as torchvision's forward does it."""

@@ -145,7 +145,7 @@ def _prepare(
         average=average,
         sampler=sampler,
         loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
-        scorer=Scorer(recipe, folder, engine, log, val_source),
+        scorer=Scorer(recipe, folder, engine, log, val_source, student.canvas),
         total_steps=total_steps,
         interruption=interruption,
     )
@@ -199,7 +199,8 @@ def _train(run: Run) -> Outcome:
 
 def _write_maps(run: Run) -> None:
     if run.engine.is_main:
-        pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
+        scale, canvas = run.distiller.teacher_scale, run.student.canvas
+        pipeline = Pipeline(image_size(run.recipe), canvas=canvas, teacher_scale=scale)
         shown = DetectionDataset(run.scorer.source, pipeline)
         write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
 

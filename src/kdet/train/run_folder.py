@@ -112,6 +112,7 @@ def environment(seed: int) -> dict[str, Any]:
 def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) -> None:
     """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
+    about |= {"canvas": detector.canvas}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     new = path.with_suffix(".new")
     save_file(plain, new, metadata={"kdet": json.dumps(about), "format": "pt"})
