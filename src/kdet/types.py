@@ -20,8 +20,8 @@ ImageSize = int | tuple[int, int]
 Canvas = Literal["pad", "letterbox", "stretch"]
 """How images of any shape become one input.
 
-pad: the aspect is kept, and a batch is padded to a multiple of 32 of its largest image. letterbox: the aspect is kept, and
-every image lies at the top left of a square. stretch: every image fills the square, its aspect is not kept.
+pad: the aspect is kept, and a batch is padded to a multiple of 32 of its largest image. letterbox: the aspect is kept,
+and every image lies at the top left of a square. stretch: every image fills the square, its aspect is not kept.
 """
 Activation = Literal["sigmoid", "softmax"]
 

@@ -87,9 +87,9 @@ class PointDetector:
     predicts = True
     fill = (GREY, GREY, GREY)
     canvas: Canvas = "letterbox"
-    """libreyolo trains and validates all three on a square with the image at its top left. ultralytics trains on the square
-    too, with the image in its middle, and validates on rectangles as its batches need them; here it lies at the top left
-    of the square in both, so that a score depends neither on the batch nor on where the model runs.
+    """libreyolo trains and validates all three on a square with the image at its top left. ultralytics trains on the
+    square too, with the image in its middle, and validates on rectangles as its batches need them; here it lies at the
+    top left of the square in both, so that a score depends neither on the batch nor on where the model runs.
     """
     gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 

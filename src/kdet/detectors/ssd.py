@@ -64,7 +64,7 @@ class SsdDetector:
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """Extractor; heads and the task losses only where `needs` asks for them."""
-        images = self._normalised(batch)
+        images = self._normalised(batch, exact=Need.LOSSES in needs)
         features = list(self.model.backbone(images.tensors).values())
         size_hw = (int(images.tensors.shape[2]), int(images.tensors.shape[3]))
         if not needs & _HEAD:
@@ -92,7 +92,7 @@ class SsdDetector:
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the model's own threshold, top-k and NMS."""
-        images = self._normalised(batch)
+        images = self._normalised(batch, exact=True)
         features = list(self.model.backbone(images.tensors).values())
         outputs = self.model.head(features)
         anchors = self.model.anchor_generator(images, features)
@@ -116,10 +116,13 @@ class SsdDetector:
         """torchvision's own state_dict."""
         return self.model.state_dict()
 
-    def _normalised(self, batch: Batch) -> ImageList:
-        """Without the padding to a multiple of 32 where every image fills the square: torchvision's SSD has none."""
+    def _normalised(self, batch: Batch, *, exact: bool) -> ImageList:
+        """Exact: where every image fills the square, without the padding to a multiple of 32 that torchvision has not.
+
+        Not for a teacher's maps, which show all of the student's canvas.
+        """
         images = normalised(self.model, batch)
-        if self.canvas == "stretch" and set(batch.sizes_hw) == {(self.image_size, self.image_size)}:
+        if exact and self.canvas == "stretch" and set(batch.sizes_hw) == {(self.image_size, self.image_size)}:
             height, width = batch.sizes_hw[0]
             images.tensors = images.tensors[..., :height, :width].contiguous(memory_format=torch.channels_last)
         return images

@@ -44,10 +44,8 @@ def make_batch(
     resized = [image if hw == was else _resized(image, hw) for image, hw, was in zip(images, sizes, own, strict=True)]
     padded = [F.pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(resized, sizes, strict=True)]
     if targets is not None:
-        moved = zip(targets, own, sizes, strict=True)
-        targets = [
-            Target(boxes=resize_boxes(t["boxes"], list(was), list(hw)), labels=t["labels"]) for t, was, hw in moved
-        ]
+        boxes = [resize_boxes(t["boxes"], list(o), list(n)) for t, o, n in zip(targets, own, sizes, strict=True)]
+        targets = [Target(boxes=b, labels=t["labels"]) for b, t in zip(boxes, targets, strict=True)]
     return Batch(
         images=torch.stack(padded),
         sizes_hw=sizes,

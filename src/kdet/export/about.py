@@ -100,8 +100,8 @@ def about_export(
         image_size = size_hw[0]
     elif canvas == "stretch":
         raise InputError(
-            f"size {size_hw[0]}x{size_hw[1]}: the {detector.family} was trained on images that are squeezed into a square; "
-            f"give one, such as {max(size_hw)}x{max(size_hw)}, or train it with data.canvas: pad"
+            f"size {size_hw[0]}x{size_hw[1]}: the {detector.family} was trained on images squeezed into a square; give "
+            f"one, such as {max(size_hw)}x{max(size_hw)}, or train it with data.canvas: pad"
         )
     else:
         image_size, canvas = (min(size_hw), max(size_hw)), "pad"

@@ -172,8 +172,8 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
         own, name = lesson.teacher.detector, "teacher" if len(distiller.lessons) == 1 else f"teacher {number}"
         if own.predicts and own.canvas != student.canvas:
             say(
-                f"{name}: its own canvas is {own.canvas}; it sees the student's pixels ({student.canvas}), and its AP in this "
-                "run is that on these; `kdet evaluate` gives the one on its own"
+                f"{name}: its own canvas is {own.canvas}, but it sees the student's pixels ({student.canvas}), and its "
+                "AP in this run is the one on these; `kdet evaluate` gives the one on its own"
             )
         if len(distiller.lessons) > 1:
             say(f"teacher {number}: {', '.join(term.name for term in lesson.terms)}")

@@ -22,7 +22,7 @@ from kdet.train.maps import write_maps
 from kdet.train.optim import make_optimizer, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run import Run
-from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
+from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, as_begun, begin, save_student, saved_state, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
@@ -58,6 +58,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         WorkError: the training itself failed.
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
+    recipe = as_begun(recipe, folder) if resume else recipe
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
     require_sound_gradients(recipe, engine)

@@ -49,8 +49,8 @@ class _AnyData(Strict):
     labels: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training images that is used, always the same ones; a quarter is part of the half."""
     canvas: Literal["auto"] | Canvas = "auto"
-    """auto = as the student's own library has it; pad: aspect kept, padded to a multiple of 32 of a batch's largest image;
-    letterbox: aspect kept, on a square; stretch: squeezed into the square. For the squares `image_size` is one number."""
+    """auto = as the student's own library has it; pad: aspect kept, a batch padded to a multiple of 32 of its largest
+    image; letterbox: aspect kept, on a square; stretch: squeezed into the square, whose `image_size` is one number."""
     hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
     unlabelled: Unlabelled | None = None

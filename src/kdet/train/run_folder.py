@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 from kdet.detectors import FACTORY, plain
 from kdet.errors import InputError
+from kdet.files import parse_yaml, read_text
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
 from kdet.types import Detector
@@ -79,6 +81,15 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None
     return False
+
+
+def as_begun(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe of a run that goes on: one that began before there was `data.canvas` stays on `pad`, as it was."""
+    text = read_text(folder / RECIPE)
+    begun = None if text is None else parse_yaml(text, str(folder / RECIPE), yaml.SafeLoader)
+    if not isinstance(begun, dict) or "canvas" in begun.get("data", {}):
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"canvas": "pad"})})
 
 
 def saved_state(folder: Path) -> bool:

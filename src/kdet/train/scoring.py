@@ -49,8 +49,8 @@ class Scorer:
     def teach(self, lessons: Sequence[Taught]) -> None:
         """Metrics, predictions and curves of each teacher on the same images, once, before training.
 
-        They are those of what it shows to the student, and so of the student's canvas, at the teacher's own size where it
-        has one: a teacher of another canvas may do better on its own, but that is nothing to learn from.
+        They are those of what it shows to the student, and so of the student's canvas, at the teacher's own size where
+        it has one: a teacher of another canvas may do better on its own, but that is nothing to learn from.
 
         Those of the first are teacher.json, teacher-predictions.json, teacher-curves.json; of the second teacher2….
         """
