@@ -234,3 +234,10 @@ def test_bf16_where_its_gradients_are_wrong_is_refused_as_in_a_run(tmp_path: Pat
         pytest.skip("there is a GPU, where these gradients are right")
     with pytest.raises(InputError, match="use fp32, or images above 64 px"):
         check(recipe_of(tmp_path, train={"precision": "bf16-mixed"}))
+
+
+def test_auto_takes_fp32_where_bf16_is_wrong_as_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    report = check(Recipe.model_validate(tiny_recipe(train={"precision": "auto"})))
+    assert any(note.startswith("train.precision: auto takes fp32 here") for note in report.notes)

@@ -233,6 +233,16 @@ def test_bf16_where_p6_is_a_single_cell_is_refused_on_the_cpu(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+def test_auto_takes_fp32_where_p6_is_a_single_cell_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    recipe = recipe_of(data={"image_size": 64}, train={"precision": "auto", "max_steps": 1})
+    run(recipe, tmp_path / "run")
+    assert read_recipe(tmp_path / "run" / "recipe.yaml").train.precision == "fp32"
+    said = (tmp_path / "run" / "log.jsonl").read_text()
+    assert "train.precision: auto takes fp32 here, for bf16-mixed gives wrong gradients on the CPU" in said
+
+
 def test_an_inherited_start_is_said_and_taken(tmp_path: Path) -> None:
     """One step at a rate of nearly 0: the head is still the teacher's."""
     teacher = teacher_file(tmp_path, fpn_channels=32)

@@ -15,9 +15,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from kdet.detectors.hf_backbones import transformers_backbone
 from kdet.detectors.timm_backbones import timm_backbone
-from kdet.detectors.torchvision_parts import AsTheyAre, make_batch, normalised
+from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
-from kdet.types import Batch, Detections, Level, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
 Library = Literal["timm", "transformers"]
 
@@ -44,15 +44,16 @@ LIBRARIES: dict[Library, Callable[[str, str | None, Mapping[str, Any]], Mapping[
 class FoundationDetector:
     """A backbone behind the Detector protocol: features and nothing else.
 
-    Inputs are padded with zeros at the right and bottom, after normalisation, to a multiple of the strides. Where the
-    last cells of a level are partly such padding (96 pixels in patches of 14 are 7 cells over 98), its map is resampled
-    to show the batch and no more: otherwise it would be compared with a student's map that shows something else.
+    Inputs are padded with zeros at the right and bottom, after normalisation, to a multiple of the strides. The last
+    cells of a level may partly be such padding (96 pixels in patches of 14 are 7 cells over 98); cells of nothing else
+    are cut off.
     """
 
     build_arguments: dict[str, Any] | None = None
     class_names: tuple[str, ...] = ()
     gives = frozenset({Need.FEATURES})
     predicts = False
+    canvas: Canvas = "pad"
     image_size: int | tuple[int, int] = (800, 1333)
 
     def __init__(self, name: str, backbone: Backbone) -> None:
@@ -69,7 +70,7 @@ class FoundationDetector:
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Pad; images keep their size."""
-        return make_batch(AsTheyAre(), images, targets)
+        return make_batch(self, images, targets, keep_size=True)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """The levels of one forward pass."""
@@ -77,11 +78,9 @@ class FoundationDetector:
         height, width = int(images.shape[2]), int(images.shape[3])
         padded = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         features = list(self._maps(self.model, padded))
-        # Cells that see nothing but this padding would shift the map against the student's.
-        cells = [(math.ceil(height / level.stride), math.ceil(width / level.stride)) for level in self.levels]
         cut = [
-            showing(feature[..., :h, :w], height / (h * level.stride), width / (w * level.stride))
-            for feature, (h, w), level in zip(features, cells, self.levels, strict=True)
+            feature[..., : math.ceil(height / level.stride), : math.ceil(width / level.stride)]
+            for feature, level in zip(features, self.levels, strict=True)
         ]
         return Observation(levels=self.levels, input_size_hw=(height, width), features=cut)
 
@@ -96,15 +95,6 @@ class FoundationDetector:
     def native_state(self) -> dict[str, Tensor]:
         """The library's own state_dict."""
         return self.model.state_dict()
-
-
-def showing(map_NCHW: Tensor, height: float, width: float) -> Tensor:
-    """The top and left part of what a map shows, in as many cells (bilinear); the map itself where that is all."""
-    if height == width == 1:
-        return map_NCHW
-    part = map_NCHW.new_tensor([[width, 0, width - 1], [0, height, height - 1]]).expand(len(map_NCHW), 2, 3)
-    grid = F.affine_grid(part, list(map_NCHW.shape), align_corners=False)
-    return F.grid_sample(map_NCHW, grid, padding_mode="border", align_corners=False)
 
 
 def foundation(

@@ -19,7 +19,9 @@ from kdet.train.run_log import Progress
 from kdet.types import Batch, Detector, Sample, Target
 
 
-def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: float) -> list[dict[str, Any]]:
+def predict_images(
+    model: Path, files: Sequence[Path], out: Path, *, score: float, in_fp32: bool = True
+) -> list[dict[str, Any]]:
     """Draw the boxes of a model on images.
 
     Args:
@@ -27,6 +29,7 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
         files: images of any size.
         out: folder for one PNG an image and predictions.json.
         score: leave out boxes below it, 0…1.
+        in_fp32: whether the toolkit of an exported file computes in float32; else as it chooses on this processor.
 
     Returns:
         One record an image: `image`, `picture`, and `detections` with class, score and box_xyxy in the image's pixels.
@@ -34,7 +37,7 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
     Raises:
         InputError: an unreadable image or model.
     """
-    detector, device = open_to_run(model)
+    detector, device = open_to_run(model, in_fp32=in_fp32)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress("predicting", len(files))
@@ -60,9 +63,11 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
 def _batch_of(pixels: Tensor, detector: Detector, number: int) -> Batch:
     """One image at the network's size."""
     nothing = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    image, target = Pipeline(detector.image_size)(pixels, nothing)
-    size_hw = (int(pixels.shape[1]), int(pixels.shape[2]))
-    return collate([Sample(image=image, target=target, image_id=number, original_size_hw=size_hw)])
+    pipeline = Pipeline(detector.image_size, canvas=detector.canvas)
+    image, target = pipeline(pixels, nothing)
+    size_hw, canvas_hw = (int(pixels.shape[1]), int(pixels.shape[2])), pipeline.canvas_hw
+    sample = Sample(image=image, target=target, image_id=number, original_size_hw=size_hw, canvas_hw=canvas_hw)
+    return collate([sample])
 
 
 def _record(

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from kdet.train.keepable import mode_for, require_movable, views_of
 from kdet.train.recipe_models import OneTeacher
 from kdet.train.run import Run
 from kdet.train.run_log import Progress
-from kdet.types import Batch, Need
+from kdet.types import Batch, Level, Need
 
 _SHOWN = 16
 """Digits of a hash; it is to tell things apart, not to withstand anybody."""
@@ -50,7 +51,8 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
     assert recipe.cache is not None and isinstance(run.loader.dataset, DetectionDataset)
     data, teacher = run.loader.dataset, lesson.teacher
     mode = mode_for(data.pipeline, needs)
-    plain = DetectionDataset(data.source, Pipeline(data.pipeline.image_size, teacher_scale=data.pipeline.teacher_scale))
+    own = data.pipeline
+    plain = DetectionDataset(data.source, Pipeline(own.image_size, canvas=own.canvas, teacher_scale=own.teacher_scale))
     first = _batch(plain, 0, lesson).to(run.engine.device)
     with run.engine.autocast():
         started = time.perf_counter()
@@ -60,7 +62,9 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         require_movable(seen, first)
     about = {
         "teacher": state_hash(teacher.model)[:_SHOWN],
-        "image_size": [data.pipeline.image_size, lesson.scale],
+        "image_size": [own.image_size, lesson.scale],
+        "anchors": _hash_of_anchors(teacher.levels),
+        "canvas": own.canvas,
         "images": hash_of_images(data),
         "precision": run.recipe.train.precision,
         "mode": mode,
@@ -79,6 +83,11 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         run.log.say("teacher cache: answers are those of the whole image, moved; the teacher does not see each crop")
         _look_at_all(run, plain, lesson, needs, cache)
     teacher.cache = cache
+
+
+def _hash_of_anchors(levels: Sequence[Level]) -> str:
+    """Boxes are decoded from them, and no weight says where they are."""
+    return hashlib.sha256(repr([level.anchors for level in levels]).encode()).hexdigest()[:_SHOWN]
 
 
 def hash_of_images(data: DetectionDataset) -> str:
