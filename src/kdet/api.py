@@ -67,7 +67,8 @@ def wrap(
         predict: `(module, images N×3×H×W, sizes_hw)` → for each image boxes M×4 x1 y1 x2 y2 in pixels of the input,
             scores M and labels M, indices into `classes`.
         losses: `(module, images, targets)` → the task's losses by name; it runs the module once, and the features are
-            taken from that same pass. Labels are indices into `classes`.
+            taken from that same pass. Labels are indices into `classes`. In mixed precision it runs under autocast, so
+            that it must bring what it compares with boxes to float32: bfloat16 counts pixels in steps of 2 beyond 256.
         forward: `(module, images)`, where `module(images)` is not how it is run, or runs more than the features need.
         normalize: mean and std of the three colours; None = the module is given pixels in 0…1.
         image_size: long side, or short side and limit, that images are resized to; None = they keep their size.

@@ -24,6 +24,8 @@ pad: the aspect is kept, and a batch is padded to a multiple of 32 of its larges
 and every image lies at the top left of a square. stretch: every image fills the square, its aspect is not kept.
 """
 Activation = Literal["sigmoid", "softmax"]
+Anchor = tuple[float, float, float, float]
+"""x1 y1 x2 y2 in cells, from the top left corner of the cell that it belongs to; a point has no extent."""
 
 
 class Target(TypedDict):
@@ -132,6 +134,8 @@ class Level:
     name: str
     channels: int
     stride: int
+    anchors: tuple[Anchor, ...] = field(default=(), repr=False)
+    """What a dense head scores in each cell, in its order; () of other heads, and where it is not known."""
 
 
 class Need(StrEnum):
@@ -158,7 +162,11 @@ class HeadFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one forward pass revealed; only what was asked for is filled."""
+    """What one forward pass revealed; only what was asked for is filled.
+
+    Under mixed precision `features` and `head_features` have the precision in which they were computed. Everything else
+    is float32: what heads say, boxes, proposals and losses.
+    """
 
     levels: tuple[Level, ...]
     input_size_hw: SizeHW
@@ -285,6 +293,15 @@ class Detector(Protocol):
 
     def native_state(self) -> dict[str, Tensor]:
         """The weights under the library's own key names."""
+        ...
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """A detector whose own task losses may change over a run, as its library's trainer changes them."""
+
+    def at(self, progress: float) -> None:
+        """The passes that follow are at this fraction of the run, 0…1; without a call the losses stay as built."""
         ...
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import kdet
 from fakes import images_and_targets, same_state, state_of, tiny
-from kdet.detectors.foundation import FoundationDetector, foundation, showing
+from kdet.detectors.foundation import FoundationDetector, foundation
 from kdet.distill import prove_it_acts
 from kdet.errors import InputError
 from kdet.types import Batch, Need
@@ -98,15 +98,7 @@ def test_what_is_no_multiple_of_the_patch_is_padded_at_the_right_and_bottom(whic
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]  # what normalisation turns into 0
     whole = torch.cat([image, mean.expand(1, 3, 6, 64)], dim=2)
     whole = torch.cat([whole, mean.expand(1, 3, 56, 6)], dim=3)
-    shown = showing(maps_of(detector, whole)[0], 50 / 56, 64 / 70)
-    torch.testing.assert_close(shown, cut, rtol=1e-4, atol=1e-5)
-
-
-def test_a_map_that_reaches_into_padding_is_resampled_to_the_batchs_own_pixels() -> None:
-    columns = (torch.arange(7) + 0.5) * 14  # the middle of each cell of 14 pixels, over 98
-    shown = showing(columns.expand(1, 1, 7, 7), 96 / 98, 96 / 98)
-    inside = slice(1, 6)  # the outermost cells would need a neighbour outside
-    torch.testing.assert_close(shown[0, 0, 3, inside], (torch.arange(7)[inside] + 0.5) * 96 / 7, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(maps_of(detector, whole)[0][..., :4, :5], cut, rtol=1e-4, atol=1e-5)
 
 
 def test_cells_of_nothing_but_padding_are_cut_off() -> None:

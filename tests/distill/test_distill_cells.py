@@ -6,12 +6,14 @@ import pytest
 import torch
 from distill_cases import batch, permuted, student, teacher
 from test_distill_candidates import column, divergence, one_score, sight_of
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from kdet.distill import Distiller
-from kdet.distill.methods import rank_mimicking, soft_labels
-from kdet.distill.views import Sight
+from kdet.detectors import wrap
+from kdet.distill import METHODS, Distiller, Lesson
+from kdet.distill.methods import ld, prediction_guided, rank_mimicking, soft_labels
+from kdet.distill.views import GuidedFeatures, Sight
 from kdet.errors import InputError
-from kdet.types import Observation
+from kdet.types import Detector, Observation
 
 
 def cell_of_each_anchor(seen: Observation, strides: list[int]) -> list[tuple[int, int]]:
@@ -62,6 +64,87 @@ def test_other_anchors_are_ranked_by_the_best_of_each_cell(small: str, large: st
     assert pair.model.head.classification_head.cls_logits.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "atss", "gfl"])
+def test_anchors_of_another_size_are_ranked_by_the_best_of_each_cell(name: str) -> None:
+    """As many a cell, but half as large: anchor i of the one is not anchor i of the other."""
+    pair = Distiller(student(name, anchor_scale=0.5), teacher(name, anchor_scale=1.0), rank_mimicking(1.0)).train()
+    sight = sight_of(pair, name)
+    assert pair.criterion is not None
+    assert sight.student.anchors_per_cell == sight.teacher.anchors_per_cell
+    value = float(pair.criterion.raw([sight])["rank_mimicking"].detach())
+    assert value == pytest.approx(naive(pair, sight), rel=1e-3, abs=1e-6)
+    if name == "retinanet":  # where a cell has one anchor, it is the best
+        same = Distiller(student(name), teacher(name), rank_mimicking(1.0)).train()
+        same.load_state_dict(pair.state_dict())
+        assert same.criterion is not None and same.teacher is not None and pair.teacher is not None
+        same.teacher.model.load_state_dict(pair.teacher.model.state_dict())
+        by_anchor = float(same.criterion.raw([sight_of(same, name)])["rank_mimicking"].detach())
+        assert abs(by_anchor - value) > 1e-3 * value
+
+
+@pytest.mark.parametrize("method", ["soft_labels", "dist"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "atss", "gfl"])
+def test_what_compares_anchor_by_anchor_is_refused_under_other_sizes_before_training(name: str, method: str) -> None:
+    terms = METHODS[method].terms
+    assert Distiller(student(name), teacher(name), terms()).train()(batch(name)).parts[method].isfinite()
+    with pytest.raises(InputError, match=rf"{method} compares anchor by anchor: at stride 8 .*`anchor_scale`"):
+        Distiller(student(name, anchor_scale=0.5), teacher(name, anchor_scale=1.0), terms())
+
+
+def test_the_refusal_says_both_sizes_in_the_students_pixels() -> None:
+    with pytest.raises(
+        InputError, match=r"at stride 8 the student has 1 a cell, of 32×32 pixels, the teacher 1 .*64×64"
+    ):
+        Distiller(student("atss", anchor_scale=0.5), teacher("atss", anchor_scale=1.0), soft_labels())
+    with pytest.raises(
+        InputError, match=r"student has cells of 8, 16, 32, 64, 128 pixels, the teacher of 4, 8, 16, 32"
+    ):
+        Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=soft_labels(), scale=2.0)])
+
+
+def in_another_order() -> Detector:
+    """A RetinaNet as torchvision builds it, whose anchors are the student's with the ratios the other way round."""
+    own = teacher()
+    sizes = own.model.anchor_generator.sizes
+    own.model.anchor_generator = AnchorGenerator(sizes, ((2.0, 1.0, 0.5),) * len(sizes))
+    return wrap(own.model, own.class_names)
+
+
+def test_the_same_anchors_in_another_order_are_other_anchors() -> None:
+    with pytest.raises(InputError, match="soft_labels compares anchor by anchor"):
+        Distiller(student(), in_another_order(), soft_labels())
+    pair = Distiller(student(), in_another_order(), rank_mimicking(1.0)).train()
+    sight = sight_of(pair, "retinanet")
+    assert pair.criterion is not None
+    value = pair.criterion.raw([sight])["rank_mimicking"]
+    assert float(value.detach()) == pytest.approx(naive(pair, sight), rel=1e-3, abs=1e-6)
+
+
+def test_guided_maps_of_other_anchors_are_the_mean_of_a_cell() -> None:
+    """And of the same ones they are compared one by one."""
+    for scale, channels in ((0.5, 9 * 3), (1.0, 3)):
+        pair = Distiller(student(), teacher(anchor_scale=scale), prediction_guided()).train()
+        sight = sight_of(pair, "retinanet")
+        given = GuidedFeatures()(sight, lambda maps: maps)
+        assert {m.shape[1] for m in given["student_logits"] + given["teacher_logits"]} == {channels}
+        assert sight.teacher.class_logits is not None
+        own = sight.teacher.level_logits(sight.teacher.class_logits[..., 1:].float())[0]
+        torch.testing.assert_close(
+            given["teacher_logits"][0], own.unflatten(1, (9, 3)).mean(1) if channels == 3 else own
+        )
+
+
+def test_distances_to_the_edges_do_not_depend_on_the_size_of_an_anchor() -> None:
+    pair = Distiller(student("gfl", anchor_scale=0.5), teacher("gfl", anchor_scale=1.0), ld()).train()
+    assert pair(batch("gfl")).parts["ld"].detach() > 0
+
+
+def test_rankings_without_a_common_cell_are_refused_before_training() -> None:
+    lesson = Lesson(teacher=teacher(), terms=rank_mimicking(), scale=1.5)
+    with pytest.raises(InputError, match=r"rank_mimicking needs common cells.*8 against .*use feature terms"):
+        Distiller(student(), lessons=[lesson])
+
+
 def test_grids_that_differ_at_a_stride_are_refused() -> None:
     pair = Distiller(student("fcos"), teacher("retinanet"), rank_mimicking()).train()
     sight = sight_of(pair, "fcos")
@@ -81,6 +164,7 @@ def test_levels_that_are_resized_are_left_out_of_rankings_and_the_common_ones_co
 
 
 def test_soft_labels_of_other_anchors_are_refused() -> None:
-    pair = Distiller(student("fcos"), teacher("retinanet"), soft_labels())
-    with pytest.raises(InputError, match=r"soft labels compare anchor by anchor.*rank_mimicking or feature terms"):
-        pair(batch("fcos"))
+    with pytest.raises(
+        InputError, match=r"soft_labels compares anchor by anchor: at stride 8 .*rank_mimicking or feature terms"
+    ):
+        Distiller(student("fcos"), teacher("retinanet"), soft_labels())

@@ -1,6 +1,7 @@
 """Answers on a whole image, moved to a view of it: each cell's answer says where it came from."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,23 @@ def test_at_twice_the_size_answers_move_one_level_up() -> None:
     assert torch.equal(seen.class_logits[0, ~lowest, :3], own[~lowest, :3] / 2)
     sizes = seen.boxes[0, ~lowest, 2:] - seen.boxes[0, ~lowest, :2]
     assert torch.equal(sizes, own[~lowest, :1].expand(-1, 2))
+
+
+def test_a_level_with_anchors_of_another_shape_has_no_answer_for_its_neighbour() -> None:
+    square, tall = (-1.0, -1.0, 1.0, 1.0), (-0.5, -2.0, 0.5, 2.0)
+    image = whole()
+    for second, found in (((square, tall), True), ((tall, square), False)):
+        first, middle, last = image.levels
+        levels = (
+            replace(first, anchors=(square, tall)),
+            replace(middle, anchors=second),
+            replace(last, anchors=(square, tall)),
+        )
+        corners, canvas_hw = torch.tensor([[0.0, 0.0], [192.0, 128.0]]), (128, 192)
+        seen = moved(replace(image, levels=levels), STRIDES, (64, 96), corners, canvas_hw)
+        assert seen.class_logits is not None
+        at_16 = whole(*canvas_hw).class_logits[0, :, 0] == 16
+        assert bool((seen.class_logits[0, at_16] != NOTHING).all()) == found
 
 
 def test_queries_move_and_fall_silent_outside() -> None:

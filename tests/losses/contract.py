@@ -101,6 +101,14 @@ def feature_levels(generator: torch.Generator, dtype: torch.dtype) -> Inputs:
     return Inputs(*([[rand(generator, dtype, *shape) for shape in shapes]] for _ in range(2)))
 
 
+def levels_of_a_half_dead_teacher(generator: torch.Generator, dtype: torch.dtype) -> Inputs:
+    """One channel of each level is constant in one of the teacher's images, or nearly; the other image has it alive."""
+    inputs = feature_levels(generator, dtype)
+    first, second = inputs.teacher[0]
+    first[0, 1], second[1, 0] = 0.5, 0.5 + 1e-3 * second[1, 0]
+    return inputs
+
+
 def permute_images(inputs: Inputs, order: Tensor) -> Inputs:
     def permuted(tensor: Tensor) -> Tensor:
         return tensor[order]

@@ -42,6 +42,17 @@ def rescaled(image: list[list[list[float]]], normalize: str | None) -> list[list
     ]
 
 
+def taught(image: list[list[list[float]]], normalize: str | None) -> list[bool]:
+    """Whether the teacher's range is believed, channel by channel."""
+    ranges = [max(map(max, channel)) - min(map(min, channel)) for channel in image]
+    share = 0.01 * sum(ranges) / len(ranges)
+    floor = share if share > 1e-6 else 0.0
+    if normalize == "sample":
+        whole = max(max(map(max, channel)) for channel in image) - min(min(map(min, channel)) for channel in image)
+        return [whole > floor] * len(ranges)
+    return [normalize is None or extent > floor for extent in ranges]
+
+
 def product(maps: list[list[float]], others: list[list[float]]) -> list[list[float]]:
     return [[x * y for x, y in zip(row, other, strict=True)] for row, other in zip(maps, others, strict=True)]
 

@@ -27,6 +27,17 @@ def test_an_affine_copy_is_as_good_as_the_teacher_under_rescale():
     assert lp_loss(3 * teacher + 2, teacher, p=1).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_dead_channel_of_the_teacher_counts_as_zero_in_the_mean_over_all(p):
+    """Rescaled: 0, 1/4, 1/2, 1 against 0, 1, 1, 1 in one channel; the teacher's other one is constant."""
+    student = torch.tensor([0.0, 1.0, 2.0, 4.0]).view(1, 1, 2, 2).repeat(1, 2, 1, 1).requires_grad_()
+    teacher = torch.tensor([[0.0, 2.0, 2.0, 2.0], [5.0] * 4]).view(1, 2, 2, 2)
+    loss = lp_loss(student, teacher, p=p)
+    assert loss.item() == pytest.approx((0.75**p + 0.5**p) / 8)
+    loss.backward()
+    assert student.grad is not None and student.grad[0, 0].any() and not student.grad[0, 1].any()
+
+
 def test_another_p_is_refused():
     with pytest.raises(ValueError, match="expected p 1 or 2, got 3"):
         lp_loss(torch.rand(1, 1, 2, 2), torch.rand(1, 1, 2, 2), p=3)

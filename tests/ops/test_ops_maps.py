@@ -1,8 +1,9 @@
 """Rescale, resize, reduce, and the scratch memory."""
 
+import math
+
 import pytest
 import torch
-from torch.nn import functional as F
 
 from kdet.ops.align import resize_like
 from kdet.ops.reduce import reduce_map
@@ -39,11 +40,63 @@ def test_no_rescale_returns_the_map_itself():
     assert rescale(features, None) is features
 
 
-def test_resize_is_bilinear_and_leaves_equal_sizes_alone():
-    teacher, student = torch.rand(1, 4, 6, 8), torch.rand(1, 2, 3, 4)
-    assert resize_like(teacher, teacher) is teacher
-    expected = F.interpolate(teacher, (3, 4), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(resize_like(teacher, student), expected)
+def ramp(cells: int, stride: float) -> torch.Tensor:
+    """The middle of each cell along one axis, in pixels."""
+    return (torch.arange(cells, dtype=torch.float64) + 0.5) * stride
+
+
+def ramps(canvas_hw: tuple[int, int], stride: float) -> torch.Tensor:
+    """A 1×2×H×W map that holds y and x of the middle of each of its cells, as many as cover the canvas."""
+    height, width = (math.ceil(side / stride) for side in canvas_hw)
+    y, x = torch.meshgrid(ramp(height, stride), ramp(width, stride), indexing="ij")
+    return torch.stack([y, x])[None].float()
+
+
+def between_outermost_middles(expected: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """What can be known from a map of ramps: beyond the middles of its outermost cells, their values."""
+    lowest, highest = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return expected.clamp(lowest, highest)
+
+
+@pytest.mark.parametrize("canvas_hw", [(96, 160), (800, 1088), (32, 416), (96, 96)])
+@pytest.mark.parametrize("teacher_stride", [4, 6.4, 8, 9.6, 14, 16, 32, 38.4, 64, 128])
+@pytest.mark.parametrize("stride", [8, 16, 32, 64, 128])
+def test_the_teachers_cells_land_where_they_are(canvas_hw, teacher_stride, stride):
+    """Also where the canvas is no multiple of a stride, so that one of the two maps reaches farther beyond it."""
+    teacher, student = ramps(canvas_hw, teacher_stride), ramps(canvas_hw, stride)
+    found = resize_like(teacher, student, (teacher_stride / stride,) * 2)
+    # Of a map that was averaged first, the last cell may be the mean of fewer.
+    averaged = teacher_stride / stride <= 0.25
+    gap = (found - between_outermost_middles(student, teacher)).abs().max()
+    assert found.shape == student.shape and gap <= (stride / 4 if averaged else 0.01)
+
+
+def test_sides_are_resized_each_by_its_own_ratio():
+    teacher, student = ramps((96, 160), 16), ramps((96, 160), 8)
+    teacher[:, 0] *= 0.75  # what the teacher's cell measures along the height is 12 pixels of the student's
+    found = resize_like(teacher, student, (1.5, 2.0))
+    torch.testing.assert_close(found, between_outermost_middles(student, teacher))
+
+
+def test_a_finer_map_is_averaged_and_not_sampled():
+    """Stripes of a pixel that a sample of every fourth cell would take for a plain surface."""
+    stripes = torch.tensor([4.0, 0.0, 0.0, 0.0]).repeat(6).expand(1, 1, 8, 24)
+    found = resize_like(stripes, torch.zeros(1, 1, 2, 6), (0.25, 0.25))
+    torch.testing.assert_close(found, torch.ones(1, 1, 2, 6))
+
+
+def test_a_map_of_the_same_cells_is_left_alone_and_one_of_others_is_cut_or_carried_on():
+    teacher = torch.rand(1, 4, 6, 8)
+    assert resize_like(teacher, teacher[:, :2], (1.0, 1.0)) is teacher
+    torch.testing.assert_close(resize_like(teacher, torch.zeros(1, 1, 5, 7), (1.0, 1.0)), teacher[..., :5, :7])
+    longer = resize_like(teacher, torch.zeros(1, 1, 7, 8), (1.0, 1.0))
+    torch.testing.assert_close(longer, torch.cat([teacher, teacher[..., 5:, :]], dim=2))
+
+
+def test_resized_maps_are_float32_at_least():
+    student = torch.zeros(1, 1, 6, 6)
+    assert resize_like(torch.rand(1, 2, 3, 3).bfloat16(), student, (2.0, 2.0)).dtype == torch.float32
+    assert resize_like(torch.rand(1, 2, 3, 3).double(), student, (2.0, 2.0)).dtype == torch.float64
 
 
 def test_reductions_by_hand():

@@ -96,6 +96,15 @@ def test_a_cache_of_another_teacher_is_refused(tmp_path: Path) -> None:
         run(recipe, tmp_path / "second")
 
 
+def test_a_cache_of_the_same_weights_on_other_anchors_is_refused(tmp_path: Path) -> None:
+    """No weight says where the anchors are, and boxes are decoded from them."""
+    run(cached(tmp_path, FLIPS, ("rank_mimicking",)), tmp_path / "first")
+    recipe = cached(tmp_path, FLIPS, ("rank_mimicking",))
+    teacher_file(tmp_path, anchor_scale=1.0)
+    with pytest.raises(InputError, match=r"a cache of something else, made with anchors"):
+        run(recipe, tmp_path / "second")
+
+
 @pytest.mark.parametrize(("key", "change"), [("images", {"images": 5}), ("image_size", {"image_size": 128})])
 def test_a_cache_of_other_images_is_refused(tmp_path: Path, key: str, change: dict[str, Any]) -> None:
     recipe = cached(tmp_path, FLIPS, ("structural",))
@@ -134,7 +143,7 @@ def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytes
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kdet.distill.answers.save_file", full)
+    monkeypatch.setattr("kdet.distill.answers.save_tensors", full)
     with pytest.raises(WorkError, match=r"cannot be written .*No space left on device.*leave `cache:` out"):
         run(recipe, tmp_path / "run")
 

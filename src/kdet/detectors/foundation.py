@@ -44,9 +44,9 @@ LIBRARIES: dict[Library, Callable[[str, str | None, Mapping[str, Any]], Mapping[
 class FoundationDetector:
     """A backbone behind the Detector protocol: features and nothing else.
 
-    Inputs are padded with zeros at the right and bottom, after normalisation, to a multiple of the strides. Where the
-    last cells of a level are partly such padding (96 pixels in patches of 14 are 7 cells over 98), its map is resampled
-    to show the batch and no more: otherwise it would be compared with a student's map that shows something else.
+    Inputs are padded with zeros at the right and bottom, after normalisation, to a multiple of the strides. The last
+    cells of a level may partly be such padding (96 pixels in patches of 14 are 7 cells over 98); cells of nothing else
+    are cut off.
     """
 
     build_arguments: dict[str, Any] | None = None
@@ -78,11 +78,9 @@ class FoundationDetector:
         height, width = int(images.shape[2]), int(images.shape[3])
         padded = F.pad(images, (0, -width % self._multiple, 0, -height % self._multiple))
         features = list(self._maps(self.model, padded))
-        # Cells that see nothing but this padding would shift the map against the student's.
-        cells = [(math.ceil(height / level.stride), math.ceil(width / level.stride)) for level in self.levels]
         cut = [
-            showing(feature[..., :h, :w], height / (h * level.stride), width / (w * level.stride))
-            for feature, (h, w), level in zip(features, cells, self.levels, strict=True)
+            feature[..., : math.ceil(height / level.stride), : math.ceil(width / level.stride)]
+            for feature, level in zip(features, self.levels, strict=True)
         ]
         return Observation(levels=self.levels, input_size_hw=(height, width), features=cut)
 
@@ -97,15 +95,6 @@ class FoundationDetector:
     def native_state(self) -> dict[str, Tensor]:
         """The library's own state_dict."""
         return self.model.state_dict()
-
-
-def showing(map_NCHW: Tensor, height: float, width: float) -> Tensor:
-    """The top and left part of what a map shows, in as many cells (bilinear); the map itself where that is all."""
-    if height == width == 1:
-        return map_NCHW
-    part = map_NCHW.new_tensor([[width, 0, width - 1], [0, height, height - 1]]).expand(len(map_NCHW), 2, 3)
-    grid = F.affine_grid(part, list(map_NCHW.shape), align_corners=False)
-    return F.grid_sample(map_NCHW, grid, padding_mode="border", align_corners=False)
 
 
 def foundation(

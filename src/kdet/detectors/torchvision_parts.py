@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,8 +70,12 @@ def _resized(image: Tensor, size_hw: SizeHW) -> Tensor:
     return F.interpolate(image[None], size_hw, mode="bilinear", align_corners=False)[0]
 
 
-def describe_levels(backbone: nn.Module) -> tuple[Level, ...]:
-    """Names, channels and strides of the neck's outputs, from a forward on the meta device: no arithmetic is done."""
+def describe_levels(backbone: nn.Module, anchor_generator: nn.Module | None = None) -> tuple[Level, ...]:
+    """Names, channels and strides of the neck's outputs, from a forward on the meta device: no arithmetic is done.
+
+    With a generator, what it lays on one cell of each, too; SSD's, whose sizes are shares of the input, on an input of
+    1024 pixels.
+    """
     side = 1024
     state = {
         name: torch.empty_like(tensor, device="meta")
@@ -82,10 +87,27 @@ def describe_levels(backbone: nn.Module) -> tuple[Level, ...]:
     with torch.no_grad():
         maps: dict[str, Tensor] = torch.func.functional_call(backbone, state, (image,))
     backbone.train(was_training)
-    return tuple(
+    levels = tuple(
         Level(name, int(feature.shape[1]), 2 ** round(math.log2(side / feature.shape[2])))
         for name, feature in maps.items()
     )
+    if anchor_generator is None:
+        return levels
+    anchors = _of_first_cells(anchor_generator, grids(list(maps.values())), (side, side))
+    return tuple(
+        replace(level, anchors=tuple(map(tuple, (boxes / level.stride).tolist())))
+        for level, boxes in zip(levels, anchors, strict=True)
+    )
+
+
+def _of_first_cells(generator: Any, cells_hw: Sequence[SizeHW], size_hw: SizeHW) -> list[Tensor]:
+    """The anchors of the cell at the top left of each level, in pixels."""
+    number = torch.zeros(())  # the generator reads shape, precision and device alone
+    images = ImageList(number.expand(1, 3, *size_hw), [size_hw])
+    per_cell: list[int] = generator.num_anchors_per_location()
+    maps = [number.expand(1, 1, h, w) for h, w in cells_hw]
+    levels = generator(images, maps)[0].split(list(level_counts(maps, per_cell)))
+    return [anchors[:count] for anchors, count in zip(levels, per_cell, strict=True)]
 
 
 def own_image_size(model: Any) -> int | tuple[int, int]:

@@ -10,14 +10,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from kdet.distill.anchors import no_common_cells, other_anchors
 from kdet.distill.cells import same_anchors, shared_cells
+from kdet.distill.pairing import Pairing
 from kdet.distill.views import Adapt, Sight
 from kdet.errors import InputError
 from kdet.ops.boxes import paired_iou, scaled
 from kdet.ops.ranks import mean_over_ranks
-from kdet.types import Need, Observation
+from kdet.types import Detector, Need, Observation
 
 Score = Literal["probability", "logit"]
+_WAY_OUT = (
+    "give both the same detector, `anchor_scale` and input size, or use rank_mimicking or feature terms for this pair"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,10 @@ class RankedByClass:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Only of a pair that has no cells in common."""
+        return no_common_cells(pairing)
+
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Scores of the P positives under one assignment, the student's."""
         found = positives(sight)
@@ -99,6 +108,10 @@ class RankedByBox:
     adapted_maps: ClassVar[int] = 0
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES})
+
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Only of a pair that has no cells in common."""
+        return no_common_cells(pairing)
 
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """IoU of the P positives under one assignment, the student's."""
@@ -169,14 +182,23 @@ class SoftLabels:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Of a pair with other anchors, by place or size."""
+        why = other_anchors(student.levels, teacher.levels, pairing)
+        return why and f"compares anchor by anchor: {why}; {_WAY_OUT}"
+
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
-        """P×K logits over the shared classes (softmax heads: with the background)."""
+        """P×K logits over the shared classes (softmax heads: with the background).
+
+        Raises:
+            InputError: other anchors, or other grids than the strides tell.
+        """
         student, teacher = sight.student, sight.teacher
         if not same_anchors(sight):
             raise InputError(
                 "soft labels compare anchor by anchor: the student has "
                 f"{student.anchors_per_cell} anchors per cell on grids {student.cells_hw}, the teacher "
-                f"{teacher.anchors_per_cell} on {teacher.cells_hw}; use rank_mimicking or feature terms for this pair"
+                f"{teacher.anchors_per_cell} on {teacher.cells_hw}; {_WAY_OUT}"
             )
         assert student.class_logits is not None and teacher.class_logits is not None
         if self.candidates == "positive":
@@ -196,17 +218,17 @@ class RegionSoftLabels:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.PROPOSALS})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
-        """P×K logits with the background.
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Of a teacher without a box head."""
+        if Need.PROPOSALS in teacher.gives:
+            return None
+        return (
+            f"on regions needs a teacher that scores regions, and a {teacher.family} does not; "
+            "use structural or lp for this pair"
+        )
 
-        Raises:
-            InputError: the teacher has no box head.
-        """
-        if Need.PROPOSALS not in sight.teacher_detector.detector.gives:
-            raise InputError(
-                f"soft_labels on regions needs a teacher that scores regions, and a {sight.teacher_detector.family} "
-                "does not; use structural or lp for this pair"
-            )
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """P×K logits with the background."""
         student = sight.student
         assert student.proposals is not None and student.proposal_labels is not None
         assert student.proposal_logits is not None and sight.teacher.features is not None

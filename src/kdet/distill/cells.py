@@ -6,6 +6,7 @@ Legend: P positive candidates of the batch, A anchors of all levels or of one ce
 import torch
 from torch import Tensor
 
+from kdet.distill.anchors import same_in_cell
 from kdet.distill.views import Sight
 from kdet.errors import InputError
 from kdet.types import Observation
@@ -14,7 +15,8 @@ from kdet.types import Observation
 def same_anchors(sight: Sight) -> bool:
     """Whether anchor i of the student stands where anchor i of the teacher stands."""
     student, teacher = sight.student, sight.teacher
-    return (student.cells_hw, student.anchors_per_cell) == (teacher.cells_hw, teacher.anchors_per_cell)
+    counted = (student.cells_hw, student.anchors_per_cell) == (teacher.cells_hw, teacher.anchors_per_cell)
+    return counted and all(map(same_in_cell, student.levels, teacher.levels))
 
 
 def shared_cells(sight: Sight, anchor_P: Tensor, object_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from kdet.distill.anchors import other_grids
+from kdet.distill.pairing import Pairing
 from kdet.distill.views import Adapt, Sight
 from kdet.errors import InputError
 from kdet.ops.ranks import channel_moments, mean_over_ranks
-from kdet.types import HeadFeatures, Need, Observation
+from kdet.types import Detector, HeadFeatures, Need, Observation
 
 FLOOR_SHARE = 0.01
 """A channel's spread counts as at least this share of the map's mean spread, lest noise be blown up."""
@@ -35,6 +37,14 @@ class CrossHead:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset(
         {Need.FEATURES, Need.HEAD_FEATURES, Need.CLASS_LOGITS, Need.BOXES}
     )
+
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Of a pair with other grids; anchors may differ, since both predictions are made on the teacher's."""
+        why = other_grids(student.levels, teacher.levels, pairing)
+        return why and (
+            f"has the teacher's head finish the student's maps, which it can only on its own grids: {why}; use feature "
+            "terms (structural, lp) for this pair"
+        )
 
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """(N·A)×K logits over the shared classes and (N·A)×4 boxes of either, and the student's count of positives.
@@ -74,7 +84,7 @@ def _predictions(seen: Observation, columns: Sequence[int], side: Literal["stude
 
 
 def _require_grids(sight: Sight) -> None:
-    """Anchors may differ, since both predictions are made on the teacher's; the cells must be the same."""
+    """Where the grids are not those that the strides tell."""
     ours, theirs = sight.student.cells_hw, sight.teacher.cells_hw
     if ours != theirs:
         raise InputError(

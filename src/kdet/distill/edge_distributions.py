@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import torch
 
+from kdet.distill.anchors import other_grids, same_centres
 from kdet.distill.candidates import positives
-from kdet.distill.cells import same_anchors
+from kdet.distill.pairing import Pairing
 from kdet.distill.views import Adapt, Sight
 from kdet.distill.weighted_features import highest_scores
 from kdet.errors import InputError
 from kdet.ops.ranks import mean_over_ranks
-from kdet.types import Need
+from kdet.types import Detector, Need
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,22 @@ class EdgeDistributions:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.EDGE_LOGITS, Need.CLASS_LOGITS, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.EDGE_LOGITS, Need.CLASS_LOGITS})
 
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Of a pair whose edges are measured from other points; the sizes of anchors do not enter into them."""
+        why = other_grids(student.levels, teacher.levels, pairing)
+        if not why and not all(map(same_centres, student.levels, teacher.levels)):
+            why = "the two models measure them from other points of a cell"
+        return why and f"compares box edges anchor by anchor: {why}; use feature terms for this pair"
+
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Logits of both, the student's highest score of each positive, and the count of positives over all processes.
 
         Raises:
-            InputError: other anchors, or another number of bins.
+            InputError: other grids, or another number of bins.
         """
         ours, theirs = sight.student.edge_logits, sight.teacher.edge_logits
         assert ours is not None and theirs is not None
-        if not same_anchors(sight) or ours.shape[-1] != theirs.shape[-1]:
+        if ours.shape[1:] != theirs.shape[1:] or sight.student.cells_hw != sight.teacher.cells_hw:
             raise InputError(
                 "ld compares box edges anchor by anchor and bin by bin: the student has "
                 f"{sight.student.anchors_per_cell} anchors per cell on grids {sight.student.cells_hw} with "

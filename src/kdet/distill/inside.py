@@ -15,7 +15,7 @@ from kdet.distill.distiller import Distiller, as_seen_by
 from kdet.distill.pairing import Pairing
 from kdet.distill.views import Sight, paired_features
 from kdet.ops.precision import full_precision
-from kdet.ops.scale import rescale
+from kdet.ops.scale import rescale, taught
 from kdet.ops.similarity import Exponents, similarity
 from kdet.types import Batch, Detector, Need
 
@@ -32,7 +32,8 @@ class LevelMaps:
     """Mean over channels of |activation|, after the adapter where there is one."""
     teacher: Tensor
     similarity: Tensor | None
-    """Mean over channels of the local SSIM; None where the two have different channels."""
+    """Mean over channels of the local SSIM, 1 in those that the teacher does not use; None where the two have
+    different channels."""
 
 
 def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[LevelMaps]:
@@ -81,5 +82,6 @@ def _level(stride: int, student: Tensor, teacher: Tensor, size_hw: tuple[int, in
     if student.shape == teacher.shape:
         with full_precision(student):
             s, t = rescale(student.float(), "channel"), rescale(teacher.float(), "channel")
-            alike = shown(similarity(s, t, Exponents(), _WINDOW, _SIGMA))
+            dissimilar = (1 - similarity(s, t, Exponents(), _WINDOW, _SIGMA)) * taught(teacher.float(), "channel")
+            alike = shown(1 - dissimilar)
     return LevelMaps(stride=stride, student=shown(student.abs()), teacher=shown(teacher.abs()), similarity=alike)

@@ -10,8 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kdet.distill.anchors import same_in_cell
 from kdet.types import Observation, SizeHW
 
+_ABOUT_THE_SAME = 0.5
+"""IoU of two anchors; the sizes of objects are taken by octaves, too."""
 _NOTHING = math.log(0.01 / 0.99)
 """Class logit where the whole image has no cell: the prior with which dense heads begin."""
 
@@ -63,7 +66,7 @@ def _sources(
     found: list[Tensor] = []
     for level, ((rows, columns), stride) in enumerate(zip(cells_hw, strides, strict=True)):
         of, anchors = level - shift, whole.anchors_per_cell[level]
-        if not 0 <= of < len(strides) or whole.anchors_per_cell[of] != anchors:
+        if not 0 <= of < len(strides) or not _comparable(whole, of, level):
             sources.append(torch.zeros(rows * columns * anchors, dtype=torch.int64, device=scale.device))
             found.append(torch.zeros(rows * columns * anchors, dtype=torch.bool, device=scale.device))
             continue
@@ -77,6 +80,12 @@ def _sources(
         sources.append(anchor.flatten())
         found.append(inside[..., None].expand(rows, columns, anchors).flatten())
     return torch.cat(sources), torch.cat(found)
+
+
+def _comparable(whole: Observation, of: int, level: int) -> bool:
+    """Whether anchor i of one level is to its cells about what anchor i of another is to those of that."""
+    counts, levels = whole.anchors_per_cell, whole.levels
+    return counts[of] == counts[level] and same_in_cell(levels[of], levels[level], _ABOUT_THE_SAME)
 
 
 def _move(boxes: Tensor, scale: Tensor, origin: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.terms import Term
+from kdet.distill.views import Demanding
 from kdet.errors import InputError
 from kdet.types import Detector, Need
 
 
 def require_served(term: Term, student: Detector, teacher: Detector, pairing: Pairing) -> None:
-    """Refuse a term that reads what a side does not have, or class scores where no class is shared.
+    """Refuse a term that reads what a side does not have, class scores where no class is shared, or other anchors.
 
     Raises:
         InputError: with both sides and the way out.
@@ -18,6 +19,8 @@ def require_served(term: Term, student: Detector, teacher: Detector, pairing: Pa
     _require(term, term.view.teacher_needs, teacher, "teacher")
     if term.reads_class_scores and not pairing.classes.names:
         raise InputError(_no_shared_class(term, pairing))
+    if isinstance(term.view, Demanding) and (why := term.view.refusal(student, teacher, pairing)):
+        raise InputError(f"{term.name} {why}")
 
 
 def _no_shared_class(term: Term, pairing: Pairing) -> str:

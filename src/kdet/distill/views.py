@@ -6,14 +6,15 @@ Legend: N images, C channels, H W size, K shared classes, P positives of the bat
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from kdet.distill.pairing import Pairing
+from kdet.distill.anchors import same_in_cell
+from kdet.distill.pairing import LevelPair, Pairing
 from kdet.distill.teacher import FrozenTeacher
 from kdet.ops.align import resize_like
-from kdet.types import Need, Observation, Target
+from kdet.types import Detector, Need, Observation, Target
 
 NO_NEEDS: frozenset[Need] = frozenset()
 
@@ -47,12 +48,39 @@ class View(Protocol):
         ...
 
 
+@runtime_checkable
+class Demanding(Protocol):
+    """A view that asks more of a pair than that either side has what it reads."""
+
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """What it compares and why this pair cannot serve it, with the way out; None where it can."""
+        ...
+
+
 def paired_features(sight: Sight, adapt: Adapt) -> tuple[list[Tensor], list[Tensor]]:
-    """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's at the student's size."""
+    """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's on the student's cells."""
     assert sight.student.features is not None and sight.teacher.features is not None
     student = adapt([sight.student.features[pair.student] for pair in sight.pairing.levels])
     teacher = [sight.teacher.features[pair.teacher] for pair in sight.pairing.levels]
-    return student, [resize_like(t, s) for t, s in zip(teacher, student, strict=True)]
+    return student, on_students_cells(sight, teacher, student)
+
+
+def on_students_cells(sight: Sight, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
+    """The teacher's maps of the paired levels resized to the student's, by what a cell of either measures in pixels."""
+    maps = zip(teacher, student, sight.pairing.levels, strict=True)
+    return [resize_like(t, s, _stride_ratios(sight, pair)) for t, s, pair in maps]
+
+
+def _stride_ratios(sight: Sight, pair: LevelPair) -> tuple[float, float]:
+    """The teacher's stride over the student's, along height and width of the student's canvas.
+
+    The teacher's canvas may be the student's rounded up to other shares along either side, which the pairing, made
+    before any canvas is known, cannot tell.
+    """
+    ours, theirs = sight.student.levels[pair.student].stride, sight.teacher.levels[pair.teacher].stride
+    sizes = zip(sight.student.input_size_hw, sight.teacher.input_size_hw, strict=True)
+    down, across = (theirs / ours * own / seen for own, seen in sizes)
+    return down, across
 
 
 @dataclass(frozen=True)
@@ -83,12 +111,16 @@ class GuidedFeatures:
         classes, levels = sight.pairing.classes, sight.pairing.levels
         student_maps = class_maps(sight.student, classes.student)
         teacher_maps = class_maps(sight.teacher, classes.teacher)
-        paired = [(student_maps[p.student], teacher_maps[p.teacher]) for p in levels]
+        ours, theirs = [student_maps[p.student] for p in levels], [teacher_maps[p.teacher] for p in levels]
+        for place, pair in enumerate(levels):
+            same = same_in_cell(sight.student.levels[pair.student], sight.teacher.levels[pair.teacher])
+            if not (pair.exact and same and ours[place].shape[1] == theirs[place].shape[1]):
+                ours[place], theirs[place] = (_cell_mean(m[place], len(classes.names)) for m in (ours, theirs))
         return {
             "student_features": student,
             "teacher_features": teacher,
-            "student_logits": [_cell_mean(s, t, len(classes.names)) for s, t in paired],
-            "teacher_logits": [resize_like(_cell_mean(t, s, len(classes.names)), s) for s, t in paired],
+            "student_logits": ours,
+            "teacher_logits": on_students_cells(sight, theirs, ours),
         }
 
 
@@ -101,9 +133,7 @@ def class_maps(observation: Observation, columns: tuple[int, ...]) -> list[Tenso
     return observation.level_logits(logits[..., list(columns)])
 
 
-def _cell_mean(maps: Tensor, other: Tensor, num_classes: int) -> Tensor:
-    """Where the two models have different numbers of anchors in a cell, their mean stands for the cell."""
-    if maps.shape[1] == other.shape[1]:
-        return maps
+def _cell_mean(maps: Tensor, num_classes: int) -> Tensor:
+    """The mean over the anchors of each cell, which stands for it where the two models have other ones."""
     n, channels, h, w = maps.shape
     return maps.reshape(n, channels // num_classes, num_classes, h, w).mean(dim=1)

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from kdet.distill.views import Adapt, Features, Sight, paired_features
-from kdet.ops.align import resize_like
+from kdet.distill.views import Adapt, Features, Sight, on_students_cells, paired_features
 from kdet.ops.ranks import mean_over_ranks
 from kdet.ops.regions import background_mask, box_mask, cell_mask, foreground_by_area
-from kdet.types import Need, Observation
+from kdet.types import Need, Observation, SizeHW
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class FeaturesInBoxes:
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Features of both and `weight`, N×1×H×W a level, with the sum 1 over the whole batch."""
         student, teacher = paired_features(sight, adapt)
-        boxes, input_size_hw = [target["boxes"] for target in sight.targets], sight.student.input_size_hw
-        masks = [box_mask(boxes, _size_hw(level), input_size_hw) for level in student]
+        boxes = [target["boxes"] for target in sight.targets]
+        masks = [box_mask(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in _grids(sight, student)]
         return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
 
 
@@ -67,13 +66,12 @@ class FeaturesByRegion:
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Features of both, `foreground` and `background`, N×1×H×W a level."""
         student, teacher = paired_features(sight, adapt)
-        boxes, input_size_hw = [target["boxes"] for target in sight.targets], sight.student.input_size_hw
-        sizes = [_size_hw(level) for level in student]
+        boxes, grids = [target["boxes"] for target in sight.targets], _grids(sight, student)
         return {
             "student": student,
             "teacher": teacher,
-            "foreground": [foreground_by_area(boxes, size, input_size_hw) for size in sizes],
-            "background": [background_mask(boxes, size, input_size_hw) for size in sizes],
+            "foreground": [foreground_by_area(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in grids],
+            "background": [background_mask(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in grids],
         }
 
 
@@ -93,8 +91,7 @@ class FeaturesByScore:
             scores[pair.teacher].amax(-1).reshape(-1, 1, *sight.teacher.cells_hw[pair.teacher])
             for pair in sight.pairing.levels
         ]
-        scores_at_size = [resize_like(m, s) for m, s in zip(maps, student, strict=True)]
-        return {"student": student, "teacher": teacher, "teacher_scores": scores_at_size}
+        return {"student": student, "teacher": teacher, "teacher_scores": on_students_cells(sight, maps, student)}
 
 
 def highest_scores(observation: Observation, columns: Sequence[int]) -> Tensor:
@@ -121,5 +118,8 @@ def _to_one(mask: Tensor) -> Tensor:
     return mask / mean_over_ranks(mask.sum()).clamp_min(1.0)
 
 
-def _size_hw(level_NCHW: Tensor) -> tuple[int, int]:
-    return int(level_NCHW.shape[2]), int(level_NCHW.shape[3])
+def _grids(sight: Sight, student: Sequence[Tensor]) -> list[tuple[SizeHW, SizeHW]]:
+    """Of each paired level of the student its cells, and the pixels that they cover: at least those of the canvas."""
+    strides = [pair.stride for pair in sight.pairing.levels]
+    sizes = [(int(level.shape[2]), int(level.shape[3])) for level in student]
+    return [((h, w), (h * stride, w * stride)) for (h, w), stride in zip(sizes, strides, strict=True)]

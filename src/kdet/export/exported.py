@@ -12,6 +12,7 @@ from kdet.detectors.torchvision_parts import make_batch
 from kdet.errors import InputError
 from kdet.export.about import About
 from kdet.export.target import Run
+from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selected, select
 from kdet.types import Batch, Canvas, Detections, Need, Observation
 from kdet.types import Target as Objects
@@ -25,9 +26,11 @@ class ExportedDetector:
     predicts = True
     build_arguments: dict[str, Any] | None = None
 
-    def __init__(self, path: Path, about: About, run: Run) -> None:
+    def __init__(self, path: Path, about: About, run: Run, precision: str) -> None:
         self.path = path
         self.about = about
+        self.precision = precision if about.precision == "fp32" else about.precision
+        """In which it computes here: fp32, bf16, fp16 or int8."""
         self.family = f"{about.family}, {path.suffix[1:]}"
         self.class_names = about.class_names
         self.image_size = about.image_size
@@ -53,8 +56,11 @@ class ExportedDetector:
 
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> list[Tensor]:
-        """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes."""
-        inputs = self.normalised(inputs)
+        """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes; autocast has no say."""
+        with full_precision(inputs):  # torch would run a graph's own operations in half precision, boxes and all
+            return self._outputs(self.normalised(inputs))
+
+    def _outputs(self, inputs: Tensor) -> list[Tensor]:
         size = self.about.batch
         if size is None:
             return list(self._run(inputs.contiguous()))

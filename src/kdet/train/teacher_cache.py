@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from kdet.train.keepable import mode_for, require_movable, views_of
 from kdet.train.recipe_models import OneTeacher
 from kdet.train.run import Run
 from kdet.train.run_log import Progress
-from kdet.types import Batch, Need
+from kdet.types import Batch, Level, Need
 
 _SHOWN = 16
 """Digits of a hash; it is to tell things apart, not to withstand anybody."""
@@ -62,6 +63,7 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
     about = {
         "teacher": state_hash(teacher.model)[:_SHOWN],
         "image_size": [own.image_size, lesson.scale],
+        "anchors": _hash_of_anchors(teacher.levels),
         "canvas": own.canvas,
         "images": hash_of_images(data),
         "precision": run.recipe.train.precision,
@@ -81,6 +83,11 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         run.log.say("teacher cache: answers are those of the whole image, moved; the teacher does not see each crop")
         _look_at_all(run, plain, lesson, needs, cache)
     teacher.cache = cache
+
+
+def _hash_of_anchors(levels: Sequence[Level]) -> str:
+    """Boxes are decoded from them, and no weight says where they are."""
+    return hashlib.sha256(repr([level.anchors for level in levels]).encode()).hexdigest()[:_SHOWN]
 
 
 def hash_of_images(data: DetectionDataset) -> str:

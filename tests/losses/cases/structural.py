@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from losses.contract import Case, feature_levels, no_images, permute_images
-from losses.reference import gaussian_taps, local_mean, product, rescaled
+from losses.contract import Case, feature_levels, levels_of_a_half_dead_teacher, no_images, permute_images
+from losses.reference import gaussian_taps, local_mean, product, rescaled, taught
 
 C1, C2 = 0.01**2, 0.03**2
 C3 = C2 / 2
@@ -36,7 +36,9 @@ def reference(student: list[Tensor], teacher: list[Tensor], *, alpha=1.0, beta=1
         total = 0.0
         for n in range(images):
             s_image, t_image = rescaled(level_s[n].tolist(), normalize), rescaled(level_t[n].tolist(), normalize)
-            for s, t in zip(s_image, t_image, strict=True):
+            for s, t, counts in zip(s_image, t_image, taught(level_t[n].tolist(), normalize), strict=True):
+                if not counts:
+                    continue
                 maps = (s, t, product(s, s), product(t, t), product(s, t))
                 for row in range(height):
                     for column in range(width):
@@ -63,12 +65,13 @@ OPTIONS: list[dict[str, Any]] = [
 CASES = [
     Case(
         loss="structural",
-        make=feature_levels,
+        make=make,
         reference=reference,
         options=options,
         empty=no_images(1),
         permute=permute_images,
         has_roots=options.get("beta", 1) != 1 or options.get("gamma", 1) != 1,
     )
-    for options in OPTIONS
+    for make, every in ((feature_levels, OPTIONS), (levels_of_a_half_dead_teacher, [{}, {"gamma": 2.0}]))
+    for options in every
 ]
