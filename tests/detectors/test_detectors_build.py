@@ -1,6 +1,7 @@
 """Detectors from plain arguments: norms, frozen layers, backbone weights, and refusals in one clear line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from torchvision.models import MobileNetV2, mobilenet_v3_small, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
 from fakes import CLASSES, DETECTOR_NAMES, images_and_targets, same_state, tiny
-from kdet.detectors import build
+from kdet.detectors import backbone_defaults, build
 from kdet.errors import InputError
+from kdet.train.run_folder import save_student
 from kdet.types import Need
 
 BODY = "backbone.body."
@@ -92,7 +94,8 @@ def test_backbone_weights_come_from_a_classifiers_file(tmp_path: Path, suffix: s
     state = resnet18(weights=None).state_dict()
     path = tmp_path / f"resnet18{suffix}"
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    model = tiny(backbone="resnet18", width=1.0, backbone_weights=str(path), norm=norm).model
+    options = {"backbone_weights": str(path), "norm": norm, "trainable_layers": 5}
+    model = tiny(backbone="resnet18", width=1.0, **options).model
     body = {k: v for k, v in model.backbone.body.state_dict().items() if "num_batches" not in k}
     norms = ("running_mean", "running_var")  # the shared fake moves those of BatchNorm on purpose
     loaded = {k: v for k, v in body.items() if norm == "frozen" or not k.endswith(norms)}
@@ -169,3 +172,65 @@ def test_backbone_weights_of_another_width_are_refused_with_the_tensor_and_both_
     with pytest.raises(InputError, match=r"conv1\.weight.*\(32, 3, 7, 7\).*\(16, 3, 7, 7\)") as caught:
         tiny(width=0.5, backbone_weights=str(tmp_path / "narrow.pth"))
     assert "\n" not in str(caught.value)
+
+
+def settled(**arguments: Any) -> tuple[str, int]:
+    """Norm and trained stages that a detector was built with, as its file will say."""
+    found = tiny(**arguments).build_arguments
+    assert found is not None
+    return found["norm"], found["trainable_layers"]
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn", "gfl"])
+def test_a_pretrained_backbone_has_frozen_norms_and_three_trained_stages_as_in_torchvision(
+    tmp_path: Path, detector: str
+) -> None:
+    """torchvision: `FrozenBatchNorm2d if is_trained`, and `_validate_trainable_layers(is_trained, None, 5, 3)`."""
+    torch.save(tiny().model.backbone.body.state_dict(), tmp_path / "body.pth")
+    weights = {"backbone_weights": str(tmp_path / "body.pth")}
+    assert settled(detector=detector) == ("batch", 5)
+    assert settled(detector=detector, **weights) == ("frozen", 3)
+    assert settled(detector=detector, **weights, norm="batch") == ("batch", 3)
+    assert settled(detector=detector, **weights, trainable_layers=5) == ("frozen", 5)
+    assert kinds(tiny(detector, **weights).model) == {FrozenBatchNorm2d}
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_weights_of_a_detector_keep_the_norm_that_they_were_made_with(tmp_path: Path, norm: str) -> None:
+    made = tiny(norm=norm, trainable_layers=4)
+    save_student(made, made.native_state(), tmp_path / "student.safetensors")
+    assert settled(weights=str(tmp_path / "student.safetensors")) == (norm, 4)
+    torch.save(made.model.state_dict(), tmp_path / "plain.pth")
+    assert settled(weights=str(tmp_path / "plain.pth")) == (norm, 3)
+
+
+def test_a_plain_file_without_counts_of_batches_was_made_under_frozen_norms(tmp_path: Path) -> None:
+    state = {key: value for key, value in tiny().model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "plain.pth")
+    assert settled(weights=str(tmp_path / "plain.pth")) == ("frozen", 3)
+
+
+@pytest.mark.parametrize(
+    ("detector", "name", "expected"),
+    [
+        ("retinanet", "RetinaNet_ResNet50_FPN_Weights.COCO_V1", ("frozen", 3)),
+        ("retinanet", "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1", ("batch", 3)),
+        ("faster_rcnn", "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1", ("frozen", 3)),
+        ("faster_rcnn", "FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1", ("batch", 3)),
+        ("ssdlite", "SSDLite320_MobileNet_V3_Large_Weights.COCO_V1", ("batch", 5)),
+        ("ssdlite", "SSD300_VGG16_Weights.COCO_V1", ("batch", 5)),
+    ],
+)
+def test_torchvisions_own_weights_have_the_norms_of_their_builders(
+    detector: str, name: str, expected: tuple[str, int]
+) -> None:
+    assert backbone_defaults(detector, name, None) == expected
+    assert backbone_defaults(detector, name, None, "group", 0) == ("group", 0)
+
+
+def test_older_runs_of_other_libraries_spelt_out_what_was_not_theirs_to_say() -> None:
+    """Their recipes hold `norm: batch` and `trainable_layers: 5`."""
+    with pytest.raises(InputError, match="leave out norm, trainable_layers"):
+        build("hf", classes=CLASSES, config={"model_type": "detr"}, norm="batch", trainable_layers=3)
+    with pytest.raises(InputError, match="model_type"):  # further on
+        build("hf", classes=CLASSES, config={"model_type": "nothing"}, norm="batch", trainable_layers=5)

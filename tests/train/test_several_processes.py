@@ -79,6 +79,7 @@ def test_two_processes_with_an_image_each_are_one_with_both(two: list[dict[str, 
         close(ours[0]["gradients"][name], gradient, name)
 
 
+@pytest.mark.long
 def test_torchrun_trains_what_one_process_trains_evaluates_every_image_once_and_resumes(tmp_path: Path) -> None:
     status, said = torchrun(recipe(tmp_path), tmp_path)
     assert status == 0, said
@@ -100,6 +101,7 @@ def test_torchrun_trains_what_one_process_trains_evaluates_every_image_once_and_
     assert "resumed at step 3 of 4" in said
 
 
+@pytest.mark.long
 def test_sigterm_saves_and_ends_both(tmp_path: Path) -> None:
     process = started(recipe(tmp_path, epochs=5000, max_steps=None), tmp_path)
     state = tmp_path / "run" / "last" / "counters.json"
@@ -110,6 +112,7 @@ def test_sigterm_saves_and_ends_both(tmp_path: Path) -> None:
     assert f"after step {json.loads(state.read_text())['step']} of" in said
 
 
+@pytest.mark.long
 def test_a_process_that_fails_stops_all_with_its_message(tmp_path: Path) -> None:
     """The second image of the first step belongs to the second process."""
     images = tmp_path / "images"

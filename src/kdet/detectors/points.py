@@ -86,20 +86,23 @@ class PointParts(Protocol):
         ...
 
 
+def given(*, has_edges: bool) -> frozenset[Need]:
+    """What such a detector reveals: the distributions of edges where its head predicts them."""
+    return _HEAD | {Need.FEATURES} | ({Need.EDGE_LOGITS} if has_edges else frozenset[Need]())
+
+
 class PointDetector:
     """One of these modules behind the Detector protocol."""
 
     predicts = True
     fill = (GREY, GREY, GREY)
-    gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
-        if parts.has_edges:
-            self.gives = self.gives | {Need.EDGE_LOGITS}
+        self.gives = given(has_edges=parts.has_edges)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
         self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels

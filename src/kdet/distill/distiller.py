@@ -18,6 +18,7 @@ from kdet.distill.views import Sight
 from kdet.errors import InputError
 from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas
+from kdet.ops.modes import frozen_norms
 from kdet.ops.randomness import seeded
 from kdet.ops.ranks import num_ranks
 from kdet.types import Batch, Detector, LossReport, Need, Observation, Phased, Pull, Target
@@ -69,6 +70,18 @@ class Distiller(nn.Module):
             self.criterion = Criterion(self.lessons, student) if lessons else None
         self.pseudo_score = 0.5
         """The teacher's boxes from this score on are the targets of unlabelled images."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but norms inside frozen layers keep their statistics; see `kdet.ops.modes.frozen_norms`."""
+        super().train(mode)
+        for norm in frozen_norms(self.model):
+            norm.eval()
+        return self
+
+    @property
+    def clipped_apart(self) -> list[nn.Module]:
+        """The student, then all else that learns: a generator's gradient must not shrink the student's step."""
+        return [module for module in (self.model, self.criterion) if module is not None]
 
     @property
     def teacher(self) -> FrozenTeacher | None:

@@ -89,7 +89,7 @@ def prepare(recipe: Recipe) -> Prepared:
         train=train,
         val=val,
         distiller=distiller,
-        optimizer=make_optimizer(distiller.parameters(), settings),
+        optimizer=make_optimizer(distiller, recipe),
         steps_per_epoch=sampler.steps,
         batches=batches,
         load_seconds=load_seconds,
@@ -106,7 +106,7 @@ def report_on(prepared: Prepared) -> Report:
     problems += [Problem("teacher", "warning", text) for text in flattered(recipe, prepared.val)]
     evidence, cost = _tried(prepared, problems)
     worths = _worths(prepared, problems) if distiller.lessons else []
-    device = str(prepared.engine.device)
+    device, workers = str(prepared.engine.device), prepared.engine.loaders(recipe.train.workers)
     beside = zip_longest(distiller.lessons, worths)  # no worths where a teacher's boxes are not finite
     sections = [lesson_sections(lesson, worth) for lesson, worth in beside]
     return Report(
@@ -114,7 +114,8 @@ def report_on(prepared: Prepared) -> Report:
         **(sections[0] if sections else {}),
         more_teachers=sections[1:],
         terms=evidence and terms_section(distiller, evidence),
-        step=cost and step_section(recipe.train, device, prepared.steps_per_epoch, prepared.load_seconds, cost),
+        step=cost
+        and step_section(recipe.train, device, workers, prepared.steps_per_epoch, prepared.load_seconds, cost),
         memory=cost and memory_section(cost),
         notes=prepared.notes,
         problems=problems,

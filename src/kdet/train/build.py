@@ -27,7 +27,7 @@ from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
-from kdet.train.recipe_models import TermRecipe
+from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons, build_teacher
 from kdet.types import Detector
 
@@ -131,7 +131,13 @@ def image_size(recipe: Recipe) -> ImageSize:
 
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
     """The detector of `student:` for the classes of the data."""
-    return build_detector(recipe.student, classes, image_size(recipe), say)
+    model = recipe.student
+    student = build_detector(model, classes, image_size(recipe), say)
+    if model.has_pretrained_backbone and student.build_arguments and None in (model.norm, model.trainable_layers):
+        norm, layers = (student.build_arguments.get(key) for key in ("norm", "trainable_layers"))
+        if norm is not None:
+            say(f"pretrained backbone: norm {norm}, trainable_layers {layers}, as its library has it")
+    return student
 
 
 def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], say: Say) -> Distiller:
@@ -146,6 +152,9 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
         assert isinstance(first, FrozenTeacher)
         for line in detectors.inherit(student, first.detector, recipe.student.inherit).describe():
             say(line)
+        settled = recipe.student.inherit != "all" or recipe.student.norm is not None
+        if not settled and detectors.inherit_frozen_norms(student, first.detector):
+            say("the norms of the backbone are frozen, as the teacher's were")
     if recipe.teachers and not lessons:
         say("no `distill:` terms: nothing else is learned from the teacher")
     distiller = Distiller(student, lessons=lessons)
@@ -160,8 +169,9 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with the defaults of its methods spelt out, for the record; a published weight is a number there."""
+    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number."""
     changes: dict[str, Any] = {"distill": [_spelt_out(term) for term in recipe.distill]}
+    changes["student"] = _with_defaults(recipe.student)
     own = [
         teacher.model_copy(update={"distill": [_spelt_out(term) for term in teacher.distill]})
         if teacher.distill is not None
@@ -181,3 +191,11 @@ def _spelt_out(term: TermRecipe) -> TermRecipe:
     if term.weight == "published":
         options["weight"] = method.published
     return TermRecipe(**options)
+
+
+def _with_defaults(student: StudentRecipe) -> StudentRecipe:
+    if student.detector not in detectors.BARE or student.inherit == "all":  # whose norm is the teacher's
+        return student
+    given = student.weights, student.backbone_weights, student.norm, student.trainable_layers
+    norm, layers = detectors.backbone_defaults(student.detector, *given)
+    return student.model_copy(update={"norm": norm, "trainable_layers": layers})

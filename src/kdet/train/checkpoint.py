@@ -3,20 +3,21 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdet.detectors.weights import load_torch
 from kdet.errors import InputError
 from kdet.files import parse_json, read_text
-from kdet.train.run_folder import storable, sync
+from kdet.tensor_file import save_tensors
+from kdet.train.run_folder import sync
 
 _WEIGHTS = "trainables.safetensors"
 _AVERAGE = "average.safetensors"
@@ -67,9 +68,9 @@ def save(
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file(storable(weights), new / _WEIGHTS)
+        save_tensors(weights, new / _WEIGHTS)
         if average is not None:
-            save_file(storable(average.state_dict()), new / _AVERAGE)
+            save_tensors(average.state_dict(), new / _AVERAGE)
         torch.save(optimizer, new / _OPTIMIZER)
         (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")
         for path in new.iterdir():
@@ -97,13 +98,33 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         module.load_state_dict(_of_this_module(load_file(folder / _WEIGHTS), module))
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
-        optimizer.load_state_dict(load_torch(folder / _OPTIMIZER))
+        saved = load_torch(folder / _OPTIMIZER)
+        _require_same_groups(optimizer, saved)
+        optimizer.load_state_dict(saved)
         return _counters(folder / _COUNTERS)
     except FileNotFoundError:
         raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
     except Exception as error:  # broken bytes make each of these readers stumble in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
+
+
+def _require_same_groups(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    """Else torch loads moments into other tensors, where their numbers happen to fit."""
+    ours, theirs = (
+        [(group.get("name"), len(group["params"])) for group in groups]
+        for groups in (optimizer.param_groups, saved["param_groups"])
+    )
+    if ours != theirs:
+        raise ValueError(
+            f"its optimizer has {_counted(theirs)}, this run's {_counted(ours)}: another version of kdet saved it; "
+            "start the run anew under another name"
+        )
+
+
+def _counted(groups: Sequence[tuple[str | None, int]]) -> str:
+    counts = "+".join(str(count) for _, count in groups)
+    return f"{len(groups)} group{'' if len(groups) == 1 else 's'} of {counts} tensors"
 
 
 def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
 from kdet.distill import Distiller
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
+from kdet.ops.modes import frozen_norms
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
-from kdet.train.optim import make_optimizer, warmup_steps
+from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run import Run
 from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
@@ -80,6 +81,10 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
+        log.say(f"train.workers: {engine.loaders(recipe.train.workers)} processes load images")
+        log.say(describe_groups(run.optimizer))
+        if kept := len(list(frozen_norms(student.model))):
+            log.say(f"student: {kept} norms lie in frozen layers and keep their statistics")
         try:
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
@@ -124,11 +129,11 @@ def _prepare(
     val_source: Source,
 ) -> Run:
     settings, (data, sampler) = recipe.train, training
-    optimizer = make_optimizer(distiller.parameters(), settings)
+    optimizer = make_optimizer(distiller, recipe)
     module, optimizer = engine.prepare(distiller, optimizer)
     average = None
     if settings.ema is not None:
-        average = AveragedModel(student.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+        average = AveragedModel(student.model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
     steps = math.ceil(sampler.steps / settings.accumulate) * settings.epochs
     total_steps = min(steps, settings.max_steps or steps)
     if distiller.criterion is not None:
@@ -144,7 +149,9 @@ def _prepare(
         optimizer=optimizer,
         average=average,
         sampler=sampler,
-        loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
+        loader=make_loader(
+            data, sampler, workers=engine.loaders(settings.workers), pin_memory=engine.device.type == "cuda"
+        ),
         scorer=Scorer(recipe, folder, engine, log, val_source),
         total_steps=total_steps,
         interruption=interruption,

@@ -37,13 +37,17 @@ class TrainRecipe(Strict):
     lr: Annotated[float, Field(gt=0)] = 0.01
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 for SGD, decoupled for AdamW."""
+    """L2 for SGD, decoupled for AdamW; norms, biases and scales do not decay."""
+    adapter_weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """The same for what is learned beside the student: adapters, and losses that learn."""
+    backbone_lr: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Factor on the learning rate of the student's backbone; None = 0.1 for a pretrained set detector, else 1."""
     lr_schedule: Literal["step", "cosine", "constant"] = "cosine"
     """step: a tenth after 8/12 and again after 11/12 of the run; cosine: to zero."""
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     """Linear rise of the learning rate; at most a tenth of the run."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of the gradient."""
+    """Largest norm of the student's gradient, and of that of adapters and losses that learn, each by itself."""
     skip_nonfinite: Annotated[int, Field(ge=0)] = 0
     """Steps in a row whose loss or gradient is not finite that are left out, before the run ends."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -51,15 +55,15 @@ class TrainRecipe(Strict):
     shard: bool = False
     """Divide gradients and optimizer state over the processes of torchrun, for models too large for one."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
+    """Decay, reached by a ramp, of a moving average of the weights, which is then what is evaluated and saved."""
     precision: Literal["auto", "fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
     """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
-    workers: Annotated[int, Field(ge=0, le=512)] = 0
-    """Processes that load images."""
+    workers: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = "auto"
+    """Processes that load images; auto = none on the CPU, one to four beside a GPU, by the processors that are free."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between records in the log."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0

@@ -36,10 +36,10 @@ class ModelRecipe(Strict):
     """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
     backbone_weights: str | None = None
     """The same for the backbone alone."""
-    norm: Literal["batch", "frozen", "group"] = "batch"
-    """Normalisation of the backbone; torchvision's own detector weights were made with, and are exact under, frozen."""
-    trainable_layers: Annotated[int, Field(ge=0, le=5)] = 5
-    """0 (backbone frozen) … 5 (all trained)."""
+    norm: Literal["batch", "frozen", "group"] | None = None
+    """Normalisation of the backbone; None = batch from random weights, frozen as torchvision has it from others."""
+    trainable_layers: Annotated[int, Field(ge=0, le=5)] | None = None
+    """0 (backbone frozen, statistics too) … 5 (all trained); None = 5 from random weights, 3 from others."""
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Channel multiplier of resnet10/18/34 and the MobileNets."""
     fpn_channels: Annotated[int, Field(gt=0, le=4096, multiple_of=8)] = 256
@@ -70,6 +70,11 @@ class StudentRecipe(ModelRecipe):
 
     inherit: Inherit | None = None
     """Start from the teacher's weights where names and shapes agree: neck; head = neck and head; all."""
+
+    @property
+    def has_pretrained_backbone(self) -> bool:
+        """Whether its backbone starts from weights that were trained; a factory's is taken to."""
+        return self.origin is not None or self.backbone_weights is not None or self.inherit == "all"
 
 
 class TermRecipe(BaseModel):

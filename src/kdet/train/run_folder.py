@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kdet.detectors import FACTORY, plain
 from kdet.errors import InputError
+from kdet.tensor_file import save_tensors
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
 from kdet.types import Detector
@@ -113,23 +113,11 @@ def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) ->
     """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
     new = path.with_suffix(".new")
-    save_file(storable(state), new, metadata={"kdet": json.dumps(about), "format": "pt"})
+    save_tensors(state, new, metadata={"kdet": json.dumps(about), "format": "pt"})
     if config := (detector.build_arguments or {}).get("config"):
         write_json(path.with_name(CONFIG), {**config, "transformers_weights": BEST})
     sync(new)
     new.replace(path)
-
-
-def storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, each name with memory of its own: two names of one tensor, as DETRs have, safetensors refuses."""
-    stored: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in state.items():
-        own = tensor.detach().cpu().contiguous()
-        memory = own.untyped_storage().data_ptr()
-        stored[name] = own.clone() if memory in seen else own
-        seen.add(memory)
-    return stored
 
 
 def write_json(path: Path, content: Any) -> None:

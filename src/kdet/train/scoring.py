@@ -77,7 +77,7 @@ class Scorer:
         progress = Progress(label, len(self.truth))
         own = predict_loader(
             detector,
-            make_loader(data, batches, workers=self.settings.workers),
+            make_loader(data, batches, workers=self.engine.loaders(self.settings.workers)),
             self.truth.classes,
             device=self.engine.device,
             progress=lambda count: progress.advance(count * self.engine.world),

@@ -9,7 +9,7 @@ from kdet.distill.criterion import Criterion
 from kdet.distill.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
 from kdet.ops.randomness import seeded
-from kdet.train.optim import learning_rate, warmup_steps
+from kdet.train.optim import learning_rate, set_learning_rate, warmup_steps
 from kdet.train.run import Run
 from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
 from kdet.types import Batch, LossReport, Pull
@@ -28,8 +28,7 @@ def take_step(run: Run, batch: Batch) -> float:
     """
     counters, settings = run.counters, run.recipe.train
     lr = learning_rate(settings, counters.step, run.total_steps)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
+    set_learning_rate(run.optimizer, lr)
     updates, batches = _place_in_step(run)
     logged = updates and ((counters.step + 1) % settings.log_every == 0 or counters.step == 0)
     measured = logged and (counters.step // settings.log_every) % _RECORDS_PER_MEASUREMENT == 0
@@ -99,7 +98,7 @@ def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | Non
 
 def _fault_of_gradient(run: Run) -> str | None:
     """Clips, and says what is not finite; fp16's scaler finds that itself, and leaves such a step out."""
-    norm = run.engine.clip(run.module, run.recipe.train.clip_norm)
+    norm = run.engine.clip(run.distiller.clipped_apart, run.recipe.train.clip_norm)
     if run.engine.scales or math.isfinite(norm):
         return None
     broken = [name for name, gradient in run.engine.gradients(run.distiller) if not gradient.isfinite().all()]
