@@ -94,6 +94,7 @@ def test_every_target_finds_what_the_model_finds(tmp_path, to):
     assert exported.about.class_names == detector.class_names
 
 
+@pytest.mark.long
 def test_openvino_rounds_only_where_it_is_left_to_itself(tmp_path):
     """By itself it computes in bf16 or fp16 where the processor has such instructions, and boxes move by pixels."""
     detector = tiny()
