@@ -65,6 +65,7 @@ def test_every_example_is_run_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*OTHERS, REFERENCE, "tiny"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_an_example_trains_the_student_and_leaves_the_teacher(name: str, tiny: Any, tmp_path: Path) -> None:
     if name in NEEDS:

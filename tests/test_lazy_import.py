@@ -38,9 +38,16 @@ assert torch.isfinite(one) and torch.isclose(levels, 2 * one)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["distill", "--help"], ["data", "--help"], ["data", "shapes", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["distill", "--help"],
+        ["data", "--help"],
+        ["data", "shapes", "--help"],
+        *(["list", what] for what in ("methods", "detectors", "formats")),
+    ],
 )
-def test_help_imports_no_torch(arguments: list[str]) -> None:
+def test_help_and_lists_import_no_torch(arguments: list[str]) -> None:
     code = f"""
 import sys
 sys.argv = ["kdet", *{arguments!r}]

@@ -23,6 +23,7 @@ def test_it_is_kept_without_outputs() -> None:
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in book.cells)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of the kernel's client, not of kdet
 def test_it_runs_and_shows_three_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that fight for busy cores take minutes

@@ -34,6 +34,7 @@ def test_a_process_sees_its_gpu_alone_and_has_its_threads() -> None:
         assert pool.submit(torch.get_num_threads).result() == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_a_signal_to_a_comparison_ends_its_runs_which_save(tmp_path: Path, number: signal.Signals) -> None:
     long = tiny_recipe(train={"epochs": 5000}, teacher=TEACHER)

@@ -120,6 +120,7 @@ def command(recipe: Path, folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-c", "from kdet.cli.__main__ import main; main()", *words]
 
 
+@pytest.mark.long
 def test_a_command_that_gets_sigterm_ends_with_status_130_and_one_line(tmp_path: Path) -> None:
     write_recipe(distilled(tmp_path, train={"epochs": 5000}), tmp_path / "r.yaml")
     process = subprocess.Popen(command(tmp_path / "r.yaml", tmp_path / "run"), stderr=subprocess.PIPE, text=True)

@@ -143,7 +143,7 @@ def test_a_state_of_another_version_is_refused_and_says_what_differs(tmp_path: P
     run(recipe, tmp_path / "run")
     weights = tmp_path / "run" / "last" / "trainables.safetensors"
     save_file(load_file(weights) | {"balance.log_of_old": torch.zeros(1)}, weights)
-    with pytest.raises(InputError, match=r"alone has balance.log_of_old, one of 1: another recipe, or another version"):
+    with pytest.raises(InputError, match=r"balance\.log_of_old is not the same there: another recipe, or another"):
         run(recipe, tmp_path / "run", resume=True)
 
 
@@ -206,7 +206,7 @@ def test_a_save_that_fails_leaves_a_state_that_loads(
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
-@pytest.mark.parametrize("name", ["trainables.safetensors", "optimizer.pt", "counters.json", "random.safetensors"])
+@pytest.mark.parametrize("name", ["trainables.safetensors", "optimizer.pt", "counters.json"])
 def test_a_damaged_state_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     module, optimizer = small()
     checkpoint.save(tmp_path / "last", module.state_dict(), optimizer.state_dict(), None, Counters(step=1))

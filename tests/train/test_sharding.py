@@ -137,6 +137,7 @@ def test_batch_statistics_of_the_first_process_are_evaluated_in_all(two: list[di
         close(buffer, two[0]["ddp"]["buffers"][name], name)
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_one_process_and_goes_on_with_shard_and_alone_without(tmp_path: Path) -> None:
     """The weights have batch statistics nowhere, so that one process with both images is the same."""
     settings: dict[str, Any] = {"epochs": 2, "lr_schedule": "constant", "clip_norm": 1.0, "ema": 0.9}

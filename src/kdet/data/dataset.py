@@ -3,9 +3,9 @@
 import torch
 from torch.utils.data import Dataset
 
-from kdet.data.randomness import seeded
 from kdet.data.source import Source
 from kdet.data.transforms import Pipeline
+from kdet.ops.randomness import seeded
 from kdet.types import Sample, Target
 
 
@@ -48,6 +48,7 @@ class DetectionDataset(Dataset[Sample]):
             labelled=i < self.num_labelled,
             teacher_image=viewed.larger,
             corners=viewed.corners,
+            canvas_hw=self.pipeline.canvas_hw,
         )
 
     def target(self, i: int) -> Target:

@@ -12,10 +12,11 @@ from torch import nn
 
 from kdet.detectors.libreyolo_detr import LibreDetrDetector, MakeLoss
 from kdet.detectors.libreyolo_parts import RtmdetParts, Yolo9Parts, YoloxParts
-from kdet.detectors.points import PointDetector
+from kdet.detectors.points import PointDetector, given
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
+from kdet.types import ImageSize, Need
 
 Notes = Callable[[str], None]
 LibreDetector = PointDetector | LibreDetrDetector
@@ -32,7 +33,7 @@ def build_libreyolo(
     *,
     config: Mapping[str, Any] | None,
     weights: str | None,
-    image_size: int | tuple[int, int],
+    image_size: ImageSize | None,
     notes: Notes,
 ) -> LibreDetector:
     """A detector with random weights, or those of a local file.
@@ -42,7 +43,7 @@ def build_libreyolo(
         config: `model`: yolov9, yolox, rtmdet, rt_detr_v2, rt_detr_v4 or d_fine, and its `size` as libreyolo names it.
         weights: a file of plain tensors of that architecture; the class layer starts fresh where kdet wrote it for
             other classes.
-        image_size: long side, or short side and limit.
+        image_size: long side, or short side and limit; None = the library's 640.
         notes: receives what the user should know.
 
     Raises:
@@ -52,8 +53,9 @@ def build_libreyolo(
     if not names:
         raise InputError("the class list is empty; a detector needs at least one class")
     detector = _built(config or {}, names, pretrained=weights is not None)
-    detector.image_size = image_size
-    detector.build_arguments = {"detector": "libreyolo", "config": dict(config or {}), "image_size": image_size}
+    detector.image_size = image_size or detector.image_size
+    own = {"detector": "libreyolo", "config": dict(config or {}), "image_size": detector.image_size}
+    detector.build_arguments = own
     if weights is not None and (fresh := load(detector.model, read_weights(Path(weights)), names)):
         notes(f"{weights}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")
     return detector
@@ -223,3 +225,10 @@ _READ = {
 """By the name of the class."""
 _NAMED = {"rt_detr_v4": _Read("rt_detr_v4", lambda model: model.decoder.num_classes, _v4_detector)}
 """By the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of VFL)."""
+GIVEN: dict[str, frozenset[Need]] = {
+    "yolov9": given(has_edges=Yolo9Parts.has_edges),
+    "yolox": given(has_edges=YoloxParts.has_edges),
+    "rtmdet": given(has_edges=RtmdetParts.has_edges),
+    **dict.fromkeys(("rt_detr_v2", "rt_detr_v4", "d_fine"), LibreDetrDetector.gives),
+}
+"""What each name of a config's `model` reveals."""

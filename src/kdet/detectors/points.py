@@ -17,7 +17,7 @@ from kdet.detectors.torchvision_parts import grids, make_batch
 from kdet.ops.modes import evaluating
 from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Level, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
 GREY = 114 / 255
 """What stands around an image in all of these libraries."""
@@ -86,20 +86,28 @@ class PointParts(Protocol):
         ...
 
 
+def given(*, has_edges: bool) -> frozenset[Need]:
+    """What such a detector reveals: the distributions of edges where its head predicts them."""
+    return _HEAD | {Need.FEATURES} | ({Need.EDGE_LOGITS} if has_edges else frozenset[Need]())
+
+
 class PointDetector:
     """One of these modules behind the Detector protocol."""
 
     predicts = True
     fill = (GREY, GREY, GREY)
-    gives: frozenset[Need] = _HEAD | {Need.FEATURES}
+    canvas: Canvas = "letterbox"
+    """libreyolo trains and validates all three on a square with the image at its top left. ultralytics trains on the
+    square too, with the image in its middle, and validates on rectangles as its batches need them; here it lies at the
+    top left of the square in both, so that a score depends neither on the batch nor on where the model runs.
+    """
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
-        if parts.has_edges:
-            self.gives = self.gives | {Need.EDGE_LOGITS}
+        self.gives = given(has_edges=parts.has_edges)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
         self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels
@@ -116,7 +124,7 @@ class PointDetector:
         return parts
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize to `image_size` and pad."""
+        """Resize to `image_size`, aspect kept, and lay on the square."""
         return make_batch(self, images, targets)
 
     @property

@@ -19,6 +19,7 @@ from kdet.errors import InputError
 from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas
 from kdet.ops.modes import frozen_norms
+from kdet.ops.randomness import seeded
 from kdet.ops.ranks import num_ranks
 from kdet.types import Batch, Detector, LossReport, Need, Observation, Phased, Pull, Target
 
@@ -65,7 +66,8 @@ class Distiller(nn.Module):
             raise InputError(f"teachers see images {scales} times as large; at most one size beside the student's")
         self.teacher_scale = scales[0] if scales else 1.0
         """How many times larger the images are that batches bring for a teacher."""
-        self.criterion = Criterion(self.lessons, student) if lessons else None
+        with seeded(torch.initial_seed()):  # the loop's next random numbers are those that it has without terms
+            self.criterion = Criterion(self.lessons, student) if lessons else None
         self.pseudo_score = 0.5
         """The teacher's boxes from this score on are the targets of unlabelled images."""
 
@@ -121,14 +123,18 @@ class Distiller(nn.Module):
             return self._found(images)
         if progress is not None and isinstance(self.student, Phased):
             self.student.at(progress)
-        batch = self.labelled(images if isinstance(images, Batch) else self._batch(images, targets))
-        assert batch.targets is not None, "training needs targets"
+        batch = images if isinstance(images, Batch) else self._batch(images, targets)
         needs = frozenset({Need.LOSSES})
         answers: list[Observation] = []
-        if self.criterion is not None:
-            needs |= self.criterion.student_needs
-            # First: what a teacher's own pass takes is free again before the student's activations pile up.
-            answers = self.answers(batch)
+        # Teachers and terms draw their own random numbers, new ones in each step; the student draws what it does alone.
+        apart = partial(seeded, torch.initial_seed(), self._batches_so_far(), device=batch.images.device)
+        with apart(0):
+            batch = self.labelled(batch)
+            if self.criterion is not None:
+                needs |= self.criterion.student_needs
+                # First: what a teacher's own pass takes is free again before the student's activations pile up.
+                answers = self.answers(batch)
+        assert batch.targets is not None, "training needs targets"
         # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
         # all at the end of its forward pass; else the others would wait.
         observe = self.student.observe if num_ranks() == 1 else partial(observed, self.student)
@@ -136,7 +142,8 @@ class Distiller(nn.Module):
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
-            values = self.criterion.raw(self.sights(batch, seen, answers))
+            with apart(1):
+                values = self.criterion.raw(self.sights(batch, seen, answers))
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
@@ -182,6 +189,10 @@ class Distiller(nn.Module):
             )
             for lesson, answer in zip(self.lessons, self.answers(batch) if answers is None else answers, strict=True)
         ]
+
+    def _batches_so_far(self) -> int:
+        """Saved with the state, so that a loop that goes on draws what it would have drawn."""
+        return 0 if self.criterion is None else int(self.criterion.balance.batches)
 
     def _found(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         batch = self.student.batch(images)

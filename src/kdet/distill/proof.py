@@ -14,6 +14,7 @@ from kdet.distill.distiller import Distiller, sum_of
 from kdet.distill.gradients import gradients_of
 from kdet.distill.watched import Watched, other_pixels, silent_parts, watch
 from kdet.errors import InputError
+from kdet.ops.randomness import seeded
 from kdet.types import Batch, Pull
 
 _ROUNDING = 3e-7
@@ -42,7 +43,7 @@ class Evidence:
 def prove_it_acts(
     distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, float]:
-    """One real forward and backward per term, schedules set aside; nothing is changed.
+    """One real forward and backward per term, schedules set aside; nothing is changed, random numbers neither.
 
     Args:
         distiller: in training mode; neither weights, buffers nor gradients change.
@@ -78,7 +79,8 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
         "the optimizer holds all that is trained": list(_outside(distiller, optimizer)),
         "the teacher is frozen and in evaluation mode": [fault for teacher in teachers for fault in _awake(teacher)],
     }
-    with buffers_kept(distiller):  # batch statistics move; the run starts as if nothing had been
+    # Batch statistics move; the run starts as if nothing had been.
+    with buffers_kept(distiller), seeded(torch.initial_seed(), device=batch.images.device):
         watched = watch(distiller, batch)
         silent = list(silent_parts(distiller, watched))
         raw, broken = ({}, []) if silent else _raw(criterion, watched)

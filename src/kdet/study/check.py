@@ -24,6 +24,7 @@ from kdet.study.check_report import (
     terms_section,
 )
 from kdet.study.problems import Problem
+from kdet.study.seen import flattered
 from kdet.study.step_cost import StepCost, measure
 from kdet.study.teacher_worth import Worth, doubts, weigh
 from kdet.train.build import build_distiller, build_student, open_data, training_data
@@ -102,9 +103,10 @@ def report_on(prepared: Prepared) -> Report:
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
     found = [lesson.pairing.classes for lesson in distiller.lessons]
     problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
+    problems += [Problem("teacher", "warning", text) for text in flattered(recipe, prepared.val)]
     evidence, cost = _tried(prepared, problems)
     worths = _worths(prepared, problems) if distiller.lessons else []
-    device = str(prepared.engine.device)
+    device, workers = str(prepared.engine.device), prepared.engine.loaders(recipe.train.workers)
     beside = zip_longest(distiller.lessons, worths)  # no worths where a teacher's boxes are not finite
     sections = [lesson_sections(lesson, worth) for lesson, worth in beside]
     return Report(
@@ -112,7 +114,8 @@ def report_on(prepared: Prepared) -> Report:
         **(sections[0] if sections else {}),
         more_teachers=sections[1:],
         terms=evidence and terms_section(distiller, evidence),
-        step=cost and step_section(recipe.train, device, prepared.steps_per_epoch, prepared.load_seconds, cost),
+        step=cost
+        and step_section(recipe.train, device, workers, prepared.steps_per_epoch, prepared.load_seconds, cost),
         memory=cost and memory_section(cost),
         notes=prepared.notes,
         problems=problems,
@@ -165,7 +168,7 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
     evidence = None
     try:
         if prepared.distiller.criterion is not None:
-            with torch.random.fork_rng(), prepared.engine.autocast():
+            with prepared.engine.autocast():
                 evidence = examine(prepared.distiller, prepared.batches[0], prepared.optimizer)
             problems += [Problem("terms", "failed", text) for text in evidence.all_faults]
             doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.pulls)

@@ -89,7 +89,7 @@ def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
 
 
 def step_section(
-    settings: TrainRecipe, device: str, steps_per_epoch: int, load: float, cost: StepCost
+    settings: TrainRecipe, device: str, workers: int, steps_per_epoch: int, load: float, cost: StepCost
 ) -> dict[str, Any]:
     """Seconds of a step, and of the run that is made of them; evaluation is not in it."""
     batches = steps_per_epoch * settings.epochs
@@ -97,9 +97,7 @@ def step_section(
         batches = min(batches, settings.max_steps * settings.accumulate)
 
     def run(seconds: float) -> float:
-        if not settings.workers:
-            return batches * (seconds + load)
-        return batches * max(seconds, load / settings.workers)
+        return batches * (max(seconds, load / workers) if workers else seconds + load)
 
     return {
         "device": device,

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdet.errors import InputError
+from kdet.train.processors import loaders
 
 if TYPE_CHECKING:
     from kdet.train.sharding import Sharding
@@ -52,6 +53,11 @@ class Engine:
         self.shards = shard
         self.sharding: Sharding | None = None
         """From `divide` on."""
+
+    def loaders(self, asked: int | Literal["auto"]) -> int:
+        """Processes that load images for this one: what the recipe asks for, or what suits this machine."""
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return loaders(asked, on_gpu=self.device.type == "cuda", processes=processes)
 
     def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Move to the device and wrap for mixed precision and several processes; with `shard`, `divide` comes later."""

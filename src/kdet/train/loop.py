@@ -25,7 +25,7 @@ from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run import Run
-from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
+from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, as_begun, begin, save_student, saved_state, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
@@ -61,6 +61,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         WorkError: the training itself failed.
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
+    recipe = as_begun(recipe, folder) if resume else recipe
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
     require_sound_gradients(recipe)
@@ -76,11 +77,12 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         if going_on:
-            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average, engine.rank)
+            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
+        log.say(f"train.workers: {engine.loaders(recipe.train.workers)} processes load images")
         log.say(describe_groups(run.optimizer))
         if kept := len(list(frozen_norms(student.model))):
             log.say(f"student: {kept} norms lie in frozen layers and keep their statistics")
@@ -148,8 +150,10 @@ def _prepare(
         optimizer=optimizer,
         average=average,
         sampler=sampler,
-        loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
-        scorer=Scorer(recipe, folder, engine, log, val_source),
+        loader=make_loader(
+            data, sampler, workers=engine.loaders(settings.workers), pin_memory=engine.device.type == "cuda"
+        ),
+        scorer=Scorer(recipe, folder, engine, log, val_source, student.canvas),
         total_steps=total_steps,
         interruption=interruption,
     )
@@ -163,8 +167,7 @@ def _prove(run: Run) -> None:
     run.sampler.set_epoch(0)
     for batch in run.loader:
         if any(len(target["boxes"]) for target in batch.targets or []):
-            # The run's random numbers stay as they are without a teacher, so that arms are paired.
-            with torch.random.fork_rng(), run.engine.autocast():
+            with run.engine.autocast():
                 evidence = proven(run.distiller, batch.to(run.engine.device), run.optimizer)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
@@ -205,7 +208,8 @@ def _train(run: Run) -> Outcome:
 
 def _write_maps(run: Run) -> None:
     if run.engine.is_main:
-        pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
+        scale, canvas = run.distiller.teacher_scale, run.student.canvas
+        pipeline = Pipeline(image_size(run.recipe), canvas=canvas, teacher_scale=scale)
         shown = DetectionDataset(run.scorer.source, pipeline)
         write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
 
@@ -259,14 +263,13 @@ def _save_in_between(run: Run) -> None:
 
 def _save(run: Run) -> None:
     """The state of all ranks, by the first."""
-    random = run.engine.gather(checkpoint.random_state())
     weights = run.engine.gathered(run.distiller.state_dict())
     optimizer = run.engine.gathered(run.optimizer.state_dict())
     run.saved = time.monotonic()
     if run.engine.is_main:
         require_finite(run, weights)
         run.counters.scaler = run.engine.scaler_state()
-        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters, random)
+        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters)
 
 
 def _evaluate(run: Run) -> dict[str, Any]:

@@ -62,8 +62,8 @@ class TrainRecipe(Strict):
     """Epochs between looks at AP; 0 = at the end only."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
-    workers: Annotated[int, Field(ge=0, le=512)] = 0
-    """Processes that load images."""
+    workers: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = "auto"
+    """Processes that load images; auto = none on the CPU, one to four beside a GPU, by the processors that are free."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between records in the log."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
@@ -137,8 +137,16 @@ class Recipe(Strict):
             return ()
         return tuple(self.teacher) if isinstance(self.teacher, list) else (self.teacher,)
 
-    def alone(self) -> "Recipe":
-        """The same student without anything of a teacher."""
-        student = self.student.model_copy(update={"inherit": None})
+    @property
+    def only_starts_from_teacher(self) -> bool:
+        """Whether the student takes over weights of the first teacher, and learns from none."""
+        return bool(self.student.inherit) and not self.distill and not any(t.distill for t in self.teachers)
+
+    def alone(self, *, inherit: bool = False) -> "Recipe":
+        """The same student without anything of a teacher; with `inherit` it keeps the weights that it starts from."""
         data = self.data.model_copy(update={"unlabelled": None})
-        return self.model_copy(update={"data": data, "student": student, "teacher": None, "distill": [], "arms": {}})
+        common = self.model_copy(update={"data": data, "distill": [], "arms": {}})
+        if inherit and self.student.inherit:
+            return common.model_copy(update={"teacher": self.teachers[0].model_copy(update={"distill": None})})
+        student = self.student.model_copy(update={"inherit": None})
+        return common.model_copy(update={"student": student, "teacher": None})

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from kdet.distill.criterion import Criterion
 from kdet.distill.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
+from kdet.ops.randomness import seeded
 from kdet.train.optim import learning_rate, set_learning_rate, warmup_steps
 from kdet.train.run import Run
 from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
@@ -78,9 +79,15 @@ def _place_in_step(run: Run) -> tuple[bool, int]:
 
 
 def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | None, str | None]:
-    """The loss, and what is not finite in it, if anything is."""
+    """The loss, and what is not finite in it, if anything is.
+
+    Its random numbers follow from seed, batch and rank: what other arms or an earlier stop drew does not matter.
+    """
+    counters = run.counters
+    key = run.recipe.train.seed, counters.epoch, counters.batch, run.engine.rank
     try:
-        report: LossReport = run.module(batch, progress=run.counters.step / run.total_steps, measure=measure)
+        with seeded(*key, device=batch.images.device):
+            report: LossReport = run.module(batch, progress=counters.step / run.total_steps, measure=measure)
     except InputError:
         raise
     except ValueError as error:  # a loss, or the matching in one, that refuses NaN in what it reads
