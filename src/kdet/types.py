@@ -243,6 +243,8 @@ class Detector(Protocol):
 
     family: str
     """As in a recipe's `detector:`."""
+    architecture: tuple[str, str]
+    """The kinds of detector and backbone, whatever their size and however it was made."""
     model: nn.Module
     """The library's own module, untouched; its state_dict is the student file."""
     class_names: tuple[str, ...]

@@ -49,6 +49,11 @@ class PointParts(Protocol):
     """Whether the head predicts distributions of a box's edges."""
 
     @property
+    def backbone(self) -> str:
+        """Its kind, whatever its size."""
+        ...
+
+    @property
     def pixels(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of the three colours, in 0…1."""
         ...
@@ -97,6 +102,7 @@ class PointDetector:
         self.class_names = tuple(class_names)
         if parts.has_edges:
             self.gives = self.gives | {Need.EDGE_LOGITS}
+        self.architecture: tuple[str, str] = (family, parts.backbone)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
         self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels

@@ -14,6 +14,7 @@ from torchvision.ops import box_iou
 
 from kdet.detectors.torchvision_parts import (
     as_dicts,
+    backbone_kind,
     describe_levels,
     detections,
     grids,
@@ -43,6 +44,7 @@ class SsdDetector:
 
     def __init__(self, model: SSD, class_names: Sequence[str]) -> None:
         self.model: Any = model  # torchvision's attributes carry no types
+        self.architecture: tuple[str, str] = (self.family, backbone_kind(model.backbone))
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.pixels = own_pixels(model)

@@ -30,6 +30,7 @@ class ExportedDetector:
         self.path = path
         self.about = about
         self.family = f"{about.family}, {path.suffix[1:]}"
+        self.architecture: tuple[str, str] = (about.family, "exported")
         self.class_names = about.class_names
         self.image_size = about.image_size
         self.model = nn.Module()
