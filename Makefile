@@ -9,7 +9,7 @@ DEMO ?= demo/$(shell date +%Y-%m-%d-%H%M%S)
 # The versions that the tests ran on. `make setup LOCK=` takes what the index offers today.
 LOCK ?= -c constraints.txt
 
-.PHONY: setup demo test test-slow test-gpu test-foreign test-devices check audit wheel-test lock format docs site bench clean
+.PHONY: setup demo test test-long test-all test-slow test-gpu test-foreign test-devices check audit wheel-test lock format docs site bench clean
 
 # An environment in a folder, with what pip installs into it: by uv where there is one, else by venv and pip.
 define environment
@@ -31,7 +31,16 @@ demo: $(STAMP)
 
 # Each process takes half of the tests as they stand, so that files share what they prepare, and helps out at the end.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not slow"
+
+# The same promises through commands, processes and whole studies, in every variant.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not slow"
+
+# What CI runs: each test once, the quick ones first.
+test-all:
+	$(MAKE) test
+	$(MAKE) test-long
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -68,6 +77,7 @@ check: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/python docs/write_methods.py --check
 	$(BIN)/python docs/write_schema.py --check
+	$(BIN)/python docs/write_lists.py --check
 
 # Known vulnerabilities of what is locked; passes, and says so, where nobody can be asked.
 audit: $(STAMP)
@@ -92,6 +102,7 @@ bench: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python docs/write_methods.py
 	$(BIN)/python docs/write_schema.py
+	$(BIN)/python docs/write_lists.py
 
 # The pages as a site, in site/; `.venv/bin/zensical serve` shows them while they are written.
 site: $(STAMP)

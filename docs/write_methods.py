@@ -34,9 +34,13 @@ def rewritten(page: str) -> str:
 
 def table() -> str:
     """One row a method."""
-    rows = ["| method | paper | reads | detectors | default weight | published weight |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| method | paper | reads | detectors | default weight | `published` | the published weight in words |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, method in METHODS.items():
-        cells = [f"[`{name}`](#{name})", paper(method), needs(method), served(method), f"{method.weight:g}"]
+        published = "–" if method.published is None else f"{method.published:g}"
+        cells = [f"[`{name}`](#{name})", paper(method), needs(method), served(method), f"`{method.weight}`", published]
         rows.append(f"| {' | '.join([*cells, method.official])} |")
     return "\n".join(rows)
 

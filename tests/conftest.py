@@ -4,11 +4,16 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 # A GPU's sums come in any order, and most tests compare bits. `make test-gpu` names one, for the tests that want it.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 torch.set_num_threads(1)
+
+# Without its clocks: a slow machine is no fault.
+settings.register_profile("kdet", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kdet")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from patience import PATIENCE_S
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 REFERENCE = "torchvision_reference"
 OTHERS = ("plain_pytorch", "lightning_module", "hf_trainer")
@@ -33,7 +35,12 @@ def python(*arguments: str | Path) -> str:
     """Standard output of a process of its own, which must end well."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], env=alone, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *map(str, arguments)],
+        env=alone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,6 +65,7 @@ def test_every_example_is_run_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*OTHERS, REFERENCE, "tiny"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_an_example_trains_the_student_and_leaves_the_teacher(name: str, tiny: Any, tmp_path: Path) -> None:
     if name in NEEDS:

@@ -5,13 +5,17 @@ import sys
 
 import pytest
 
+from patience import PATIENCE_S
+
 HEAVY = ("torchvision.models", "transformers", "matplotlib", "pandas", "accelerate", "tensorboard", "faster_coco_eval")
 
 
 def imported_by(code: str) -> set[str]:
     """Names in sys.modules after the code ran in a process of its own."""
     script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules), file=sys.stderr)"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
     return set(found.stderr.split())
 
 
@@ -34,9 +38,16 @@ assert torch.isfinite(one) and torch.isclose(levels, 2 * one)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["distill", "--help"], ["data", "--help"], ["data", "shapes", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["distill", "--help"],
+        ["data", "--help"],
+        ["data", "shapes", "--help"],
+        *(["list", what] for what in ("methods", "detectors", "formats")),
+    ],
 )
-def test_help_imports_no_torch(arguments: list[str]) -> None:
+def test_help_and_lists_import_no_torch(arguments: list[str]) -> None:
     code = f"""
 import sys
 sys.argv = ["kdet", *{arguments!r}]

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE_S
+
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "quickstart.ipynb"
 nbclient = pytest.importorskip("nbclient", reason="notebooks need nbclient: pip install 'kdet[notebook]'")
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip install 'kdet[notebook]'")
@@ -21,13 +23,18 @@ def test_it_is_kept_without_outputs() -> None:
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in book.cells)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of the kernel's client, not of kdet
 def test_it_runs_and_shows_three_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that fight for busy cores take minutes
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     done = nbclient.NotebookClient(
-        read(), timeout=500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        read(),
+        timeout=PATIENCE_S,
+        startup_timeout=PATIENCE_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
     outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE_S
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = re.compile(r"^\s*(kdet [a-z].*?)(?:\s+#.*)?$", re.MULTILINE)
@@ -17,7 +19,11 @@ def test_every_command_of_the_readme_answers_to_help():
     assert {"demo", "train", "distill", "evaluate", "predict", "report", "data", "list"} <= names
     for name in sorted(names):
         done = subprocess.run(
-            [sys.executable, "-m", "kdet.cli", name, "--help"], capture_output=True, text=True, check=False, timeout=120
+            [sys.executable, "-m", "kdet.cli", name, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0 and (name == "data" or "Example:" in done.stdout), name
 

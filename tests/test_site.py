@@ -15,6 +15,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 import kdet
+from patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "zensical.toml"
@@ -74,7 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=os.environ | {"NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert built.returncode == 0, built.stdout + built.stderr

@@ -81,6 +81,22 @@ class Criterion:
         return total * len(scores), {"box_loss": total[0], "cls_loss": total[1], "dfl_loss": total[2]}
 
 
+class Decaying(Criterion):
+    """A weight that a trainer moves after each epoch, from 0.8 in the first to 0.1 in the last."""
+
+    def __init__(self, model: "Yolo") -> None:
+        super().__init__(model)
+        self.epochs, self.updates, self.weight = model.args.epochs, 0.0, 0.8
+
+    def __call__(self, answer: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Any]:
+        total, items = super().__call__(answer, batch)
+        return total * self.weight, items
+
+    def update(self) -> None:
+        self.updates += 1
+        self.weight = 0.8 - 0.7 * self.updates / (self.epochs - 1)
+
+
 class Yolo(nn.Module):
     """Two levels of 8 and 12 channels at strides 8 and 16."""
 

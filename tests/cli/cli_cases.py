@@ -1,9 +1,11 @@
 """Run `kdet` as a user does: in a process of its own, or through its entry point where many calls are made."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from kdet.cli.__main__ import main
+from patience import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,23 @@ def in_own_process(*arguments: str | Path, folder: Path) -> Ended:
     """`kdet arguments…` started in a folder."""
     command = [sys.executable, "-m", "kdet.cli", *map(str, arguments)]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that fight for busy cores take minutes
-    found = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, timeout=120, check=False)
+    found = subprocess.run(
+        command, cwd=folder, env=alone, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     return Ended(found.returncode, found.stdout, found.stderr)
+
+
+def in_this_process(*arguments: str | Path, folder: Path) -> Ended:
+    """The same without a process of its own, which takes longer to start than to train."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["kdet", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Ended(status, out.getvalue(), err.getvalue())
 
 
 class Command:

@@ -180,6 +180,7 @@ def test_distill_without_a_teacher_points_to_train(kdet: Command) -> None:
     assert kdet.files() == {"r.yaml"}
 
 
+@pytest.mark.long
 def test_in_a_process_of_its_own_there_is_no_traceback_either(tmp_path: Path) -> None:
     path = write_yaml(tmp_path / "r.yaml", {**tiny_recipe(), "train": {"epoch": 1}})
     assert_refused(in_own_process("train", path, folder=tmp_path), "did you mean 'epochs'?")

@@ -48,6 +48,13 @@ def test_what_would_not_act_ends_with_status_1_and_names_the_mend(kdet: Command,
     assert kdet("distill", recipe, "-o", "distill=[{method: structural, weight: 0}]", "--run", "run").status == 2
 
 
+def test_a_weight_that_drowns_the_task_is_refused_by_strict(kdet: Command, recipe: Path) -> None:
+    far_off = ("-o", "distill=[{method: l2, weight: 1000000}]")
+    ended = kdet("check", recipe, *far_off)
+    assert ended.status == 0 and "  warning: l2: weight 1e+06 pulls " in ended.out
+    assert kdet("check", recipe, *far_off, "--strict").status == 1
+
+
 def test_wrong_input_ends_with_status_2_and_one_line(kdet: Command, recipe: Path) -> None:
     for arguments in ((recipe, "-o", "teacher.run=nowhere"), (recipe, "-o", "train.epoch=1"), ("nowhere.yaml",)):
         ended = kdet("check", *arguments)

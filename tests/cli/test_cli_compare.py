@@ -21,6 +21,7 @@ def recipe(kdet: Command) -> Path:
     return write_yaml(kdet.folder / "tiny.yaml", content)
 
 
+@pytest.mark.long
 def test_one_object_on_standard_output_whatever_the_verdict(kdet: Command, recipe: Path) -> None:
     ended = kdet("compare", recipe, "--arms", "structural", "--seeds", "1", "--json")
     assert ended.status == 0, ended.err

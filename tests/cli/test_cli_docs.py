@@ -92,6 +92,7 @@ def finding(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_that_finds(tmp_path_factory.mktemp("finding"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_in_their_order(
     page: Path, checkout: Path, job: dict[str, Ended | Path], kdet: Command, finding: Path

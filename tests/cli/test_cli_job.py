@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_cases import Command, Ended
+from cli_cases import Command, Ended, in_own_process
 from PIL import Image
 
 from kdet.distill import METHODS as DISTILLATION
@@ -23,6 +23,17 @@ def test_every_step_of_the_job_ends_well_with_one_json_object(job: dict[str, End
     assert job["shapes"].result == {"folder": "shapes", "format": "coco", "train": 8, "val": 4}
     assert set(job["distill"].result) >= {"run", "metrics", "best_epoch", "seconds"}
     assert set(job["distill"].result["metrics"]) >= METRICS
+
+
+@pytest.mark.long
+def test_a_process_of_its_own_says_nothing_else(job: dict[str, Path], tmp_path: Path) -> None:
+    recipe = job["folder"] / "small.yaml"
+    (tmp_path / "runs").symlink_to(job["folder"] / "runs")
+    (tmp_path / "shapes").symlink_to(job["folder"] / "shapes")
+    ended = in_own_process("distill", recipe, "--run", "again", "--seed", "3", "--json", folder=tmp_path)
+    assert ended.status == 0, ended.err
+    assert ended.out.count("\n") == 1 and "Traceback" not in ended.err and "Warning" not in ended.err
+    assert ended.result["metrics"] == job["distill"].result["metrics"]
 
 
 def test_progress_and_notes_go_to_standard_error(job: dict[str, Ended]) -> None:
@@ -50,7 +61,9 @@ def test_evaluate_gives_the_metrics_of_the_run_itself(job: dict[str, Path], kdet
 def test_evaluate_prints_a_table_for_people(job: dict[str, Path], kdet: Command) -> None:
     ended = kdet("evaluate", job["folder"] / "runs" / "small", "--data", job["folder"] / "shapes")
     assert ended.status == 0 and ended.out.startswith("AP 0.")
-    assert [line.split()[0] for line in ended.out.splitlines()[1:]] == ["circle", "square", "triangle"]
+    *table, last = ended.out.splitlines()[1:]
+    assert [line.split()[0] for line in table] == ["circle", "square", "triangle"]
+    assert last == "computed in fp32 on the cpu"
 
 
 def test_speed_prints_a_row_a_model(job: dict[str, Path], kdet: Command) -> None:
@@ -62,6 +75,7 @@ def test_speed_prints_a_row_a_model(job: dict[str, Path], kdet: Command) -> None
     table = ended.out.splitlines()
     assert len(table) == 4 and table[0].startswith("model") and table[1].startswith(str(runs[0]))
     assert "1.00" in table[1] and "against the first" in table[-1]
+    assert "precision" in table[0] and all("fp32" in row for row in table[1:3])
 
 
 def test_predict_draws_pictures_and_writes_what_it_prints(job: dict[str, Path], kdet: Command) -> None:

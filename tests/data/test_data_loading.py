@@ -21,8 +21,8 @@ from kdet.data import (
     evaluation_batches,
     make_loader,
 )
-from kdet.data.randomness import seed_of, seeded
 from kdet.errors import InputError
+from kdet.ops.randomness import seed_of, seeded
 from kdet.types import Batch, Sample
 
 EVERYTHING = Augmentation(flip=0.5, scale=(0.6, 1.6), crop=0.5, photometric=0.5)

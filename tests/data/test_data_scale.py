@@ -18,6 +18,7 @@ from kdet.data import DetectionDataset, DetectionIndex, FileSource, Pipeline, co
 from kdet.data.coco_records import Records
 from kdet.data.index import Names
 from kdet.errors import InputError
+from patience import PATIENCE_S
 
 Make = Callable[..., Path]
 IMAGES = [
@@ -166,7 +167,7 @@ def test_a_million_boxes_open_in_little_memory(tmp_path: Path):
         file.write('{"categories": [{"id": 1, "name": "dog"}], "images": [' + ", ".join(names) + '], "annotations": [')
         file.write(", ".join(f'{{"id": {k}, "image_id": {k % images}, {box}}}' for k in range(boxes)) + "]}")
     command = [sys.executable, "-c", OPEN, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     num_images, num_boxes, peak_mib, held_mib = json.loads(done.stdout)
     assert (num_images, num_boxes) == (images, boxes)
     # A tenth of 3 GB at the peak. Afterwards the index itself is 32 MiB; the C library keeps up to twice its mmap

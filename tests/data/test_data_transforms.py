@@ -8,14 +8,14 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as F
 
 from kdet.data import NO_AUGMENTATION, Augmentation, Pipeline, image_size_of, resize, resized_hw
-from kdet.data.randomness import seeded
 from kdet.errors import InputError
+from kdet.ops.randomness import seeded
 from kdet.types import Target
 
 sides = st.integers(1, 400)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(height=sides, width=sides, short=st.integers(8, 160), more=st.integers(0, 120), square=st.booleans())
 def test_sizes_are_torchvisions(height: int, width: int, short: int, more: int, square: bool):
     rule = short if square else (short, short + more)
@@ -74,7 +74,7 @@ def scenes(draw: st.DrawFn) -> tuple[torch.Tensor, Target]:
     return image, Target(boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels=labels)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     scene=scenes(),
     scale=st.sampled_from([None, (0.3, 0.8), (1.2, 2.5), (0.5, 2.0)]),

@@ -1,20 +1,23 @@
 """Detectors from plain arguments: norms, frozen layers, backbone weights, and refusals in one clear line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import mobilenet_v3_small, resnet18
+from torchvision.models import MobileNetV2, mobilenet_v3_small, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
 from fakes import CLASSES, DETECTOR_NAMES, images_and_targets, same_state, tiny
-from kdet.detectors import build
+from kdet.detectors import backbone_defaults, build
 from kdet.errors import InputError
+from kdet.train.run_folder import save_student
 from kdet.types import Need
 
 BODY = "backbone.body."
+PRETRAINED = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
 
 
 def kinds(model: nn.Module) -> set[type[nn.Module]]:
@@ -26,7 +29,7 @@ def kinds(model: nn.Module) -> set[type[nn.Module]]:
 
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
 def test_every_detector_trains_with_a_torchvision_backbone(name: str, backbone: str) -> None:
     detector = tiny(name) if name == "ssdlite" else tiny(name, backbone=backbone, width=1.0)
     images, targets = images_and_targets()
@@ -38,7 +41,7 @@ def test_every_detector_trains_with_a_torchvision_backbone(name: str, backbone: 
     total.backward()
 
 
-@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v3_small"])
+@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v2", "mobilenet_v3_small"])
 def test_group_norm_leaves_no_batch_statistics_in_the_backbone(backbone: str) -> None:
     assert kinds(tiny(backbone=backbone, norm="group").model) == {nn.GroupNorm}
     assert kinds(tiny(backbone=backbone).model) == {nn.BatchNorm2d}
@@ -91,7 +94,8 @@ def test_backbone_weights_come_from_a_classifiers_file(tmp_path: Path, suffix: s
     state = resnet18(weights=None).state_dict()
     path = tmp_path / f"resnet18{suffix}"
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    model = tiny(backbone="resnet18", width=1.0, backbone_weights=str(path), norm=norm).model
+    options = {"backbone_weights": str(path), "norm": norm, "trainable_layers": 5}
+    model = tiny(backbone="resnet18", width=1.0, **options).model
     body = {k: v for k, v in model.backbone.body.state_dict().items() if "num_batches" not in k}
     norms = ("running_mean", "running_var")  # the shared fake moves those of BatchNorm on purpose
     loaded = {k: v for k, v in body.items() if norm == "frozen" or not k.endswith(norms)}
@@ -104,6 +108,35 @@ def test_backbone_weights_of_mobilenet_lie_under_features(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "m.pth")
     model = tiny(backbone="mobilenet_v3_small", width=1.0, backbone_weights=str(tmp_path / "m.pth")).model
     assert torch.equal(model.get_parameter(f"{BODY}0.0.weight"), state["features.0.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize(
+    ("file", "width"),
+    [("mobilenet_v2_imagenet1k_v1.safetensors", 1.0), ("mobilenet_v2_035_imagenet.safetensors", 0.35)],
+)
+def test_pretrained_mobilenet_v2_of_any_width_gives_the_maps_of_torchvisions(
+    name: str, file: str, width: float
+) -> None:
+    if not PRETRAINED.is_dir():
+        pytest.skip(f"no pretrained weights in {PRETRAINED}")
+    arguments = {"backbone": "mobilenet_v2", "width": width, "fpn_channels": 32, "image_size": 64}
+    made = build(name, classes=CLASSES, backbone_weights=str(PRETRAINED / file), **arguments)
+    bare = MobileNetV2(width_mult=width)
+    state = load_file(PRETRAINED / file)
+    unknown = [key for key in bare.load_state_dict(state, strict=False).missing_keys if "num_batches" not in key]
+    assert all(key.startswith("classifier.") for key in unknown)
+    image, expected = torch.rand(1, 3, 64, 64), list[torch.Tensor]()
+    with torch.no_grad():
+        found = list(made.model.backbone.body.eval()(image).values())
+        seen = image
+        for index, block in enumerate(bare.features.eval()):
+            seen = block(seen)
+            if index in (2, 4, 7, 18):  # the first blocks at strides 4, 8 and 16, and the last one
+                expected.append(seen)
+    for ours, theirs in zip(found, expected[-len(found) :], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)  # of the order of the memory format
+    assert len(found) == (3 if name == "retinanet" else 4)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +172,65 @@ def test_backbone_weights_of_another_width_are_refused_with_the_tensor_and_both_
     with pytest.raises(InputError, match=r"conv1\.weight.*\(32, 3, 7, 7\).*\(16, 3, 7, 7\)") as caught:
         tiny(width=0.5, backbone_weights=str(tmp_path / "narrow.pth"))
     assert "\n" not in str(caught.value)
+
+
+def settled(**arguments: Any) -> tuple[str, int]:
+    """Norm and trained stages that a detector was built with, as its file will say."""
+    found = tiny(**arguments).build_arguments
+    assert found is not None
+    return found["norm"], found["trainable_layers"]
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn", "gfl"])
+def test_a_pretrained_backbone_has_frozen_norms_and_three_trained_stages_as_in_torchvision(
+    tmp_path: Path, detector: str
+) -> None:
+    """torchvision: `FrozenBatchNorm2d if is_trained`, and `_validate_trainable_layers(is_trained, None, 5, 3)`."""
+    torch.save(tiny().model.backbone.body.state_dict(), tmp_path / "body.pth")
+    weights = {"backbone_weights": str(tmp_path / "body.pth")}
+    assert settled(detector=detector) == ("batch", 5)
+    assert settled(detector=detector, **weights) == ("frozen", 3)
+    assert settled(detector=detector, **weights, norm="batch") == ("batch", 3)
+    assert settled(detector=detector, **weights, trainable_layers=5) == ("frozen", 5)
+    assert kinds(tiny(detector, **weights).model) == {FrozenBatchNorm2d}
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_weights_of_a_detector_keep_the_norm_that_they_were_made_with(tmp_path: Path, norm: str) -> None:
+    made = tiny(norm=norm, trainable_layers=4)
+    save_student(made, made.native_state(), tmp_path / "student.safetensors")
+    assert settled(weights=str(tmp_path / "student.safetensors")) == (norm, 4)
+    torch.save(made.model.state_dict(), tmp_path / "plain.pth")
+    assert settled(weights=str(tmp_path / "plain.pth")) == (norm, 3)
+
+
+def test_a_plain_file_without_counts_of_batches_was_made_under_frozen_norms(tmp_path: Path) -> None:
+    state = {key: value for key, value in tiny().model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "plain.pth")
+    assert settled(weights=str(tmp_path / "plain.pth")) == ("frozen", 3)
+
+
+@pytest.mark.parametrize(
+    ("detector", "name", "expected"),
+    [
+        ("retinanet", "RetinaNet_ResNet50_FPN_Weights.COCO_V1", ("frozen", 3)),
+        ("retinanet", "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1", ("batch", 3)),
+        ("faster_rcnn", "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1", ("frozen", 3)),
+        ("faster_rcnn", "FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1", ("batch", 3)),
+        ("ssdlite", "SSDLite320_MobileNet_V3_Large_Weights.COCO_V1", ("batch", 5)),
+        ("ssdlite", "SSD300_VGG16_Weights.COCO_V1", ("batch", 5)),
+    ],
+)
+def test_torchvisions_own_weights_have_the_norms_of_their_builders(
+    detector: str, name: str, expected: tuple[str, int]
+) -> None:
+    assert backbone_defaults(detector, name, None) == expected
+    assert backbone_defaults(detector, name, None, "group", 0) == ("group", 0)
+
+
+def test_older_runs_of_other_libraries_spelt_out_what_was_not_theirs_to_say() -> None:
+    """Their recipes hold `norm: batch` and `trainable_layers: 5`."""
+    with pytest.raises(InputError, match="leave out norm, trainable_layers"):
+        build("hf", classes=CLASSES, config={"model_type": "detr"}, norm="batch", trainable_layers=3)
+    with pytest.raises(InputError, match="model_type"):  # further on
+        build("hf", classes=CLASSES, config={"model_type": "nothing"}, norm="batch", trainable_layers=5)

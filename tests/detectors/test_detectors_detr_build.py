@@ -18,6 +18,7 @@ from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND
 from kdet.train.run_folder import CONFIG, save_student
 from kdet.types import Detections, Detector
+from patience import PATIENCE_S
 
 FILE = "student.safetensors"
 
@@ -265,4 +266,4 @@ try:
 except kdet.InputError:
     pass
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)

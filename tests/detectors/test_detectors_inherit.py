@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fakes import CLASSES, state_of, tiny
-from kdet.detectors import inherit
+from kdet.detectors import inherit, inherit_frozen_norms
+from kdet.detectors.parts import part_of
 from kdet.errors import InputError
 
 PARTS = {"neck": ("backbone.fpn.",), "head": ("backbone.fpn.", "head."), "all": ("",)}
@@ -73,3 +74,39 @@ def test_nothing_that_fits_is_an_error_with_a_way_out():
     student, teacher = pair(fpn_channels=64)
     with pytest.raises(InputError, match=r"inherit: neck: nothing of the teacher's fits the student \(other shapes\)"):
         inherit(student, teacher, "neck")
+
+
+def test_a_backbone_that_was_trained_under_frozen_norms_brings_them_along(tmp_path):
+    torch.save(tiny().model.backbone.body.state_dict(), tmp_path / "body.pth")
+    student, teacher = tiny(seed=1), tiny(seed=2, backbone_weights=str(tmp_path / "body.pth"))
+    inherit(student, teacher, "all")
+    assert inherit_frozen_norms(student, teacher) and student.build_arguments["norm"] == "frozen"
+    student.model.train()
+    teacher.model.train()
+    images = torch.rand(2, 3, 96, 96)
+    for one, other in zip(
+        student.model.backbone(images).values(), teacher.model.backbone(images).values(), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_teacher_with_batch_norm_changes_no_norm():
+    student, teacher = pair()
+    assert not inherit_frozen_norms(student, teacher) and student.build_arguments["norm"] == "batch"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("backbone.backbone.stem.conv.weight", "backbone"),  # YOLOX keeps its pyramid in what it calls the backbone
+        *(
+            (f"backbone.{layer}.conv.weight", "neck")
+            for layer in ("lateral_conv0", "C3_p4", "reduce_conv1", "bu_conv2")
+        ),
+        ("model.conv_encoder.encoder_input_proj.0.0.weight", "neck"),  # DEIMv2
+        ("encoder.fpn_blocks.0.conv1.weight", "neck"),  # RT-DETR and D-FINE of libreyolo
+        ("decoder.decoder.layers.0.norm1.weight", "head"),
+    ],
+)
+def test_the_parts_of_other_libraries_models(name, part):
+    assert part_of(name) == part

@@ -121,7 +121,7 @@ def test_predictions_are_the_bare_models(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
-@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v3_small"])
+@pytest.mark.parametrize("backbone", ["resnet10", "mobilenet_v2", "mobilenet_v3_small"])
 def test_levels_tell_the_true_channels_and_strides(name: str, backbone: str) -> None:
     detector = tiny(name) if name == "ssdlite" else tiny(name, backbone=backbone)
     strides = {**dict.fromkeys(TWO_STAGE, (4, 8, 16, 32, 64)), "ssdlite": (16, 32, 64, 128, 256, 512)}

@@ -18,7 +18,7 @@ from fakes import images_and_targets, same_state, state_of
 from kdet.detectors.exportable import Exportable
 from kdet.errors import InputError
 from kdet.types import Batch, Need, Target
-from yolo_fakes import BINS, Yolo, yolo
+from yolo_fakes import BINS, Decaying, Yolo, yolo
 
 CLASSES = ("circle", "square", "triangle")
 ALL = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.EDGE_LOGITS, Need.ASSIGNMENT, Need.LOSSES})
@@ -94,6 +94,18 @@ def test_losses_and_assignment_are_the_models_own(answer):
     torch.testing.assert_close(torch.stack(list(seen.losses.values())), total, atol=1e-6, rtol=1e-6)
     assert seen.assignment[:, :4].tolist() == [[0, 1, -1, -1], [-1, -1, -1, -1], [0, 1, 2, -1]]
     assert (seen.assignment[:, 4:] == -1).all()
+
+
+def test_a_loss_that_changes_over_the_librarys_epochs_changes_over_the_run():
+    model = yolo().train()
+    model.args.epochs = 9
+    model.init_criterion = lambda: Decaying(model)
+    detector = kdet.wrap(model, CLASSES)
+    batch, distiller = batch_of(detector), kdet.Distiller(detector)
+    at_first = distiller(batch).total.item()  # nobody says how far the run is: as the model was built
+    found = [distiller(batch, progress=progress).total.item() for progress in (0.0, 0.5, 1.0, 0.25)]
+    expected = [at_first * weight / 0.8 for weight in (0.8, 0.45, 0.1, 0.625)]
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_boxes_reach_the_loss_as_fractions_of_the_padded_input():

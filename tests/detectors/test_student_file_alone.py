@@ -14,6 +14,7 @@ from fakes import DETECTOR_NAMES, tiny
 from kdet.detectors import plain
 from kdet.train.run_folder import save_student, write_source
 from kdet.types import Detector
+from patience import PATIENCE_S
 
 ALONE = """
 import importlib.util, sys
@@ -51,7 +52,7 @@ def written(name: str, folder: Path) -> tuple[Detector, list[Tensor]]:
 def test_students_predict_the_same_where_kdet_is_not_installed(tmp_path: Path) -> None:
     write_source(tmp_path)
     students = {name: written(name, tmp_path / name) for name in DETECTOR_NAMES}
-    subprocess.run([sys.executable, "-I", "-c", ALONE, str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-I", "-c", ALONE, str(tmp_path)], check=True, timeout=PATIENCE_S)
     for name, (detector, images) in students.items():
         found = load_file(tmp_path / name / "found.safetensors")
         detector.model.eval()

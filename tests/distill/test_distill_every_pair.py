@@ -63,6 +63,8 @@ STUDENTS: dict[str, Callable[[], Detector]] = {
     "yolo": lambda: wrap(yolo(), CLASSES),
     "wrapped": own_module,
 }
+QUICK = ("retinanet", "faster_rcnn", "ssdlite", "rt_detr", "yolo", "wrapped")
+"""One of each library and kind."""
 TEACHERS = {**STUDENTS, "foundation": backbone}
 
 
@@ -73,7 +75,9 @@ def batch_of(student: Detector) -> Batch:
     return student.batch(images, [Target(boxes=t["boxes"], labels=t["labels"] - first) for t in targets])
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in STUDENTS]
+)
 def test_one_step_under_every_teacher(name: str) -> None:
     student = STUDENTS[name]()
     lessons = [Lesson(teacher=make(), terms=structural(), name=other) for other, make in TEACHERS.items()]
@@ -91,7 +95,7 @@ def test_one_step_under_every_teacher(name: str) -> None:
 
 def test_an_exported_file_is_refused_as_a_teacher() -> None:
     about = about_export(tiny(), size_hw=None, batch=None, normalises=True, selects=True)
-    exported = ExportedDetector(Path("student.onnx"), about, lambda canvas: [])
+    exported = ExportedDetector(Path("student.onnx"), about, lambda canvas: [], "fp32")
     with pytest.raises(InputError, match=r"teacher \(retinanet, onnx\) has no feature maps.*the run that it came from"):
         Distiller(tiny(), exported, structural())
 

@@ -89,7 +89,7 @@ def student_level_0_only(student: list[Tensor], teacher: list[Tensor]) -> Tensor
 
 def test_an_adapter_that_is_never_trained_is_refused() -> None:
     with pytest.raises(InputError, match=r"mine: its adapter, .*gets no gradient"):
-        prove_it_acts(distiller([replace(l2()[0], name="mine", loss=student_level_0_only)]), batch())
+        prove_it_acts(distiller([replace(l2(1.0)[0], name="mine", loss=student_level_0_only)]), batch())
 
 
 def test_an_adapter_that_the_optimizer_does_not_hold_is_refused() -> None:

@@ -132,7 +132,10 @@ def test_eight_bits_keep_what_is_found_and_are_smaller(tmp_path):
         f"student-int8.onnx{end}" for end in ("", ".json", ".md")
     ]
     exported = open_exported(tmp_path / "out" / "student-int8.onnx")
-    assert exported.about.precision == "int8"
+    assert (
+        exported.about.precision == exported.precision == result["AP"]["precision"] == result["own_precision"] == "int8"
+    )
+    assert [row["precision"] for row in result["speed"]["models"]] == ["fp32", "int8"]
     assert result["bytes"] < 0.6 * model.stat().st_size
 
 
@@ -143,5 +146,22 @@ def test_an_exported_file_is_evaluated_and_timed_like_a_model(run, exported, tmp
     assert first.parameters
     assert second.parameters is None
     assert second.latency_ms > 0
+    assert first.precision == second.precision == "fp32" and second.ap is not None
     with pytest.raises(InputError, match="exported file already"):
         _export(path, tmp_path / "again")
+
+
+def test_what_was_measured_and_what_a_toolkit_does_by_itself_are_told_apart(tmp_path, monkeypatch):
+    """As where OpenVINO runs on a processor with bf16: the file is checked, scored and timed in float32."""
+    monkeypatch.setitem(TARGETS, "pt2", replace(TARGETS["pt2"], own_precision=lambda: "bf16"))
+    result = _export(saved(tmp_path), tmp_path / "out")
+    assert result["own_precision"] == "bf16" and result["AP"]["precision"] == "fp32"
+    assert {row["precision"] for row in result["speed"]["models"]} == {"fp32"}
+    assert any("computes in bf16 on this processor" in line for line in result["said"])
+    card = (tmp_path / "out" / "student.pt2.md").read_text()
+    assert "in fp32.\n" in card and "Left to itself, pt2 computes in bf16" in card
+    file = tmp_path / "out" / "student.pt2"
+    (left,) = measure([file], seconds=0.01, memory=False, in_fp32=False)
+    assert left.precision == "bf16" and left.ap is None
+    (asked,) = measure([file], seconds=0.01, memory=False)
+    assert asked.precision == "fp32" and asked.ap == result["AP"]["file"]

@@ -117,6 +117,21 @@ def test_losses_are_the_librarys_own_and_every_weight_learns(model):
     assert bool(centres)
 
 
+def test_yolox_ends_with_an_l1_loss_as_in_the_librarys_trainer():
+    detector, batch = built("yolox")
+    detector.model.train()
+    needs = frozenset({Need.LOSSES})
+    assert "l1_loss" not in detector.observe(batch, needs, batch.targets).losses
+    for progress, closing in ((0.0, False), (0.94, False), (0.96, True), (1.0, True)):  # the last 15 of 300 epochs
+        detector.at(progress)
+        twin = copy.deepcopy(detector.model)
+        twin.head.use_l1 = closing
+        losses = detector.observe(batch, needs, batch.targets).losses
+        theirs = theirs_of("yolox", twin, detector._normalised(batch), batch.targets)
+        assert ("l1_loss" in losses) == closing
+        torch.testing.assert_close(torch.stack(list(losses.values())).sum(), theirs["total_loss"], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_teaches_and_learns_and_the_student_loads_back(model, tmp_path):
     student = pairs.libreyolo(model, MODELS[model])
@@ -150,7 +165,9 @@ def test_the_users_own_module_is_wrapped_and_wrong_configs_are_explained():
         detectors.build("libreyolo", classes=pairs.CLASSES, config={"model": "yolox", "size": "q"})
 
 
-SETS = {"d_fine": "n", "rt_detr_v2": "r18"}
+SETS = {"d_fine": "n", "rt_detr_v2": "r18", "rt_detr_v4": "s"}
+TRAINERS = {"d_fine": "dfine.trainer.DFINETrainer", "rt_detr_v4": "rtdetrv4.trainer.RTDETRv4Trainer"}
+"""Those whose trainer builds the loss."""
 SET_SIZE = 256
 """The libraries choose 300 queries among the cells, so there must be as many."""
 
@@ -159,6 +176,17 @@ def set_detector(model):
     torch.manual_seed(0)
     config = {"model": model, "size": SETS[model]}
     return detectors.build("libreyolo", classes=pairs.CLASSES, config=config, image_size=SET_SIZE)
+
+
+def criterion_of(model):
+    """The loss that the library's own trainer of this model would use."""
+    if model == "rt_detr_v2":
+        return importlib.import_module("libreyolo.models.rtdetrv2.loss").RTDETRv2Loss(num_classes=3)
+    module, name = TRAINERS[model].rsplit(".", 1)
+    trainer = getattr(importlib.import_module(f"libreyolo.models.{module}"), name)
+    own = trainer.__new__(trainer)
+    own.config, own.device, own.wrapper_model = trainer._config_class()(num_classes=3), torch.device("cpu"), None
+    return own.build_criterion()
 
 
 @pytest.mark.parametrize("model", SETS)
@@ -177,7 +205,7 @@ def test_a_set_detectors_losses_are_the_librarys_own_and_every_weight_learns(mod
         {"labels": t["labels"], "boxes": box_convert(t["boxes"], "xyxy", "cxcywh") / SET_SIZE} for t in batch.targets
     ]
     torch.manual_seed(5)
-    theirs = detector._make_loss(3, torch.device("cpu"))(twin(batch.images, targets=labels), labels)
+    theirs = criterion_of(model)(twin(batch.images, targets=labels), labels)
     theirs = theirs["total_loss"] if "total_loss" in theirs else sum(theirs.values())
     total = torch.stack(list(seen.losses.values())).sum()
     torch.testing.assert_close(total, theirs, atol=1e-4, rtol=1e-5)
@@ -190,7 +218,7 @@ def test_a_set_detector_finds_what_the_library_finds(model):
     detector = set_detector(model)
     detector.model.eval()
     batch = detector.batch([torch.rand(3, SET_SIZE, SET_SIZE)])
-    name = {"rt_detr_v2": "rtdetr", "d_fine": "dfine"}[model]
+    name = {"rt_detr_v2": "rtdetr", "d_fine": "dfine", "rt_detr_v4": "dfine"}[model]
     postprocess = importlib.import_module(f"libreyolo.postprocess.{name}").postprocess
     with torch.no_grad():
         found = detector.predict(batch)[0]

@@ -109,6 +109,42 @@ def test_losses_are_the_models_own_and_every_weight_learns(name):
     torch.testing.assert_close(torch.stack(list(seen.losses.values())), total, atol=1e-5, rtol=1e-5)
 
 
+def test_one_to_many_gives_way_to_one_to_one_as_in_the_librarys_trainer():
+    detector, batch = wrapped("yolo26")
+    detector.model.args.epochs = 5
+    needs = frozenset({Need.LOSSES})
+    detector.model.train()
+
+    def weights():
+        return detector.model.criterion.o2m, detector.model.criterion.o2o
+
+    detector.observe(batch, needs, batch.targets)
+    assert weights() == pytest.approx((0.8, 0.2))  # nobody said how far the run is
+    theirs = DetectionModel.init_criterion(detector.model)  # its trainer calls `update` after each epoch
+    for epoch in range(5):
+        detector.at(epoch / 4)
+        detector.observe(batch, needs, batch.targets)
+        assert weights() == pytest.approx((theirs.o2m, theirs.o2o))
+        assert weights() == pytest.approx((0.8 - 0.175 * epoch, 0.2 + 0.175 * epoch))
+        theirs.update()
+
+
+def test_a_distiller_tells_its_student_how_far_the_run_is():
+    found = []
+
+    class Watched(kdet.Distiller):
+        def forward(self, *given, **named):
+            report = super().forward(*given, **named)
+            found.append(self.model.criterion.o2m)
+            return report
+
+    detector, batch = wrapped("yolo26")
+    distiller = Watched(detector).train()
+    for step in range(5):
+        distiller(batch, progress=step / 4)
+    assert found == pytest.approx([0.8, 0.625, 0.45, 0.275, 0.1])
+
+
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_large_teaches_nano_by_every_kind_of_method_and_the_student_loads_back(name, tmp_path):
     methods = ["structural", "rank_mimicking", "prediction_guided", "cwd", "soft_labels"]

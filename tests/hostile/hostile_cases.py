@@ -2,21 +2,19 @@
 
 import hashlib
 import os
-import signal
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from kdet.data import open_source
 from kdet.errors import InputError
+from patience import deadline
 
 Words = str | tuple[str, ...]
 """What the message must say, all of it."""
 SECONDS = 60
-"""No case takes one; the limit is for what would never end, on a machine that is busy with other things."""
+"""Of the processor. No case takes one; the limit is for what would never end."""
 
 
 def assert_refused(act: Callable[[], object], folder: Path, words: Words, *, seconds: int = SECONDS) -> None:
@@ -48,22 +46,6 @@ def read_everything(format: str, path: Path) -> int:
     for i in range(len(source.index)):
         source.read(i)
     return len(source.index.labels)
-
-
-@contextmanager
-def deadline(seconds: int) -> Generator[None]:
-    """TimeoutError after so many seconds, also out of a read that waits for ever."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"still at work after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def contents(folder: Path) -> dict[str, str]:

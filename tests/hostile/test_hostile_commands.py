@@ -111,6 +111,7 @@ def test_command(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "name"), [("recipe", "python object"), ("VOC", "EBCDIC")])
 def test_command_in_a_process_of_its_own(tmp_path: Path, kind: str, name: str) -> None:
     arguments = CASES[kind][0](name, tmp_path)

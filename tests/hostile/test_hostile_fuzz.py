@@ -1,7 +1,6 @@
 """Random input of every kind: it is read, or refused by one line, and in time; the long search is marked slow."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,6 @@ def search(name: str, folder: Path, examples: int) -> None:
 
     @settings(
         max_examples=examples,
-        deadline=timedelta(seconds=20),
         database=None,
         derandomize=examples == FEW,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],

@@ -12,6 +12,7 @@ from coco_cases import BOX, CAT, IMAGE, data_set
 from hostile_cases import put, read_or_refuse
 
 from kdet.data import open_source
+from patience import PATIENCE_S
 
 
 def coco_of(boxes: int) -> str:
@@ -62,7 +63,7 @@ def test_a_file_larger_than_the_memory_is_refused_by_one_line(tmp_path: Path) ->
         [sys.executable, "-c", LIMITED, str(file), str(200 * 2**20)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

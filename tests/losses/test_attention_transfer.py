@@ -38,7 +38,7 @@ def test_only_the_sum_over_channels_counts():
     assert attention_transfer_loss(spread, channel(1, 1)).item() == pytest.approx(0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     images=st.integers(1, 3),
     channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),

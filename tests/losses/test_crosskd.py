@@ -76,7 +76,7 @@ def test_a_flat_box_beside_another_counts_as_any_other():
     assert loss.item() == pytest.approx(2) and student.grad is not None and student.grad.isfinite().all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     student=st.lists(st.floats(-15, 15), min_size=4, max_size=4),
     teacher=st.lists(st.floats(-15, 15), min_size=4, max_size=4),

@@ -37,7 +37,7 @@ def test_the_teachers_distribution_is_the_reference():
     assert cwd_loss(channel(LN3, 0), channel(0, 0)).item() == pytest.approx(expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=st.tuples(*[st.integers(1, 4)] * 4),
     temperature=st.floats(0.2, 5.0),

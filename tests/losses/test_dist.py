@@ -38,7 +38,7 @@ def test_the_normaliser_divides_the_sum_over_candidates_alone():
     torch.testing.assert_close(dist_loss(student, teacher, beta=0.0, normaliser=12), along_candidates)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(stretch=st.floats(0.2, 0.9), shift=st.floats(0.01, 0.09), seed=st.integers(0, 9))
 def test_a_students_probabilities_need_only_be_a_stretch_of_the_teachers(stretch: float, shift: float, seed: int):
     probability = torch.rand(6, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -122,7 +122,7 @@ def test_a_level_of_one_channel_has_a_context_too():
 corners = st.tuples(*[st.integers(0, 40)] * 4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(corners, max_size=3), min_size=1, max_size=3), st.integers(1, 4), st.integers(1, 5))
 def test_maps_of_any_boxes(images, height, width):
     """Images without objects or without background, and the mean over images."""

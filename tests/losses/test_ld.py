@@ -54,7 +54,7 @@ def test_no_gradient_goes_to_the_weight():
     assert weight.grad is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shift=st.floats(-50, 50), scale=st.floats(0.1, 40), seed=st.integers(0, 9))
 def test_only_the_distributions_count(shift: float, scale: float, seed: int):
     """A shift of all logits of an edge is invisible, and the loss of any logits is finite and not below 0."""

@@ -1,5 +1,7 @@
 """Every loss of `LOSSES`, with every option, keeps the same promises."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +17,16 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 one_case_each = pytest.mark.parametrize(
     "case", [next(c for c in CASES if c.loss == name) for name in LOSSES], ids=lambda c: c.loss
 )
+
+every_case_in_time = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=() if c.loss != before.loss else pytest.mark.long)
+        for before, c in pairwise([CASES[-1], *CASES])
+    ],
+    ids=str,
+)
+"""The options beside a loss's first are for the long suite."""
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def test_equals_the_loop(case, generator):
 
 @one_case_each
 @given(seed=st.integers(0, 2**32), share=st.floats(0, 1), magnitude=st.floats(-4, 0.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_equals_the_loop_at_any_size_of_batch_and_values(case, seed, share, magnitude):
     """Other shapes of maps are each loss's own affair, in its own tests."""
     whole = case.make(torch.Generator().manual_seed(seed), torch.float64)
@@ -143,7 +155,7 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-@every_case
+@every_case_in_time
 def test_compiled_equals_eager(case, generator):
     inputs = case.make(generator, torch.float32)
     torch.compiler.reset()

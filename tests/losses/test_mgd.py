@@ -95,7 +95,7 @@ def test_every_weight_learns_and_nothing_else_is_kept():
     assert all(p.grad is not None and p.grad.any() for p in module.parameters())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
 def test_the_mean_over_images(images, channels, height, width):
     module, keep = MGDLoss([channels]), (torch.rand(images, 1, height, width) > 0.5).float()

@@ -47,7 +47,7 @@ def test_statistics_of_the_batch_see_the_offset_between_images():
     assert pkd_loss(student, teacher).item() == pytest.approx(1 - 0.25 / (25.25**0.5 * 0.5))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 5), st.integers(2, 5)),
     statistics=st.sampled_from(["batch", "image"]),

@@ -300,7 +300,7 @@ def test_backward_twice(teacher, independent, device_way):
 maps = st.tuples(*(st.integers(1, most) for most in (3, 5, 14, 14)), st.integers(0, 2**31))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(maps, st.sampled_from(["channel", "sample", None]), st.floats(-6, 6), st.booleans())
 def test_bounded_for_any_map(shape_and_seed, normalize, magnitude, rounded):
     """0 ≤ loss ≤ 1 and a finite gradient, whatever the scale of the features; ties included."""

@@ -84,7 +84,7 @@ sides = st.integers(1, 9)
 corner = st.integers(0, 60)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.tuples(sides, sides),
     st.tuples(st.integers(10, 60), st.integers(10, 60)),

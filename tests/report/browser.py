@@ -6,10 +6,11 @@ import json
 import os
 import select
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from patience import PATIENCE_S
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = (
@@ -25,7 +26,6 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-_PATIENCE_S = 60.0
 
 
 def find_chromium() -> str | None:
@@ -125,10 +125,9 @@ class Browser:
         self._events = [event for event in self._events if event.get("method") != method]
 
     def _read(self) -> dict[str, Any]:
-        end = time.monotonic() + _PATIENCE_S
         while b"\0" not in self._unread:
-            ready: Sequence[int] = select.select([self._in], [], [], max(0.0, end - time.monotonic()))[0]
-            assert ready, f"the browser did not answer for {_PATIENCE_S:.0f} s"
+            ready: Sequence[int] = select.select([self._in], [], [], PATIENCE_S)[0]
+            assert ready, f"the browser did not answer for {PATIENCE_S:.0f} s"
             read = os.read(self._in, 1 << 20)
             assert read, "the browser ended; see stderr.txt in its profile"
             self._unread += read

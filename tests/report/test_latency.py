@@ -12,7 +12,11 @@ from kdet.report.latency import latency_chart
 
 def _speed(folder: Path, *rows: dict[str, Any]) -> Path:
     path = folder / "speed.json"
-    path.write_text(json.dumps({"models": [row | {"device": "CPU"} for row in rows], "threads": 2, "torch": "2.14"}))
+    path.write_text(
+        json.dumps(
+            {"models": [row | {"device": "CPU", "precision": "bf16"} for row in rows], "threads": 2, "torch": "2.14"}
+        )
+    )
     return path
 
 
@@ -25,7 +29,7 @@ def test_each_model_with_an_ap_is_a_point(tmp_path):
     chart = latency_chart(_speed(tmp_path, *rows))
     assert [entry.name for entry in chart.legend] == ["runs/teacher", "runs/student"]
     assert "Without a known AP: student-int8.onnx" in chart.note
-    assert "CPU, 2 threads" in chart.note
+    assert "CPU in bf16, 2 threads" in chart.note
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"models": [{"model": "a"}]}', '{"models": 3}'])

@@ -30,10 +30,10 @@ class Here(ThreadPoolExecutor):
         return super().submit(job, recipe, folder)
 
 
-def teacher_of(folder: Path) -> Path:
-    """A file of weights, wider than the student's."""
+def teacher_of(folder: Path, **options: Any) -> Path:
+    """A file of weights, wider than the student's unless asked for otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
-    detector = tiny(width=0.5, fpn_channels=64, image_size=64, seed=2)
+    detector = tiny(**({"width": 0.5, "fpn_channels": 64, "image_size": 64, "seed": 2} | options))
     save_student(detector, detector.native_state(), folder / "teacher.safetensors")
     return folder / "teacher.safetensors"
 

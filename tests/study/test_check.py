@@ -25,7 +25,7 @@ SECTIONS = {"data", "classes", "levels", "memory", "step", "teacher", "terms", "
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """A recipe's parts with nothing wrong but that the teacher is untrained."""
     folder = tmp_path_factory.mktemp("check")
-    return prepare(recipe_of(folder, {"method": "structural"}, {"method": "l2", "weight": "auto"}))
+    return prepare(recipe_of(folder, {"method": "structural", "weight": "published"}, {"method": "l2"}))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,25 @@ def test_terms_have_value_weight_and_pull(report: Report) -> None:
     assert structural["value"] > 0 and structural["weight"] == 4.0 and structural["share"] > 0
     assert -1 <= structural["cosine"] <= 1
     assert l2["weight"] == "auto" and l2["share"] == pytest.approx(3, rel=1e-3)  # alone: measured on this batch
+    assert structural["weights"] == {"structural": 4.0}
+    assert list(l2["weights"]) == [f"l2/{stride}" for stride in (8, 16, 32, 64, 128)]
+    assert min(l2["weights"].values()) >= 0 < max(l2["weights"].values())
     assert not any(report.terms["checks"].values()) and len(report.terms["checks"]) == 9
+
+
+@pytest.mark.parametrize(("weight", "effect"), [(1e6, "drowns the task"), (1e-9, "does next to nothing")])
+def test_a_weight_that_is_far_off_is_a_warning_and_a_failure_when_strict(
+    tmp_path: Path, weight: float, effect: str
+) -> None:
+    prepared = prepare(recipe_of(tmp_path, {"method": "l2", "weight": weight}))
+    report = report_on(prepared)
+    found = [problem for problem in report.problems if problem.check == "terms"]
+    assert [problem.status for problem in found] == ["warning"] and effect in found[0].text
+    assert report.passed() and not report.passed(strict=True)
+    assert "terms    warning" in as_text(report)
+    assert report.terms is not None
+    share = report.terms["terms"]["l2"]["share"]
+    assert f"weight {weight:g} pulls {share:.3g} times as hard" in found[0].text
 
 
 def test_a_step_takes_time_and_the_run_as_many_of_them(report: Report) -> None:
@@ -216,3 +234,10 @@ def test_bf16_where_its_gradients_are_wrong_is_refused_as_in_a_run(tmp_path: Pat
         pytest.skip("there is a GPU, where these gradients are right")
     with pytest.raises(InputError, match="use fp32, or images above 64 px"):
         check(recipe_of(tmp_path, train={"precision": "bf16-mixed"}))
+
+
+def test_auto_takes_fp32_where_bf16_is_wrong_as_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    report = check(Recipe.model_validate(tiny_recipe(train={"precision": "auto"})))
+    assert any(note.startswith("train.precision: auto takes fp32 here") for note in report.notes)

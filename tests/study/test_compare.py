@@ -1,17 +1,21 @@
 """A real comparison of a few steps: paired, continued run by run, within its budget, written down."""
 
 import json
+import re
 import shutil
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from compare_cases import PLACEBO, Here, recipe_in
 
 from kdet.errors import InputError, WorkError
+from kdet.study.arm_costs import STEPS
 from kdet.study.arms import arms_of
 from kdet.study.compare import compare, table
+from kdet.study.compare_text import power
 from kdet.study.rounds import COST, plan, run_rounds, train_one
 from kdet.train import Recipe
 
@@ -35,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, dict[s
     recipe = recipe_in(folder, arms=PLACEBO, train={"epochs": 1, "seed": 5})
     with Here() as pool:
         result = compare(recipe, NAMES, num_seeds=2, out=folder / "out", pool=pool)
-    assert len(pool.asked) == 6
+    assert len(pool.asked) == 7 and pool.asked[0] == folder / "out" / STEPS  # a step of each arm, then the runs
     return recipe, folder / "out", result
 
 
@@ -62,6 +66,50 @@ def test_a_placebo_is_not_shown_to_help(made: tuple[Recipe, Path, dict[str, Any]
     placebo = result["arms"][2]
     assert placebo["gain"] == 0 and placebo["verdict"] == "not shown" and placebo["image_interval"] == [0.0, 0.0]
     assert any("placebo" in note for note in result["notes"])
+
+
+def test_cost_is_measured_in_turns_before_the_runs_and_written_down(made: tuple[Recipe, Path, dict[str, Any]]) -> None:
+    _, out, result = made
+    steps = json.loads((out / STEPS).read_text())
+    assert result["steps"] == steps and list(steps["arms"]) == ["none", *NAMES]
+    assert steps["batch_size"] == 4 and steps["threads"] > 0
+    none, structural, placebo = result["arms"]
+    assert none["cost"]["time"] == none["cost"]["memory"] == 1
+    for arm in (structural, placebo):  # the teacher's weights and the terms' activations
+        assert arm["cost"]["memory"] > 1.2 and arm["cost"]["step_seconds"] > 0
+    assert structural["cost"]["memory"] == placebo["cost"]["memory"]
+    assert all(arm["training_seconds"] > 0 for arm in result["arms"])
+
+
+def test_terms_have_their_weights_and_pulls(made: tuple[Recipe, Path, dict[str, Any]]) -> None:
+    _, out, result = made
+    none, structural, placebo = (arm["terms"] for arm in result["arms"])
+    assert none == {} and placebo["structural"]["placebo"] and placebo["structural"]["weight"] == 0
+    logged = [
+        step["pulls"]["structural"]["share"]
+        for s in (5, 6)
+        for step in records(out / "structural" / f"seed-{s}")
+        if "pulls" in step
+    ]
+    assert structural["structural"]["pull"] == pytest.approx(np.median(logged)) and len(logged) >= 2
+    assert "structural, weight" in table(result) and f"pull {structural['structural']['pull']:.3g}" in table(result)
+
+
+def test_what_these_seeds_can_show_is_said_before_the_first_run(
+    made: tuple[Recipe, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out, result = made
+    shutil.copytree(out, tmp_path / "out")
+    with Here() as pool:
+        compare(recipe, NAMES, num_seeds=2, out=tmp_path / "out", pool=pool)
+    first = capsys.readouterr().err.splitlines()[0]
+    # t(1, 97.5 %) = 12.706 and t(1, 98.75 %) = 25.452 over √2; t(4, 97.5 %) = 2.776 over √5
+    assert first == (
+        "2 seeds: a gain must exceed 9 times the spread (s) of the paired differences to be shown, 18 times as the "
+        "first of 2 arms after Holm; 5 seeds would do with 1.2"
+    )
+    assert first in result["notes"]
+    assert pool.asked == []  # and nothing is measured again
 
 
 def test_everything_is_written_down(made: tuple[Recipe, Path, dict[str, Any]]) -> None:
@@ -171,3 +219,17 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not empty"):
         train_one(recipe_in(tmp_path).alone(), tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "arms", "line"),
+    [
+        (1, 1, "1 seed: no gain can be shown, however large; 3 seeds would do with 2.5"),
+        (3, 1, "3 seeds: a gain must exceed 2.5 times .* to be shown; 5 seeds would do with 1.2"),
+        (3, 4, "3 seeds: .* 2.5 times .* shown, 5.1 times as the first of 4 arms after Holm; 5 seeds"),
+        (5, 1, "5 seeds: a gain must exceed 1.2 times .*; 10 seeds would do with 0.72"),
+        (10, 1, "10 seeds: a gain must exceed 0.72 times .* to be shown"),
+    ],
+)
+def test_more_seeds_can_show_less(seeds: int, arms: int, line: str) -> None:
+    assert re.fullmatch(f"{line}.*" if "Holm" in line else line, power(seeds, arms))

@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import pytest
-from compare_cases import PLACEBO, recipe_in
+import torch
+from compare_cases import PLACEBO, recipe_in, teacher_of
 
+from fakes import same_state, state_of
+from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.study.arms import arms_of, recipe_for, require_buildable
+from kdet.study.rounds import train_one
 from kdet.train import Recipe
+from kdet.train.build import build_distiller, build_student, open_data
 from kdet.train.recipe_models import TermRecipe
+from kdet.train.teachers import make_terms
 
 
 @pytest.fixture
@@ -43,6 +49,13 @@ def test_options_of_the_recipe_hold_in_every_arm_and_defaults_elsewhere(recipe: 
     assert structural.terms == (TermRecipe(method="structural", weight=7.0, window=5),) == everything.terms[:1]
     assert everything.terms[1] == TermRecipe(method="rank_mimicking")
     assert l2.terms[0].weight == 0.001 and cwd.terms == (TermRecipe(method="cwd"),)
+
+
+def test_an_arm_without_a_weight_in_the_recipe_has_its_weight_measured(recipe: Recipe) -> None:
+    bare = recipe.model_copy(update={"distill": [], "arms": {}})
+    for name in ("l2", "structural", "rm+pfi"):
+        arm = arms_of(bare, [name])[1]
+        assert {term.weight for term in make_terms(recipe_for(bare, arm, 0).distill)} == {"auto"}
 
 
 def test_a_placebo_knows_that_it_is_one(recipe: Recipe) -> None:
@@ -112,3 +125,42 @@ def test_arms_of_a_recipe_are_checked(tmp_path: Path, arms: dict, line: str) -> 
 def test_arms_need_a_teacher(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="arms: need a teacher"):
         recipe_in(tmp_path, arms=PLACEBO, teacher=None, distill=None)
+
+
+def test_a_fair_start_lets_none_begin_where_the_others_do(tmp_path: Path) -> None:
+    """And learn nothing of the teacher."""
+    teacher = {"run": str(teacher_of(tmp_path / "like", width=0.25, fpn_channels=32))}
+    recipe = recipe_in(tmp_path, teacher=teacher, student={"inherit": "neck"})
+    none, structural = arms_of(recipe, ["structural"])
+    starts = {
+        (arm.name, fair): state_of(built(recipe_for(recipe, arm, 4, fair_start=fair)).model)
+        for arm in (none, structural)
+        for fair in (False, True)
+    }
+    assert same_state(starts["none", True], starts["structural", True])
+    assert same_state(starts["structural", False], starts["structural", True])
+    apart = [key for key, value in starts["none", False].items() if not torch.equal(value, starts["none", True][key])]
+    assert apart and all(key.startswith("backbone.fpn") for key in apart)
+    alone = built(recipe_for(recipe, none, 4, fair_start=True))
+    assert alone.criterion is None and alone.teacher is None
+
+
+def built(recipe: Recipe) -> Distiller:
+    classes = open_data(recipe, print)[0].index.classes
+    torch.manual_seed(recipe.train.seed)
+    return build_distiller(recipe, build_student(recipe, classes, print), classes, print)
+
+
+def test_a_fair_start_without_anything_to_inherit_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(InputError, match=r"--fair-start: .* all arms start alike"):
+        require_buildable(recipe, arms_of(recipe, ["structural"]), fair_start=True)
+
+
+def test_a_run_that_starts_from_its_teacher_and_learns_nothing_else(tmp_path: Path) -> None:
+    teacher = {"run": str(teacher_of(tmp_path / "like", width=0.25, fpn_channels=32))}
+    recipe = recipe_in(tmp_path, teacher=teacher, student={"inherit": "neck"}, train={"epochs": 1})
+    fair = recipe_for(recipe, arms_of(recipe, ["structural"])[0], 0, fair_start=True)
+    train_one(fair, tmp_path / "run")
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert "inherited from the teacher" in log and "nothing else is learned from the teacher" in log
+    assert not (tmp_path / "run" / "teacher.json").exists()

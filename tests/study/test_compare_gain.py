@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from compare_cases import finished
+from scipy import stats
 
 from kdet.study.breakdown import breakdown
 from kdet.study.gain import arm_rows, verdict_of
@@ -66,13 +67,16 @@ def test_one_seed_proves_nothing_however_large_the_gain() -> None:
 
 def test_none_has_neither_gain_nor_verdict() -> None:
     none = arm_rows({"none": [finished(0.2)], "arm": [finished(0.3)]}, 0.5)[0]
-    keys = ("gain", "interval", "image_interval", "gap_closed", "verdict")
-    assert [none[key] for key in keys] == [None] * 5 and none["cost"]["time"] == 1
+    keys = ("gain", "interval", "image_interval", "gap_closed", "verdict", "p", "holm")
+    assert [none[key] for key in keys] == [None] * 7
 
 
 def test_keys_are_those_that_scripts_rely_on() -> None:
     expected = {"name", "AP", "gain", "interval", "image_interval", "gap_closed", "cost", "verdict"}
-    assert all(set(row) == expected for row in arm_rows({"none": [finished(0.2)], "arm": [finished(0.3)]}, 0.5))
+    assert all(
+        set(row) == expected | {"p", "holm", "training_seconds"}
+        for row in arm_rows({"none": [finished(0.2)], "arm": [finished(0.3)]}, 0.5)
+    )
 
 
 @pytest.mark.parametrize(("teacher", "share"), [(0.31, 0.2), (0.21, None), (0.1, None), (None, None)])
@@ -91,11 +95,46 @@ def test_image_interval_is_that_of_the_mean_over_seeds_on_the_same_images() -> N
     assert arm_rows(runs, None)[1]["image_interval"] == pytest.approx([0.02, 0.02])
 
 
-def test_cost_is_relative_to_none_and_unknown_memory_stays_unknown() -> None:
-    runs = {"none": [finished(0.1, seconds=10)] * 2, "arm": [finished(0.1, seconds=s) for s in (12, 18)]}
-    assert arm_rows(runs, None)[1]["cost"] == {"seconds": 15, "time": 1.5, "memory_bytes": 100, "memory": 1}
-    blind = {"none": [finished(0.1, memory=None)], "arm": [finished(0.1)]}
-    assert arm_rows(blind, None)[1]["cost"]["memory"] is None
+def test_cost_is_that_of_a_step_relative_to_nones_and_how_long_training_took_is_told_apart() -> None:
+    """The runs say nothing of it: here the arm ran alone, twice as fast as `none`."""
+    runs = {"none": [finished(0.1, seconds=20)] * 2, "arm": [finished(0.1, seconds=s) for s in (8, 12)]}
+    steps = {"none": {"seconds": 0.2, "memory_bytes": 100}, "arm": {"seconds": 0.25, "memory_bytes": 150}}
+    none, arm = arm_rows(runs, None, steps)
+    assert arm["cost"] == {"time": 1.25, "memory": 1.5, "step_seconds": 0.25, "step_bytes": 150}
+    assert none["cost"]["time"] == none["cost"]["memory"] == 1
+    assert (none["training_seconds"], arm["training_seconds"]) == (20, 10)
+
+
+def test_a_step_that_was_not_measured_has_no_cost() -> None:
+    rows = arm_rows({"none": [finished(0.1)], "arm": [finished(0.1)]}, None)
+    assert all(value is None for row in rows for value in row["cost"].values())
+
+
+def test_among_many_arms_holm_asks_for_more_than_the_single_verdict() -> None:
+    """Gains of one arm are steady enough alone, and for the first of four they are not."""
+    gains = {
+        "sure": (0.05, 0.0505, 0.051),
+        "just": (0.02, 0.026, 0.03),
+        "bad": (-0.05, -0.0505, -0.051),
+        "same": (0, 0, 0),
+    }
+    runs = {"none": [finished(ap) for ap in BASE]}
+    runs |= {name: [finished(ap + gain) for ap, gain in zip(BASE, of, strict=True)] for name, of in gains.items()}
+    rows = {row["name"]: row for row in arm_rows(runs, 0.5)}
+    expected = {name: stats.ttest_1samp(of, 0).pvalue for name, of in gains.items() if name != "same"} | {"same": 1.0}
+    for name, p in expected.items():
+        assert rows[name]["p"] == pytest.approx(p, rel=1e-6)
+    # By hand: p of `just` is 0.0132; sure and bad come first, so it has to be below 0.05 / 2 here …
+    assert 0.0125 < rows["just"]["p"] < 0.025 and rows["just"]["holm"] == "helped"
+    assert [rows[name]["holm"] for name in ("sure", "bad", "same")] == ["helped", "hurt", "not shown"]
+    # … and below 0.05 / 4 where it is the smallest of four.
+    noise = {f"noise{i}": [finished(ap + d) for ap, d in zip(BASE, (-0.01, 0.01, 0.0), strict=True)] for i in range(3)}
+    alone, *_ = arm_rows({"none": runs["none"], "just": runs["just"], **noise}, 0.5)[1:]
+    assert alone["verdict"] == "helped" and alone["holm"] == "not shown"
+
+
+def test_holms_verdict_of_a_single_arm_is_its_own() -> None:
+    assert row_of((0.25, 0.271, 0.26))["holm"] == "helped" and row_of((0.23, 0.24, 0.22))["holm"] == "not shown"
 
 
 def test_breakdown_means_over_seeds_and_leaves_the_unmeasured_open() -> None:

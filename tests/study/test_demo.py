@@ -71,6 +71,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
         demo.run_demo(tmp_path)
 
 
+@pytest.mark.long
 def test_an_interrupted_demo_goes_on_and_a_finished_one_stays(tiny, tmp_path, monkeypatch):
     result, folder = tiny
     with pytest.raises(InputError, match="not empty"):

@@ -1,13 +1,16 @@
 """A search of a few seconds: short runs, halving, a recipe and its evidence."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fakes import tiny_recipe
 from kdet.errors import InputError
+from kdet.study import bench
 from kdet.study.bench import Bench, Trial
 from kdet.study.search import search
 from kdet.train import Recipe, read_recipe
@@ -20,6 +23,27 @@ def recipe_in(folder: Path, **sections: Any) -> Recipe:
     train = {"epochs": 5, "batch_size": 4}
     teacher = {"run": str(teacher_file(folder))}
     return Recipe.model_validate(tiny_recipe(data=data, train=train, teacher=teacher, **sections))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clock() -> Iterator[None]:
+    """Half a second for each step that any search of this file made, however fast the machine is."""
+    made = 0.0
+
+    def train_one(recipe: Recipe, folder: Path) -> None:
+        nonlocal made
+        original(recipe, folder)
+        made += cost_of(folder)["wall_seconds"]
+
+    def cost_of(folder: Path) -> dict[str, Any]:
+        return {"wall_seconds": 0.5 * int(folder.name.rpartition("-")[2])}
+
+    original = bench.train_one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "train_one", train_one)
+        patch.setattr(bench, "cost_of", cost_of)
+        patch.setattr(bench, "time", SimpleNamespace(monotonic=lambda: made))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,5 +124,5 @@ def test_a_trial_keeps_the_options_of_the_recipe_and_leaves_out_levels_where_tha
 
 
 def test_no_run_is_begun_that_would_not_fit(tmp_path):
-    bench = Bench(recipe_in(tmp_path), tmp_path, steps=[1, 3], seconds=0.0, reading_features=frozenset())
-    assert not bench.fits(0)
+    late = Bench(recipe_in(tmp_path), tmp_path, steps=[1, 3], seconds=0.0, reading_features=frozenset())
+    assert not late.fits(0)

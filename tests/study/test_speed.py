@@ -72,10 +72,11 @@ def test_nothing_to_measure_is_refused(tmp_path: Path, options: dict[str, Any], 
 
 def test_ap_is_what_the_run_or_the_export_says(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"AP": 0.2, "best": {"AP": 0.3, "epoch": 4}}')
-    assert speed._ap_of(tmp_path) == 0.3
+    assert speed._ap_of(tmp_path, "fp32") == 0.3
     file = tmp_path / "student.onnx"
-    assert speed._ap_of(file) is None
-    (tmp_path / "student.onnx.json").write_text('{"AP": {"file": 0.25}}')
-    assert speed._ap_of(file) == 0.25
+    assert speed._ap_of(file, "fp32") is None
+    (tmp_path / "student.onnx.json").write_text('{"AP": {"file": 0.25, "precision": "fp32"}}')
+    assert speed._ap_of(file, "fp32") == 0.25
+    assert speed._ap_of(file, "bf16") is None
     (tmp_path / "student.onnx.json").write_text("[]")
-    assert speed._ap_of(file) is None
+    assert speed._ap_of(file, "fp32") is None

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from fakes import tiny_recipe, write_yaml
 from kdet.errors import InputError, WorkError
 from kdet.study.budget import seconds_of
 from kdet.study.workers import Workers, processes
+from patience import PATIENCE_S, wait_until
 
 TEACHER = {"detector": "retinanet", "backbone": "resnet10", "width": 0.25, "fpn_channels": 32}
 
@@ -34,6 +34,7 @@ def test_a_process_sees_its_gpu_alone_and_has_its_threads() -> None:
         assert pool.submit(torch.get_num_threads).result() == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_a_signal_to_a_comparison_ends_its_runs_which_save(tmp_path: Path, number: signal.Signals) -> None:
     long = tiny_recipe(train={"epochs": 5000}, teacher=TEACHER)
@@ -42,12 +43,10 @@ def test_a_signal_to_a_comparison_ends_its_runs_which_save(tmp_path: Path, numbe
     command = [sys.executable, "-c", "from kdet.cli.__main__ import main; main()", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     states = [tmp_path / "out" / arm / "seed-0" / "last" / "counters.json" for arm in ("none", "l2")]
-    started = time.monotonic()
-    while not all(path.exists() for path in states) and time.monotonic() - started < 200:
-        time.sleep(0.2)
+    wait_until(lambda: all(path.exists() for path in states), ended=lambda: process.poll() is not None)
     send = os.killpg if number == signal.SIGINT else os.kill  # a terminal sends Ctrl-C to the whole group
     send(process.pid, number)
-    _, said = process.communicate(timeout=100)  # the pipe ends with the last child
+    _, said = process.communicate(timeout=PATIENCE_S)  # the pipe ends with the last child
     assert process.returncode == 130, said
     assert "the same command goes on" in said.splitlines()[-1] and "Traceback" not in said
     saved = {json.loads(path.read_text())["step"] for path in states}

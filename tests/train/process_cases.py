@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from train_cases import distilled
 
 from kdet.train import Recipe
 from kdet.train.recipe_file import write_recipe
-
-LIMIT = 240
-"""Seconds for two processes; gloo itself would wait for half an hour."""
+from patience import PATIENCE_S, wait_until
 
 
 def close(found: Tensor, wanted: Tensor, name: str) -> None:
@@ -39,7 +36,7 @@ def started(recipe: Recipe, folder: Path, *options: str, processes: int = 2) -> 
 def torchrun(recipe: Recipe, folder: Path, *options: str, processes: int = 2) -> tuple[int, str]:
     """Exit status, and what was said."""
     process = started(recipe, folder, *options, processes=processes)
-    _, said = process.communicate(timeout=400)
+    _, said = process.communicate(timeout=PATIENCE_S)
     return process.returncode, said
 
 
@@ -67,10 +64,8 @@ def leave(rank: int, folder: Path, found: dict[str, Any]) -> None:
 def found_by_both(process: Callable[..., None], folder: Path, *arguments: Any) -> list[dict[str, Any]]:
     """Run `process(rank, folder, *arguments)` twice beside each other; starting them takes most of the time."""
     both: Any = multiprocessing.spawn(process, (folder, *arguments), nprocs=2, join=False)
-    ends = time.monotonic() + LIMIT
     try:
-        while not both.join(timeout=1):
-            assert time.monotonic() < ends, f"after {LIMIT} s one process still waits for the other"
+        wait_until(lambda: both.join(timeout=0.1), ended=lambda: False)
     finally:
         for own in both.processes:
             own.kill()

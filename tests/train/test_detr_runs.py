@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 pytest.importorskip("transformers", reason="detector hf needs Hugging Face transformers: pip install 'kdet[hf]'")
 
 from train_cases import recipe_of, records, run
 
-from detr_fakes import config_of, tiny_detr
+import kdet
+from detr_fakes import config_of, every_type, tiny_detr
 from fakes import same_state, state_of
 from kdet.errors import InputError, WorkError
+from kdet.train import checkpoint
 from kdet.train.bad_batch import BAD_BATCH
 from kdet.train.build import build_student
 from kdet.train.run_folder import BEST, CONFIG, LAST, SOURCE, save_student
@@ -39,7 +42,7 @@ def parts_of(folder: Path) -> dict[str, float]:
     return records(folder, "step")[-1]["parts"]
 
 
-@pytest.mark.parametrize("kind", ["rt_detr", "detr", "lw_detr"])
+@pytest.mark.parametrize("kind", ["rt_detr", "d_fine", "detr", "lw_detr"])
 def test_a_student_trains_and_comes_back_from_its_run_folder(kind: str, tmp_path: Path):
     made = recipe({"detector": "hf", "config": config_of(kind)})
     before = state_of(build_student(made, ("circle", "square", "triangle"), print).model)
@@ -51,6 +54,20 @@ def test_a_student_trains_and_comes_back_from_its_run_folder(kind: str, tmp_path
     assert same_state(state_of(again.model), load_file(tmp_path / "run" / BEST))
     assert not same_state(state_of(again.model), before)
     assert len(records(tmp_path / "run", "step")) == 2
+
+
+@every_type
+def test_the_state_of_every_type_is_saved_and_put_back(kind: str, tmp_path: Path):
+    detector, other = tiny_detr(kind), tiny_detr(kind, seed=1)
+    saved, fresh = kdet.Distiller(detector), kdet.Distiller(other)
+    rule = get_ema_multi_avg_fn(0.5)
+    average, fresh_average = (AveragedModel(d.model, multi_avg_fn=rule, use_buffers=True) for d in (saved, fresh))
+    optimizers = [torch.optim.SGD(distiller.parameters(), lr=0.1) for distiller in (saved, fresh)]
+    checkpoint.save(tmp_path / "state", saved.state_dict(), optimizers[0].state_dict(), average, checkpoint.Counters())
+    assert not same_state(state_of(saved), state_of(fresh))
+    checkpoint.load(tmp_path / "state", fresh, optimizers[1], fresh_average)
+    assert same_state(state_of(saved), state_of(fresh))
+    assert same_state(state_of(average), state_of(fresh_average))
 
 
 def test_boxes_that_matching_refuses_end_the_run_with_the_place_where_they_break(tmp_path: Path):

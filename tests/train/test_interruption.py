@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from kdet.errors import Interrupted
 from kdet.train import Recipe, loop, read_recipe
 from kdet.train.interruption import Interruption
 from kdet.train.recipe_file import write_recipe
+from patience import PATIENCE_S, wait_until
 
 
 def signalled(recipe: Recipe, folder: Path, patch: pytest.MonkeyPatch, number: int, where: str, **options: Any) -> str:
@@ -120,14 +120,13 @@ def command(recipe: Path, folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-c", "from kdet.cli.__main__ import main; main()", *words]
 
 
+@pytest.mark.long
 def test_a_command_that_gets_sigterm_ends_with_status_130_and_one_line(tmp_path: Path) -> None:
     write_recipe(distilled(tmp_path, train={"epochs": 5000}), tmp_path / "r.yaml")
     process = subprocess.Popen(command(tmp_path / "r.yaml", tmp_path / "run"), stderr=subprocess.PIPE, text=True)
-    waited = time.monotonic()
-    while not (tmp_path / "run" / "last").exists() and time.monotonic() - waited < 120:
-        time.sleep(0.1)
+    wait_until((tmp_path / "run" / "last").exists, ended=lambda: process.poll() is not None)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, said
     assert "stopped by SIGTERM" in said.splitlines()[-1] and "Traceback" not in said
 
@@ -154,6 +153,6 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
             kills += 1
         if process.wait() == 0:
             break
-    run(recipe, tmp_path / "killed", resume=True)
+    run(recipe, tmp_path / "killed", resume=(tmp_path / "killed").exists())
     assert kills > 0
     assert_bit_for_bit(tmp_path / "whole", tmp_path / "killed")

@@ -206,12 +206,27 @@ def test_on_is_a_word_and_no_truth_value(tmp_path: Path) -> None:
     assert recipe.distill[0].model_extra["on"] == "no" and recipe.distill[0].placebo is True
 
 
-@pytest.mark.parametrize(("capability", "expected"), [("AVX512", "bf16-mixed"), ("AVX2", "fp32")])
-def test_precision_auto_is_settled_by_what_the_machine_is_fast_with(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, expected: str
+@pytest.mark.parametrize(
+    ("capability", "size", "detector", "expected"),
+    [
+        ("AVX512", 96, "retinanet", "bf16-mixed"),
+        ("AVX2", 96, "retinanet", "fp32"),
+        ("AVX512", 64, "retinanet", "fp32"),  # P6 is a single cell
+        ("AVX512", [32, 64], "gfl", "fp32"),
+        ("AVX512", [64, 96], "gfl", "bf16-mixed"),
+        ("AVX512", 64, "faster_rcnn", "bf16-mixed"),  # its coarsest level is no convolution
+    ],
+)
+def test_precision_auto_is_settled_by_what_the_machine_is_fast_and_right_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: str, size: Any, detector: str, expected: str
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     path = tmp_path / "recipe.yaml"
-    path.write_text(TEXT + "  precision: auto\n", encoding="utf-8")
-    assert read_recipe(path).train.precision == expected
+    data = {"format": "coco", "train": "a.json", "val": "b.json", "image_size": size}
+    content = {"data": data, "student": {"detector": detector}, "train": {"precision": "auto"}}
+    recipe = read_recipe(write_yaml(path, content))
+    assert recipe.train.precision == expected
+    assert any("P6 is a single cell" in note for note in recipe.notes) == (
+        capability == "AVX512" and expected == "fp32"
+    )

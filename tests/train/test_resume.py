@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from train_cases import distilled, recipe_of, records, run
 
 from kdet.errors import InputError, WorkError
@@ -138,6 +138,15 @@ def test_resume_with_another_student_is_refused_and_the_state_stays(tmp_path: Pa
     assert listing(tmp_path / "run" / "last") == before
 
 
+def test_a_state_of_another_version_is_refused_and_says_what_differs(tmp_path: Path) -> None:
+    recipe = recipe_of(train={"epochs": 1})
+    run(recipe, tmp_path / "run")
+    weights = tmp_path / "run" / "last" / "trainables.safetensors"
+    save_file(load_file(weights) | {"balance.log_of_old": torch.zeros(1)}, weights)
+    with pytest.raises(InputError, match=r"alone has balance.log_of_old, one of 1: another recipe, or another version"):
+        run(recipe, tmp_path / "run", resume=True)
+
+
 def test_an_idle_term_leaves_no_folder(tmp_path: Path) -> None:
     recipe = distilled(tmp_path / "teacher", distill=[{"method": "structural", "weight": 0.0}])
     with pytest.raises(InputError, match="weight 0"):
@@ -197,7 +206,7 @@ def test_a_save_that_fails_leaves_a_state_that_loads(
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
-@pytest.mark.parametrize("name", ["trainables.safetensors", "optimizer.pt", "counters.json", "random.safetensors"])
+@pytest.mark.parametrize("name", ["trainables.safetensors", "optimizer.pt", "counters.json"])
 def test_a_damaged_state_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     module, optimizer = small()
     checkpoint.save(tmp_path / "last", module.state_dict(), optimizer.state_dict(), None, Counters(step=1))

@@ -18,6 +18,8 @@ from kdet.distill.criterion import Criterion
 from kdet.distill.proof import buffers_kept
 from kdet.errors import InputError
 from kdet.train.engine import Engine
+from kdet.train.optim import parameter_groups
+from kdet.train.recipe import TrainRecipe
 from kdet.types import Batch
 
 STEPS = ((0, False), (1, True), (2, True))
@@ -36,7 +38,8 @@ def distiller() -> Distiller:
 def trained(rank: int, *, shard: bool) -> dict[str, Any]:
     """Two steps of an optimizer that is smooth around 0, so that rounding stays small; what came of it."""
     inner, engine = distiller(), Engine(shard=shard)
-    wanted = torch.optim.AdamW(inner.parameters(), lr=1e-2, eps=1e-2, foreach=True)
+    groups = parameter_groups(inner, TrainRecipe(lr=1e-2, weight_decay=0.01), 0.5)
+    wanted = torch.optim.AdamW(groups, lr=1e-2, eps=1e-2, foreach=True)
     module, optimizer = engine.prepare(inner, wanted)
     engine.divide(module, optimizer)
     norms: list[float] = []
@@ -48,7 +51,7 @@ def trained(rank: int, *, shard: bool) -> dict[str, Any]:
         with engine.step(module, updates=updates):
             engine.backward(module(batch.only([(first + rank) % 3]), measure=updates).total)
             if updates:
-                norms.append(engine.clip(module, 0.5))
+                norms.append(engine.clip(inner.clipped_apart, 0.5))
                 optimizer.step()
             optimizer.zero_grad()
     held = [local(p).numel() for p in inner.parameters()]
@@ -134,6 +137,7 @@ def test_batch_statistics_of_the_first_process_are_evaluated_in_all(two: list[di
         close(buffer, two[0]["ddp"]["buffers"][name], name)
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_one_process_and_goes_on_with_shard_and_alone_without(tmp_path: Path) -> None:
     """The weights have batch statistics nowhere, so that one process with both images is the same."""
     settings: dict[str, Any] = {"epochs": 2, "lr_schedule": "constant", "clip_norm": 1.0, "ema": 0.9}

@@ -13,6 +13,7 @@ from train_cases import distilled, recipe_of, records, run, teacher_file
 from fakes import CLASSES, tiny
 from kdet.errors import InputError, WorkError
 from kdet.train import build, load_detector, open_data, read_recipe
+from kdet.train.build import resolved
 from kdet.train.optim import learning_rate
 from kdet.train.recipe import TrainRecipe
 
@@ -131,8 +132,34 @@ def test_the_moving_average_is_what_is_saved_and_scored(tmp_path: Path) -> None:
 def test_the_kept_recipe_spells_out_what_the_methods_default_to(finished: Path) -> None:
     kept = {term["method"]: term for term in yaml.safe_load((finished / "recipe.yaml").read_text())["distill"]}
     assert kept["structural"]["normalize"] == "channel" and kept["structural"]["window"] == 11
-    assert kept["rank_mimicking"]["weight"] == 4.0
+    assert kept["structural"]["weight"] == kept["rank_mimicking"]["weight"] == "auto"
     assert read_recipe(finished / "recipe.yaml").distill
+
+
+def test_a_published_weight_is_a_number_in_the_kept_recipe(tmp_path: Path) -> None:
+    run = str(teacher_file(tmp_path))
+    pkd = {"method": "pkd", "weight": "published"}
+    teachers = [{"run": run, "distill": [pkd]}, {"run": run, "name": "other"}]
+    kept = resolved(recipe_of(teacher=teachers, distill=[pkd]))
+    first, second = kept.teachers
+    assert second.distill is None and [term.weight for term in (*kept.distill, *(first.distill or []))] == [6.0, 6.0]
+    assert kept.distill[0].model_extra == {"statistics": "batch", "finest": 4, "adapter": "auto"}
+    assert resolved(recipe_of(teacher={"run": run}, distill=[pkd])).distill[0].weight == 6.0
+
+
+def test_the_log_says_how_weights_were_measured_and_which_are_far_off(tmp_path: Path) -> None:
+    terms = [{"method": "structural"}, {"method": "l2", "weight": 1e6}]
+    settings = {"epochs": 12, "max_steps": 22, "warmup_steps": 2}
+    run(distilled(tmp_path, distill=terms, train=settings), tmp_path / "run")
+    notes = [record["text"] for record in records(tmp_path / "run", "note")]
+    assert [note for note in notes if note.startswith("before the first step, l2: weight 1e+06 pulls ")]
+    # Two steps of warm-up, so that the calibration begins anew after the second one.
+    assert [note[:56] for note in notes if "measured over" in note] == [
+        "step 22: weight: auto, measured over 20 batches: structu"
+    ]
+    assert [note for note in notes if note.startswith("step ") and "l2: weight 1e+06 pulls" in note]
+    last = records(tmp_path / "run", "step")[-1]
+    assert last["weights_over"] == 20 and set(last["weights"]) == {f"structural/{2**n}" for n in range(3, 8)}
 
 
 def test_without_a_teacher_nothing_of_one_is_written(tmp_path: Path) -> None:
@@ -204,6 +231,16 @@ def test_bf16_where_p6_is_a_single_cell_is_refused_on_the_cpu(tmp_path: Path) ->
     with pytest.raises(InputError, match="use fp32, or images above 64 px"):
         run(recipe_of(data={"image_size": 64}, train={"precision": "bf16-mixed"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_auto_takes_fp32_where_p6_is_a_single_cell_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    recipe = recipe_of(data={"image_size": 64}, train={"precision": "auto", "max_steps": 1})
+    run(recipe, tmp_path / "run")
+    assert read_recipe(tmp_path / "run" / "recipe.yaml").train.precision == "fp32"
+    said = (tmp_path / "run" / "log.jsonl").read_text()
+    assert "train.precision: auto takes fp32 here, for bf16-mixed gives wrong gradients on the CPU" in said
 
 
 def test_an_inherited_start_is_said_and_taken(tmp_path: Path) -> None:

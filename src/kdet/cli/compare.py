@@ -28,6 +28,12 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Default: runs/compare-NAME-OF-RECIPE.")
     ] = None,
+    fair_start: Annotated[
+        bool,
+        typer.Option(
+            "--fair-start", help="Let `none` start from the teacher's weights too, where the student inherits."
+        ),
+    ] = False,
     override: Overrides = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
@@ -44,5 +50,6 @@ def compare(
 
     folder = out or Path("runs") / f"compare-{recipe.stem}"
     names = [name.strip() for name in arms.split(",") if name.strip()]
-    result = run(read_recipe(recipe, override or ()), names, num_seeds=seeds, out=folder, budget=budget)
+    checked = read_recipe(recipe, override or ())
+    result = run(checked, names, num_seeds=seeds, out=folder, budget=budget, fair_start=fair_start)
     show(result, as_json, lambda: f"{table(result)}\n→ {folder / PAGE}")

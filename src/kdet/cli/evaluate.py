@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdet.cli.data import FormatName, Images
-from kdet.cli.options import AllowCode, AsJson, BadBox, metrics_table, show
+from kdet.cli.options import AllowCode, AsJson, BadBox, Precision, RuntimePrecision, metrics_table, show
 
 Model = Annotated[
     Path, typer.Argument(metavar="RUN|FILE", help="A run folder, its student.safetensors, or an exported file.")
@@ -20,8 +20,11 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train or val, where the path holds both.")] = "val",
     images: Images = None,
     on_bad_box: BadBox = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 8,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images at a time; default: as the run itself, or 8.")
+    ] = None,
     predictions: Annotated[Path | None, typer.Option("--predictions", help="Also write every detection here.")] = None,
+    runtime_precision: RuntimePrecision = Precision.FP32,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -33,17 +36,17 @@ def evaluate(
     from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader
     from kdet.evaluate import evaluate as score
     from kdet.evaluate import write_predictions
-    from kdet.study.models import open_to_run
+    from kdet.study.models import images_at_a_time, open_to_run, precision_of
     from kdet.train.run_log import Progress
 
-    detector, device = open_to_run(model)
+    detector, device = open_to_run(model, in_fp32=runtime_precision is Precision.FP32)
     source = open_path(data, format_name, split, images, on_bad_box)
     dataset = DetectionDataset(source, Pipeline(detector.image_size))
-    loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=batch_size))
+    loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=batch_size or images_at_a_time(model)))
     progress = Progress("evaluating", len(dataset))
     result = score(detector, loader, source.index, device=device, progress=progress.advance)
     progress.close()
     if predictions is not None:
         write_predictions(predictions, result.predictions, source.index.classes)
-    metrics = result.metrics.as_json()
-    show(metrics, as_json, lambda: metrics_table(metrics))
+    metrics = result.metrics.as_json() | {"precision": precision_of(detector, device)}
+    show(metrics, as_json, lambda: f"{metrics_table(metrics)}\ncomputed in {metrics['precision']} on the {device}")

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,22 @@ BadBox = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+
+
+class Precision(StrEnum):
+    """In what the toolkit of an exported file computes."""
+
+    FP32 = "fp32"
+    DEFAULT = "default"
+
+
+RuntimePrecision = Annotated[
+    Precision,
+    typer.Option(
+        "--runtime-precision",
+        help="Of exported files: fp32, or default, which their toolkit chooses on this processor.",
+    ),
+]
 
 
 def _allow_code(allowed: bool) -> bool:

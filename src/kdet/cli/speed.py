@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from kdet.cli.options import AllowCode, AsJson, show
+from kdet.cli.options import AllowCode, AsJson, Precision, RuntimePrecision, show
 
 _HEAD = (
-    *("model", "detector", "device", "AP", "ms/image", "p90", "images/s", "×"),
+    *("model", "detector", "device", "precision", "AP", "ms/image", "p90", "images/s", "×"),
     *("params M", "GFLOPs", "file MB", "peak MB"),
 )
+_WORDS = 4
+"""Columns of words; numbers follow."""
 
 
 def speed(
@@ -25,6 +27,7 @@ def speed(
         str | None,
         typer.Option("--device", help="cpu or cuda; default: a GPU where there is one. Files run on the CPU."),
     ] = None,
+    runtime_precision: RuntimePrecision = Precision.FP32,
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Peak memory, for which each opens in a process of its own.")
     ] = True,
@@ -55,7 +58,16 @@ def speed(
     if device not in (None, "cpu", "cuda"):
         raise InputError(f"--device: expected cpu or cuda, got {device!r}")
     size = None if image_size is None else image_size_of(image_size)
-    found = content_of(measure(models, image_size=size, batch=batch, seconds=seconds, memory=memory, device=device))
+    speeds = measure(
+        models,
+        image_size=size,
+        batch=batch,
+        seconds=seconds,
+        memory=memory,
+        device=device,
+        in_fp32=runtime_precision is Precision.FP32,
+    )
+    found = content_of(speeds)
     if out is not None:
         write_json(out, found)
     show(found, as_json, lambda: _table(found))
@@ -68,9 +80,9 @@ def _table(found: dict[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines: list[str] = []
     for row in rows:
-        names, numbers = row[:3], row[3:]
-        cells = [name.ljust(width) for name, width in zip(names, widths[:3], strict=True)]
-        cells += [number.rjust(width) for number, width in zip(numbers, widths[3:], strict=True)]
+        names, numbers = row[:_WORDS], row[_WORDS:]
+        cells = [name.ljust(width) for name, width in zip(names, widths[:_WORDS], strict=True)]
+        cells += [number.rjust(width) for number, width in zip(numbers, widths[_WORDS:], strict=True)]
         lines.append("  ".join(cells))
     where = f"{found['threads']} threads, torch {found['torch']}"
     return "\n".join([*lines, f"{where}; × is against the first"])
@@ -82,6 +94,7 @@ def _row(one: dict[str, Any], first_ms: float) -> tuple[str, ...]:
         one["model"],
         one["family"],
         one["device"],
+        one["precision"],
         "–" if one["ap"] is None else f"{one['ap']:.3f}",
         f"{one['latency_ms']:.1f}",
         f"{one['latency_p90_ms']:.1f}",

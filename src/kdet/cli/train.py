@@ -68,6 +68,8 @@ def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_js
         recipe = recipe.alone()
     elif recipe.teacher is None:
         raise InputError(f"{path}: no `teacher:` to distil from; `kdet train` trains the student alone")
+    elif recipe.only_starts_from_teacher:
+        raise InputError(f"{path}: no `distill:` terms; add e.g. `distill: [{{method: structural}}]`")
     folder = run or Path("runs") / path.stem
     outcome = fit(recipe, folder, resume=resume)
     result = {

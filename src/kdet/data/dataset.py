@@ -3,9 +3,9 @@
 import torch
 from torch.utils.data import Dataset
 
-from kdet.data.randomness import seeded
 from kdet.data.source import Source
 from kdet.data.transforms import Pipeline
+from kdet.ops.randomness import seeded
 from kdet.types import Sample, Target
 
 

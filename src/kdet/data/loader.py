@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from kdet.data.dataset import DetectionDataset
 from kdet.data.index import Ints
-from kdet.data.randomness import seed_of
 from kdet.errors import InputError
 from kdet.ops.canvas import padded_hw, teacher_canvas
+from kdet.ops.randomness import seed_of
 from kdet.types import Batch, Sample
 
 _SALT = 20_211_204

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kdet.data.index import DetectionIndex, Names, as_labels, offsets_of
-from kdet.data.randomness import seed_of
 from kdet.data.shapes_drawing import draw
 from kdet.data.shapes_layout import SHAPES, Layout, lay_out
 from kdet.errors import InputError
+from kdet.ops.randomness import seed_of
 
 _SPLITS = {"train": 0, "val": 1}
 _MOST_IMAGES = 1_000_000

@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from kdet.data.index import DetectionIndex, Ints
-from kdet.data.randomness import seed_of
 from kdet.data.source import Source
+from kdet.ops.randomness import seed_of
 
 _SALT = 20_221_113
 """Keeps this choice apart from every other use of random numbers."""

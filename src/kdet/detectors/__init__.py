@@ -2,14 +2,17 @@
 
 from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
-from kdet.detectors.inherit import Inherit, Inherited, inherit
+from kdet.detectors.inherit import Inherit, Inherited, inherit, inherit_frozen_norms
 from kdet.detectors.own_code import ALLOWED
+from kdet.detectors.parts import backbone_parameters, usual_backbone_lr
+from kdet.detectors.torchvision_models import backbone_defaults
 from kdet.detectors.weights import StoredWeights, read_weights
-from kdet.detectors.wrapping import wrap
+from kdet.detectors.wrapping import BARE, wrap
 from kdet.detectors.zoo import DETECTORS, FACTORY, build, classes_in, rebuild
 
 __all__ = [
     "ALLOWED",
+    "BARE",
     "DETECTORS",
     "FACTORY",
     "Given",
@@ -17,11 +20,15 @@ __all__ = [
     "Inherit",
     "Inherited",
     "StoredWeights",
+    "backbone_defaults",
+    "backbone_parameters",
     "build",
     "classes_in",
     "foundation",
     "inherit",
+    "inherit_frozen_norms",
     "read_weights",
     "rebuild",
+    "usual_backbone_lr",
     "wrap",
 ]

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from kdet.detectors.dense_families import DenseFamily
+from kdet.detectors.exact import exact
 from kdet.detectors.head_features import finish, revealed
+from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.plain.towers import rows
 from kdet.detectors.torchvision_parts import (
     as_dicts,
@@ -27,6 +29,7 @@ from kdet.detectors.torchvision_parts import (
     own_image_size,
     own_pixels,
 )
+from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
 from kdet.types import Batch, Detections, HeadFeatures, Need, Observation, Target
 
@@ -61,13 +64,13 @@ class DenseDetector:
         if needs <= {Need.FEATURES}:
             return Observation(levels=self.levels, input_size_hw=size_hw, features=features)
         with revealed(self.model.head, Need.HEAD_FEATURES in needs) as hidden:
-            outputs: dict[str, Tensor] = self.model.head(features)
-        anchors: list[Tensor] = self.model.anchor_generator(images, features)  # the same for every image
+            outputs = self._answers(features)
+        anchors = self._anchors(images, features)  # the same for every image
         losses: dict[str, Tensor] = {}
         assignment = None
         if needs & {Need.ASSIGNMENT, Need.LOSSES}:
             assert targets is not None, "task losses and assignment need targets"
-            with self._assignments() as seen:
+            with self._assignments() as seen, full_precision(images.tensors):
                 losses = self._losses(targets, outputs, anchors, features)
             assignment = torch.stack(seen)
         return Observation(
@@ -89,12 +92,11 @@ class DenseDetector:
         """Detections after the model's own threshold, top-k and NMS."""
         images = normalised(self.model, batch)
         features = list(self.model.backbone(images.tensors).values())
-        outputs: dict[str, Tensor] = self.model.head(features)
-        anchors: list[Tensor] = self.model.anchor_generator(images, features)
         counts = list(level_counts(features, self.model.anchor_generator.num_anchors_per_location()))
-        split = {name: list(value.split(counts, dim=1)) for name, value in outputs.items()}
-        split_anchors = [list(a.split(counts)) for a in anchors]
-        return detections(self.model.postprocess_detections(split, split_anchors, images.image_sizes))
+        split = {name: list(value.split(counts, dim=1)) for name, value in self._answers(features).items()}
+        split_anchors = [list(a.split(counts)) for a in self._anchors(images, features)]
+        with full_precision(images.tensors):
+            return detections(self.model.postprocess_detections(split, split_anchors, images.image_sizes))
 
     @property
     def selection(self) -> Selection:
@@ -104,29 +106,32 @@ class DenseDetector:
     def candidates(self, images: Tensor) -> Candidates:
         """Backbone, neck, head and decoded boxes of normalised images N×3×H×W."""
         features = list(self.model.backbone(images).values())
-        outputs: dict[str, Tensor] = self.model.head(features)
-        scores, quality = outputs["cls_logits"].float().sigmoid(), _quality(outputs)
+        outputs = self._answers(features)
+        scores, quality = outputs["cls_logits"].sigmoid(), _quality(outputs)
         if quality is not None:
-            scores = (scores * quality.float().sigmoid()[..., None]).sqrt()
+            scores = (scores * quality.sigmoid()[..., None]).sqrt()
         size_hw = (int(images.shape[2]), int(images.shape[3]))
-        anchors = self.model.anchor_generator(ImageList(images, [size_hw]), features)[0]
+        anchors = self._anchors(ImageList(images, [size_hw]), features)[0]
         boxes = self._decode(outputs["bbox_regression"], anchors)
         return Candidates(scores, boxes, level_counts(features, self.model.anchor_generator.num_anchors_per_location()))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits N×A×K of this head on given neck outputs."""
-        return self.model.head(list(features))["cls_logits"]
+        return self._answers(list(features))["cls_logits"]
 
     def finish_head(self, hidden: HeadFeatures, after: int, own: Observation) -> Observation:
         """Logits and boxes of this head's rest on given maps before the activation of its `after`-th hidden layer."""
         classifier, regressor = self.model.head.classification_head, self.model.head.regression_head
         class_maps = finish(classifier.conv, hidden.classes, after)
-        outputs = self._family.predict_boxes(regressor, finish(regressor.conv, hidden.boxes, after))
+        outputs = exact(self._family.predict_boxes(regressor, finish(regressor.conv, hidden.boxes, after)))
+        assert own.features is not None
+        pixels = own.features[0].new_zeros(()).expand(1, 3, *own.input_size_hw)  # only their size is read
+        anchors = self._anchors(ImageList(pixels, [own.input_size_hw]), own.features)[0]
         return replace(
             own,
-            class_logits=rows([classifier.cls_logits(m) for m in class_maps], classifier.num_classes),
+            class_logits=exact(rows([classifier.cls_logits(m) for m in class_maps], classifier.num_classes)),
             quality_logits=_quality(outputs),
-            boxes=self._decode(outputs["bbox_regression"], self._anchors(own)),
+            boxes=self._decode(outputs["bbox_regression"], anchors),
             edge_logits=outputs.get("edge_logits"),
         )
 
@@ -157,15 +162,17 @@ class DenseDetector:
         finally:
             del head.compute_loss  # the instance's attribute; the class's method is there again
 
-    def _anchors(self, own: Observation) -> Tensor:
-        """The anchors A×4 of an observation's images."""
-        assert own.features is not None
-        pixels = own.features[0].new_zeros(()).expand(1, 3, *own.input_size_hw)  # only their size is read
-        return self.model.anchor_generator(ImageList(pixels, [own.input_size_hw]), own.features)[0]
+    def _answers(self, features: list[Tensor]) -> dict[str, Tensor]:
+        """The head's outputs by name, in float32 whatever the precision in which it computed them."""
+        return exact(self.model.head(features))
+
+    def _anchors(self, images: ImageList, features: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors A×4 of each image, float32."""
+        return self.model.anchor_generator(images, sizes_alone(features))
 
     def _decode(self, regression: Tensor, anchors: Tensor) -> Tensor:
-        """Regression N×A×4 on the anchors A×4 of every image to boxes N×A×4, in float32."""
-        flat = self._family.decode(self.model, regression.float().flatten(0, 1), anchors.repeat(regression.shape[0], 1))
+        """Regression N×A×4 on the anchors A×4 of every image to boxes N×A×4."""
+        flat = self._family.decode(self.model, regression.flatten(0, 1), anchors.repeat(regression.shape[0], 1))
         return flat.view_as(regression)
 
 

@@ -16,8 +16,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 
 from kdet.detectors.detr_families import FAMILIES, Family, NeckReached, neck_maps, own_queries
+from kdet.detectors.query_precision import exact_boxes
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
+from kdet.ops.randomness import seeded
 from kdet.ops.selection import Candidates, Selection
 from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
 
@@ -155,7 +157,8 @@ class DetrDetector:
     def _run(self, pixels: Tensor, mask: Tensor, labels: list[dict[str, Tensor]] | None) -> Any:
         height, width = self._padded((int(pixels.shape[2]), int(pixels.shape[3])))
         beyond = (0, width - pixels.shape[3], 0, height - pixels.shape[2])
-        return self.model(pixel_values=F.pad(pixels, beyond), pixel_mask=F.pad(mask, beyond), labels=labels)
+        with exact_boxes(self.model):
+            return self.model(pixel_values=F.pad(pixels, beyond), pixel_mask=F.pad(mask, beyond), labels=labels)
 
     def _padded(self, size_hw: SizeHW) -> SizeHW:
         """The input's size with the further padding that the model cannot do without."""
@@ -206,7 +209,12 @@ def describe_levels(model: Any, family: Family) -> tuple[Level, ...]:
     image = torch.zeros(1, 3, side, side, device=model.device)
     named = {"pixel_values": image, "pixel_mask": image[:, 0].long() + 1}
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad(), torch.random.fork_rng(), neck_maps(model, family, stop=True) as maps, suppress(NeckReached):
+    with (
+        torch.no_grad(),
+        seeded(0, device=model.device),
+        neck_maps(model, family, stop=True) as maps,
+        suppress(NeckReached),
+    ):
         torch.func.functional_call(model, kept, (), named)
     return tuple(Level(str(i), int(m.shape[1]), round(side / m.shape[3])) for i, m in enumerate(maps))
 

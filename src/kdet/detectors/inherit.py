@@ -1,34 +1,18 @@
 """A student that starts from its teacher's weights, tensor by tensor, where names and shapes agree."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from kdet.detectors.parts import Part, part_of
+from kdet.detectors.plain.backbones import freeze_norms
 from kdet.detectors.weights import is_class_layer
 from kdet.errors import InputError
 from kdet.types import Detector
 
 Inherit = Literal["neck", "head", "all"]
 """neck; head: neck and head, as the papers' inheriting strategy does; all: the backbone too."""
-
-Part = Literal["backbone", "neck", "head"]
-_PREFIXES: dict[str, Part] = {
-    "backbone.fpn.": "neck",
-    "backbone.extra.": "neck",
-    "backbone.": "backbone",
-    "model.backbone.projector.": "neck",
-    "model.backbone.": "backbone",
-    "model.conv_encoder.": "backbone",
-    "model.encoder": "neck",
-    "model.input_proj": "neck",
-    "neck.": "neck",
-}
-"""torchvision's names, then transformers' and libreyolo's; SSD's extra layers are its neck. What no prefix names is the
-head."""
-_YOLO_LAYER = re.compile(r"model\.\d+\.(?!(one2one_)?(cv[23]\.\d|dfl))")
-"""A layer of a YOLO that is not its head: its layers are numbered, and backbone and neck cannot be told apart."""
 
 _TAKEN_BY: dict[Inherit, tuple[Part, ...]] = {
     "neck": ("neck",),
@@ -47,7 +31,7 @@ class Inherited:
 
     def describe(self) -> list[str]:
         """Counts by part, then every tensor that was not taken, those of one reason together."""
-        counts = {part: sum(_part_of(name) == part for name in self.taken) for part in ("backbone", "neck", "head")}
+        counts = {part: sum(part_of(name) == part for name in self.taken) for part in ("backbone", "neck", "head")}
         shown = ", ".join(f"{count} of the {part}" for part, count in counts.items() if count)
         lines = [f"inherited from the teacher: {len(self.taken)} tensors ({shown})"]
         for reason in dict.fromkeys(self.left.values()):
@@ -71,7 +55,7 @@ def inherit(student: Detector, teacher: Detector, what: Inherit) -> Inherited:
     same_classes = student.class_names == teacher.class_names
     taken: list[str] = []
     left: dict[str, str] = {}
-    for name in (n for n in ours if _part_of(n) in _TAKEN_BY[what] and not n.endswith("num_batches_tracked")):
+    for name in (n for n in ours if part_of(n) in _TAKEN_BY[what] and not n.endswith("num_batches_tracked")):
         if name not in theirs:
             left[name] = "no such name in the teacher"
         elif theirs[name].shape != ours[name].shape:
@@ -92,11 +76,20 @@ def inherit(student: Detector, teacher: Detector, what: Inherit) -> Inherited:
     return Inherited(taken=tuple(taken), left=left)
 
 
-def _part_of(name: str) -> Part:
-    for prefix, part in _PREFIXES.items():
-        if name.startswith(prefix):
-            return part
-    return "backbone" if _YOLO_LAYER.match(name) else "head"
+def inherit_frozen_norms(student: Detector, teacher: Detector) -> bool:
+    """Freeze the norms of a student that has its teacher's backbone, if the teacher was trained under frozen ones.
+
+    Batch statistics would make another function of such weights.
+
+    Returns:
+        Whether they were frozen, in place and in what rebuilds the student.
+    """
+    ours, theirs = student.build_arguments or {}, teacher.build_arguments or {}
+    if ours.get("norm") != "batch" or theirs.get("norm") != "frozen":
+        return False
+    freeze_norms(student.model.get_submodule("backbone.body"))
+    student.build_arguments = {**ours, "norm": "frozen"}
+    return True
 
 
 def _shortened(names: list[str], most: int = 4) -> str:

@@ -12,9 +12,11 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 
+from kdet.detectors.query_precision import exact_boxes
 from kdet.detectors.selecting import choose
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
+from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
 from kdet.types import Batch, Detections, Level, Need, Observation, Target
 
@@ -71,10 +73,11 @@ class LibreDetrDetector:
                     {"labels": t["labels"], "boxes": box_convert(t["boxes"], "xyxy", "cxcywh") / _frame(images)}
                     for t in targets
                 ]
-            output = self.model.decoder(features, targets=labels)
+            output = self._decoded(features, labels)
             logits, boxes = output["pred_logits"], _pixels(output["pred_boxes"], images)
             if labels is not None:
-                losses = _summed(self._criterion(images.device)(output, labels))
+                with full_precision(images):
+                    losses = _summed(self._criterion(images.device)(output, labels))
         return Observation(
             levels=self.levels,
             input_size_hw=(int(images.shape[2]), int(images.shape[3])),
@@ -90,8 +93,8 @@ class LibreDetrDetector:
 
     def candidates(self, images: Tensor) -> Candidates:
         """Scores N×Q×K and boxes N×Q×4 (evaluation mode)."""
-        output = self.model.decoder(self._neck(images), targets=None)
-        scores = output["pred_logits"].float().sigmoid()
+        output = self._decoded(self._neck(images), None)
+        scores = output["pred_logits"].sigmoid()
         return Candidates(scores=scores, boxes=_pixels(output["pred_boxes"], images), counts=(int(scores.shape[1]),))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
@@ -109,6 +112,11 @@ class LibreDetrDetector:
     def _neck(self, images: Tensor) -> list[Tensor]:
         return list(self.model.encoder(self.model.backbone(images)))
 
+    def _decoded(self, features: list[Tensor], labels: list[dict[str, Tensor]] | None) -> Any:
+        """The decoder's answer by name; logits and boxes are float32."""
+        with exact_boxes(self.model.decoder):
+            return self.model.decoder(features, targets=labels)
+
     def _criterion(self, device: torch.device) -> Any:
         if self._loss is None or self._loss[0] != device:
             self._loss = device, self._make_loss(len(self.class_names), device)
@@ -122,7 +130,7 @@ def _frame(images: Tensor) -> Tensor:
 
 def _pixels(boxes: Tensor, images: Tensor) -> Tensor:
     """Fractions of the input, centre and size, as corners in pixels."""
-    return box_convert(boxes.float(), "cxcywh", "xyxy") * _frame(images)
+    return box_convert(boxes, "cxcywh", "xyxy") * _frame(images)
 
 
 def _summed(found: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
+from kdet.detectors.exact import exact, saying_exactly
 from kdet.detectors.plain.towers import rows
 from kdet.detectors.points import Scored, boxes_around, cell_points, expected_bin
 from kdet.ops.selection import Selection
@@ -21,14 +22,17 @@ _AS_VALIDATED = Selection(score=0.001, best=30000, group="image", nms_iou=0.6, d
 """As libreyolo measures AP."""
 MakeLoss = Callable[[Any, torch.device], Any]
 """(head, device) → the library's loss."""
+_CLOSING = 15 / 300
+"""Share of a run, at its end, in which libreyolo's trainer (and Megvii's) adds an L1 loss to YOLOX."""
 
 
 class Yolo9Parts:
-    """YOLOv9 without its auxiliary branch, as libreyolo trains it by default."""
+    """YOLOv9 without the auxiliary branch (PGI) that libreyolo's trainer attaches, with its loss times 0.25."""
 
     pixels = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     selection = _AS_VALIDATED
     has_edges = True
+    progress: float | None = None
 
     def __init__(self, model: Any, make_loss: MakeLoss) -> None:
         self.model = model
@@ -54,7 +58,7 @@ class Yolo9Parts:
     def head(self, features: list[Tensor]) -> Any:
         """One map of edges and classes per level."""
         answer = self.model.head(features)
-        return answer[1] if isinstance(answer, tuple) else answer
+        return exact(answer[1] if isinstance(answer, tuple) else answer)
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits, distributions and boxes."""
@@ -70,7 +74,7 @@ class Yolo9Parts:
 
     def scores(self, scored: Scored) -> Tensor:
         """The sigmoid of each class."""
-        return scored.class_logits.float().sigmoid()
+        return scored.class_logits.sigmoid()
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """libreyolo's loss, and what its matcher said."""
@@ -92,6 +96,7 @@ class YoloxParts:
     pixels = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
     selection = Selection(score=0.001, best=None, group="image", nms_iou=0.6, detections=300)
     has_edges = False
+    progress: float | None = None
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -114,7 +119,11 @@ class YoloxParts:
 
     def head(self, features: list[Tensor]) -> Any:
         """Decoded boxes and logits N×A×(5 + K), and what the library's loss reads beside them."""
-        return self.model.head.forward_train_maps(features)
+        head = self.model.head
+        if self.progress is not None:
+            head.use_l1 = self.progress >= 1 - _CLOSING
+        with saying_exactly([*head.cls_preds, *head.reg_preds, *head.obj_preds]):  # it decodes in their precision
+            return exact(head.forward_train_maps(features))
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits, objectness and boxes."""
@@ -122,13 +131,13 @@ class YoloxParts:
         return Scored(
             class_logits=decoded[..., 5:],
             quality_logits=decoded[..., 4],
-            boxes=box_convert(decoded[..., :4].float(), "cxcywh", "xyxy"),
+            boxes=box_convert(decoded[..., :4], "cxcywh", "xyxy"),
         )
 
     def scores(self, scored: Scored) -> Tensor:
         """Class times objectness; a cell finds its best class alone."""
         assert scored.quality_logits is not None
-        scores = scored.class_logits.float().sigmoid() * scored.quality_logits.float().sigmoid()[..., None]
+        scores = scored.class_logits.sigmoid() * scored.quality_logits.sigmoid()[..., None]
         return scores.where(scores == scores.amax(-1, keepdim=True), 0)
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
@@ -151,6 +160,7 @@ class RtmdetParts:
     pixels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     selection = _AS_VALIDATED
     has_edges = False
+    progress: float | None = None
 
     def __init__(self, model: Any, make_loss: MakeLoss) -> None:
         self.model = model
@@ -174,7 +184,7 @@ class RtmdetParts:
 
     def head(self, features: list[Tensor]) -> Any:
         """Class logits and distances in pixels, one map of each per level."""
-        return self.model.head(tuple(features))
+        return exact(self.model.head(tuple(features)))
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits and boxes."""
@@ -182,12 +192,12 @@ class RtmdetParts:
         points, _ = cell_points(features, self.strides, 0.0)
         return Scored(
             class_logits=rows(list(logits), self.model.head.num_classes),
-            boxes=boxes_around(points, rows(list(distances), 4).float()),
+            boxes=boxes_around(points, rows(list(distances), 4)),
         )
 
     def scores(self, scored: Scored) -> Tensor:
         """The sigmoid of each class."""
-        return scored.class_logits.float().sigmoid()
+        return scored.class_logits.sigmoid()
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """libreyolo's loss, and the objects that its assigner's boxes and labels are those of."""

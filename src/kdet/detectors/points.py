@@ -15,6 +15,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from kdet.detectors.selecting import choose
 from kdet.detectors.torchvision_parts import grids, make_batch
 from kdet.ops.modes import evaluating
+from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
 from kdet.types import Batch, Detections, Level, Need, Observation, Target
 
@@ -27,7 +28,7 @@ _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What a head says of a batch; cells ordered level by level, row by row."""
+    """What a head says of a batch, float32; cells ordered level by level, row by row."""
 
     class_logits: Tensor
     """N×A×K."""
@@ -47,6 +48,8 @@ class PointParts(Protocol):
     image_size: int | tuple[int, int]
     has_edges: bool
     """Whether the head predicts distributions of a box's edges."""
+    progress: float | None
+    """Fraction of the run, for losses that change over it; None = as built."""
 
     @property
     def backbone(self) -> str:
@@ -68,7 +71,7 @@ class PointParts(Protocol):
         ...
 
     def run(self, images: Tensor) -> tuple[list[Tensor], Any]:
-        """The same maps, and the head's answer as the library's own loss reads it."""
+        """The same maps, and the head's answer as the library's own loss reads it, in float32."""
         ...
 
     def head(self, features: list[Tensor]) -> Any:
@@ -88,20 +91,23 @@ class PointParts(Protocol):
         ...
 
 
+def given(*, has_edges: bool) -> frozenset[Need]:
+    """What such a detector reveals: the distributions of edges where its head predicts them."""
+    return _HEAD | {Need.FEATURES} | ({Need.EDGE_LOGITS} if has_edges else frozenset[Need]())
+
+
 class PointDetector:
     """One of these modules behind the Detector protocol."""
 
     predicts = True
     fill = (GREY, GREY, GREY)
-    gives: frozenset[Need] = _HEAD | {Need.FEATURES}
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
         self.family = family
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
-        if parts.has_edges:
-            self.gives = self.gives | {Need.EDGE_LOGITS}
+        self.gives = given(has_edges=parts.has_edges)
         self.architecture: tuple[str, str] = (family, parts.backbone)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
@@ -147,7 +153,8 @@ class PointDetector:
         assignment = None
         if needs & {Need.ASSIGNMENT, Need.LOSSES}:
             assert targets is not None, "task losses and assignment need targets"
-            losses, assignment = parts.losses(images, answer, targets)
+            with full_precision(images):
+                losses, assignment = parts.losses(images, answer, targets)
         return Observation(
             levels=self.levels,
             input_size_hw=size_hw,
@@ -161,6 +168,10 @@ class PointDetector:
             cells_hw=grids(features),
             losses=losses,
         )
+
+    def at(self, progress: float) -> None:
+        """The passes that follow are at this fraction of a run."""
+        self._parts.progress = progress
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the library's own threshold and NMS."""
@@ -221,8 +232,9 @@ def boxes_around(points_A2: Tensor, distances: Tensor) -> Tensor:
 
 def expected_bin(edge_logits: Tensor) -> Tensor:
     """The mean bin of each edge's distribution, float32: …×B → …."""
+    # No product of matrices, which autocast would compute in half precision.
     bins = torch.arange(edge_logits.shape[-1], dtype=torch.float32, device=edge_logits.device)
-    return edge_logits.float().softmax(-1) @ bins
+    return (edge_logits.float().softmax(-1) * bins).sum(-1)
 
 
 def _describe_levels(parts: PointParts) -> tuple[Level, ...]:

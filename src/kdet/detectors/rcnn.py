@@ -3,7 +3,8 @@
 Legend: N images, P sampled regions of the whole batch, K class columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
+from kdet.detectors.exact import exact, laying_exactly, saying_exactly
 from kdet.detectors.plain import CascadeHeads
 from kdet.detectors.rcnn_candidates import candidates_of, selection_of
 from kdet.detectors.torchvision_parts import (
@@ -64,6 +66,19 @@ class RcnnDetector:
         assert targets is not None, "task losses and sampled regions need targets"
         return self._with_regions(images, maps, as_dicts(targets), size_hw)
 
+    @contextmanager
+    def _exact_regions(self) -> Generator[None]:
+        """Anchors, regions, offsets and logits are float32 meanwhile, and with them the objects that regions meet.
+
+        torchvision lays anchors in the maps' precision, decodes in that of the offsets, and brings objects to that of
+        the regions. RoIAlign is safe: under autocast it computes in float32.
+        """
+        rpn, heads = self.model.rpn, self.model.roi_heads
+        stages: Sequence[Any] = heads.stages if isinstance(heads, CascadeHeads) else [heads]
+        predictors = [stage.box_predictor for stage in stages]
+        with laying_exactly(rpn.anchor_generator), saying_exactly([rpn.head, *predictors]):
+            yield
+
     def _with_regions(
         self, images: ImageList, maps: dict[str, Tensor], targets: list[dict[str, Tensor]], size_hw: SizeHW
     ) -> Observation:
@@ -74,8 +89,9 @@ class RcnnDetector:
                 f"a {type(self.model).__name__} cannot be trained here: kdet trains boxes alone and would forget the "
                 "rest; use it as a teacher, and a FasterRCNN as the student"
             )
-        proposals, rpn_losses = self.model.rpn(images, maps, targets)
-        seen = (_cascade if is_cascade else _one_head)(heads, maps, proposals, images, targets)
+        with self._exact_regions():
+            proposals, rpn_losses = self.model.rpn(images, maps, targets)
+            seen = (_cascade if is_cascade else _one_head)(heads, maps, proposals, images, targets)
         return Observation(
             levels=self.levels,
             input_size_hw=size_hw,
@@ -91,8 +107,9 @@ class RcnnDetector:
         """Detections after the model's own post-processing (evaluation mode)."""
         images = normalised(self.model, batch)
         maps: dict[str, Tensor] = self.model.backbone(images.tensors)
-        proposals, _ = self.model.rpn(images, maps, None)
-        found, _ = self.model.roi_heads(maps, proposals, images.image_sizes, None)
+        with self._exact_regions():
+            proposals, _ = self.model.rpn(images, maps, None)
+            found, _ = self.model.roi_heads(maps, proposals, images.image_sizes, None)
         return detections(found)
 
     @property
@@ -102,7 +119,8 @@ class RcnnDetector:
 
     def candidates(self, images: Tensor) -> Candidates:
         """Regions with their scores and a box for each class, of normalised images N×3×H×W (evaluation mode)."""
-        return candidates_of(self.model, self.levels, images)
+        with self._exact_regions():
+            return candidates_of(self.model, self.levels, images)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits P×K of this box head on given regions of given neck outputs; of a cascade, log-probabilities."""
@@ -114,7 +132,7 @@ class RcnnDetector:
         sizes = [(height, width)] * len(proposals)
         if isinstance(heads, CascadeHeads):
             return heads.log_scores(heads.pool(maps, list(proposals), sizes))
-        return heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, list(proposals), sizes)))[0]
+        return exact(heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, list(proposals), sizes)))[0])
 
     def native_state(self) -> dict[str, Tensor]:
         """torchvision's own state_dict."""

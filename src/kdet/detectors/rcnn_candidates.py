@@ -100,7 +100,7 @@ def _pooled(pool: Any, maps: Mapping[str, Tensor], strides: Mapping[str, int], r
 
 def _decoded(heads: Any, deltas: Tensor, regions_NP4: Tensor) -> Tensor:
     """Boxes N×P×K×4 of the offsets (N·P)×4K."""
-    flat = heads.box_coder.decode_single(deltas.float(), regions_NP4.flatten(0, 1))
+    flat = heads.box_coder.decode_single(deltas, regions_NP4.flatten(0, 1))
     return flat.view(*regions_NP4.shape[:2], -1, 4)
 
 

@@ -12,6 +12,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
+from kdet.detectors.exact import exact
+from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.torchvision_parts import (
     as_dicts,
     backbone_kind,
@@ -25,6 +27,7 @@ from kdet.detectors.torchvision_parts import (
     own_pixels,
     without_background,
 )
+from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
 from kdet.types import Batch, Detections, Need, Observation, Target
 
@@ -70,14 +73,15 @@ class SsdDetector:
         size_hw = (int(images.tensors.shape[2]), int(images.tensors.shape[3]))
         if not needs & _HEAD:
             return Observation(levels=self.levels, input_size_hw=size_hw, features=features)
-        outputs: dict[str, Tensor] = self.model.head(features)
-        anchors: list[Tensor] = self.model.anchor_generator(images, features)
+        outputs = self._answers(features)
+        anchors = self._anchors(images, features)
         losses: dict[str, Tensor] = {}
         matched: list[Tensor] = []
         if needs & {Need.ASSIGNMENT, Need.LOSSES}:
             assert targets is not None, "task losses and assignment need targets"
-            matched = [self._match(t["boxes"], a) for t, a in zip(targets, anchors, strict=True)]
-            losses = self.model.compute_loss(as_dicts(targets), outputs, anchors, matched)
+            with full_precision(images.tensors):
+                matched = [self._match(t["boxes"], a) for t, a in zip(targets, anchors, strict=True)]
+                losses = self.model.compute_loss(as_dicts(targets), outputs, anchors, matched)
         return Observation(
             levels=self.levels,
             input_size_hw=size_hw,
@@ -95,27 +99,35 @@ class SsdDetector:
         """Detections after the model's own threshold, top-k and NMS."""
         images = normalised(self.model, batch)
         features = list(self.model.backbone(images.tensors).values())
-        outputs = self.model.head(features)
-        anchors = self.model.anchor_generator(images, features)
-        return detections(self.model.postprocess_detections(outputs, anchors, images.image_sizes))
+        outputs, anchors = self._answers(features), self._anchors(images, features)
+        with full_precision(images.tensors):
+            return detections(self.model.postprocess_detections(outputs, anchors, images.image_sizes))
 
     def candidates(self, images: Tensor) -> Candidates:
         """Extractor, head and decoded boxes of normalised images N×3×H×W."""
         features = list(self.model.backbone(images).values())
-        outputs: dict[str, Tensor] = self.model.head(features)
-        scores = without_background(outputs["cls_logits"].float().softmax(-1))
+        outputs = self._answers(features)
+        scores = without_background(outputs["cls_logits"].softmax(-1))
         size_hw = (int(images.shape[2]), int(images.shape[3]))
-        anchors = self.model.anchor_generator(ImageList(images, [size_hw]), features)[0]
+        anchors = self._anchors(ImageList(images, [size_hw]), features)[0]
         counts = level_counts(features, self.model.anchor_generator.num_anchors_per_location())
         return Candidates(scores, self._decode(outputs["bbox_regression"], anchors), counts)
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
         """Class logits N×A×K of this head on given maps."""
-        return self.model.head(list(features))["cls_logits"]
+        return self._answers(list(features))["cls_logits"]
 
     def native_state(self) -> dict[str, Tensor]:
         """torchvision's own state_dict."""
         return self.model.state_dict()
+
+    def _answers(self, features: list[Tensor]) -> dict[str, Tensor]:
+        """The heads' outputs by name, in float32 whatever the precision in which they computed them."""
+        return exact(self.model.head(features))
+
+    def _anchors(self, images: ImageList, features: Sequence[Tensor]) -> list[Tensor]:
+        """Default boxes A×4 of each image, float32."""
+        return self.model.anchor_generator(images, sizes_alone(features))
 
     def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Index of the object each default box is assigned to, as torchvision's forward does it."""
@@ -124,6 +136,6 @@ class SsdDetector:
         return self.model.proposal_matcher(box_iou(boxes, anchors))
 
     def _decode(self, regression: Tensor, anchors: Tensor) -> Tensor:
-        """Regression N×A×4 on the default boxes A×4 of every image to boxes N×A×4, in float32."""
-        flat = regression.float().flatten(0, 1)
+        """Regression N×A×4 on the default boxes A×4 of every image to boxes N×A×4."""
+        flat = regression.flatten(0, 1)
         return self.model.box_coder.decode_single(flat, anchors.repeat(regression.shape[0], 1)).view_as(regression)

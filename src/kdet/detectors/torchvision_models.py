@@ -14,6 +14,54 @@ from kdet.errors import InputError
 Notes = Callable[[str], None]
 
 
+def backbone_defaults(
+    detector: str,
+    weights: str | None,
+    backbone_weights: str | None,
+    norm: str | None = None,
+    trainable_layers: int | None = None,
+) -> tuple[str, int]:
+    """Norm and number of trained stages of a backbone, settled where they are None.
+
+    From random weights batch norm and all stages; from pretrained ones what torchvision's own builders do: frozen norms
+    and 3 of 5 stages, in its `_v2` detectors batch norm, and SSDs as if they were random. A file of a whole detector
+    keeps the norm that it was made with, and one that kdet wrote its stages too.
+
+    Args:
+        detector: a name of BARE.
+        weights: of the whole detector: torchvision's by name, or a file.
+        backbone_weights: of the backbone alone.
+        norm: as given.
+        trainable_layers: as given.
+
+    Raises:
+        InputError: no such weights.
+    """
+    found = ("batch", 5)
+    if detector != "ssdlite" and weights is None and backbone_weights is not None:
+        found = ("frozen", 3)
+    elif detector != "ssdlite" and weights is not None:
+        found = (
+            _as_made(read_weights(Path(weights))) if is_file(weights) else _library_defaults(library_weights(weights))
+        )
+    return norm or found[0], found[1] if trainable_layers is None else trainable_layers
+
+
+def _library_defaults(weights: WeightsEnum) -> tuple[str, int]:
+    return ("batch" if "_V2_" in type(weights).__name__.upper() else "frozen"), 3
+
+
+def _as_made(stored: StoredWeights) -> tuple[str, int]:
+    """What a weights file says of its backbone, else what its tensors tell: only batch norm counts batches."""
+    build = stored.build or {}
+    if "norm" in build:
+        return build["norm"], build["trainable_layers"]
+    own = {name.rpartition(".")[2] for name in stored.state if name.startswith("backbone.")}
+    if "running_mean" not in own:
+        return "group", 3
+    return ("batch" if "num_batches_tracked" in own else "frozen"), 3
+
+
 def plain_model(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
     """A detector of `kdet.detectors.plain`.
 

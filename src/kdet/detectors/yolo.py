@@ -11,12 +11,14 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from kdet.detectors.exact import exact
+from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.points import PointDetector, Scored, boxes_around, cell_points, expected_bin
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
@@ -72,6 +74,7 @@ class YoloParts:
     """
 
     pixels = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    progress: float | None = None
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -118,11 +121,11 @@ class YoloParts:
         """One pass through the whole model."""
         with self._entering(stop=False) as features:
             answer = self.model(images)
-        return features, answer
+        return features, _exactly(answer)
 
     def head(self, features: list[Tensor]) -> Any:
         """The head on given maps."""
-        return self._head(features)
+        return _exactly(self._head(features))
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
         """Logits and boxes of one branch."""
@@ -133,7 +136,7 @@ class YoloParts:
             edge_logits = edges.unflatten(1, (4, -1)).permute(0, 3, 1, 2)
             distances = expected_bin(edge_logits)
         else:
-            distances = edges.transpose(1, 2).float()
+            distances = edges.transpose(1, 2)
         return Scored(
             class_logits=class_logits.transpose(1, 2),
             boxes=boxes_around(points, distances * scales),
@@ -142,11 +145,12 @@ class YoloParts:
 
     def scores(self, scored: Scored) -> Tensor:
         """The sigmoid of each class."""
-        return scored.class_logits.float().sigmoid()
+        return scored.class_logits.sigmoid()
 
     def losses(self, images: Tensor, answer: Any, targets: Sequence[Target]) -> tuple[dict[str, Tensor], Tensor]:
         """`model.loss`, which the library multiplies by the number of images, and what its assigner said."""
-        with _listening_to(self._assigner(images.device)) as said:
+        criterion = self._criterion(images.device)
+        with _listening_to(getattr(criterion, "one2many", criterion).assigner) as said:
             total, items = self.model.loss(_labels(images, targets), answer)
         total = total.reshape(-1)
         names: list[str] = list(items) if isinstance(items, Mapping) else list(_NAMES)
@@ -156,13 +160,21 @@ class YoloParts:
         _, _, _, inside, index = said[0]
         return parts, torch.where(inside.bool(), index.long(), -1)
 
-    def _assigner(self, device: torch.device) -> nn.Module:
-        """Of the criterion, which holds tensors of one device and is made anew for another."""
+    def _criterion(self, device: torch.device) -> Any:
+        """It holds tensors of one device and is made anew for another.
+
+        The library's trainer calls its `update` after each epoch, where it has one: YOLO26 weighs one-to-many by 0.8
+        and one-to-one by 0.2 at first, by 0.1 and 0.9 at last. Here the same line is followed step by step.
+        """
         moved = self._device not in (None, device)
         if moved or getattr(self.model, "criterion", None) is None:
             self.model.criterion = self.model.init_criterion()
         self._device = device
-        return getattr(self.model.criterion, "one2many", self.model.criterion).assigner
+        criterion = self.model.criterion
+        if self.progress is not None and hasattr(criterion, "update"):
+            criterion.updates = self.progress * max(self.model.args.epochs - 1, 1) - 1  # `update` adds one
+            criterion.update()
+        return criterion
 
     def _branch(self, answer: Any, final: bool) -> tuple[Tensor, Tensor]:
         """Edges N×(4·B)×A and class logits N×K×A."""
@@ -196,6 +208,18 @@ class YoloParts:
             yield features
         finally:
             hook.remove()
+
+
+def _exactly(answer: Any) -> Any:
+    """A head's answer in float32; of the maps in it, from which the loss reads sizes and precision, the sizes alone."""
+    if isinstance(answer, tuple):
+        return tuple(_exactly(part) for part in cast(tuple[Any, ...], answer))
+    if not isinstance(answer, Mapping):
+        return exact(answer)
+    return {
+        name: sizes_alone(part) if name == "feats" else _exactly(part)
+        for name, part in cast(Mapping[str, Any], answer).items()
+    }
 
 
 def _has_structure(model: Any) -> bool:

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from kdet.detectors.detr import DetrDetector
+from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import build_detr, classes_of, rebuild_detr
-from kdet.detectors.libreyolo_models import build_libreyolo, rebuild_libreyolo
+from kdet.detectors.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
 from kdet.detectors.own_code import call_factory
 from kdet.detectors.plain import BACKBONES, build_any
-from kdet.detectors.points import PointDetector
-from kdet.detectors.torchvision_models import Notes, library_model, load_and_tell, plain_model
+from kdet.detectors.torchvision_models import Notes, backbone_defaults, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
     check,
@@ -24,17 +24,17 @@ from kdet.detectors.weights import (
     load,
     read_weights,
 )
-from kdet.detectors.wrapping import BARE, Adapter, adapt, wrap
+from kdet.detectors.wrapping import BARE, adapt, wrap
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
-from kdet.types import Detector
+from kdet.types import Detector, Need
 
-DETECTORS: dict[str, Adapter | type[DetrDetector] | type[PointDetector]] = {
-    **{name: adapter for name, (_, adapter) in BARE.items()},
-    "hf": DetrDetector,
-    "libreyolo": PointDetector,
+DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
+    **{name: {name: adapter.gives} for name, (_, adapter) in BARE.items()},
+    "hf": dict.fromkeys(FAMILIES, DetrDetector.gives),
+    "libreyolo": GIVEN,
 }
-"""Name in a recipe → adapter."""
+"""Name in a recipe → its models, and what each of them reveals."""
 FACTORY = "factory"
 """In the place of such a name: the user's own function builds it."""
 
@@ -53,8 +53,8 @@ def build(
     backbone: str | None = None,
     weights: str | None = None,
     backbone_weights: str | None = None,
-    norm: str = "batch",
-    trainable_layers: int = 5,
+    norm: str | None = None,
+    trainable_layers: int | None = None,
     width: float = 1.0,
     fpn_channels: int = 256,
     head_norm: bool | None = None,
@@ -77,9 +77,11 @@ def build(
         weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`. For hf a
             folder or a name on the hub.
         backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
-        norm: batch, frozen or group, in the backbone.
-        trainable_layers: 0…5, from the deep end.
-        width: channel multiplier of resnet10/18/34 and MobileNetV3.
+        norm: batch, frozen or group, in the backbone; None = batch with random weights, with pretrained ones as
+            torchvision has it (`backbone_defaults`).
+        trainable_layers: 0…5, from the deep end, norms included; None = 5 with random weights, with pretrained ones as
+            torchvision has it: 3.
+        width: channel multiplier of resnet10/18/34 and the MobileNets.
         fpn_channels: channels of the neck.
         head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels. The other
             dense heads always have it.
@@ -104,6 +106,8 @@ def build(
     }
     shape |= {"backbone_weights": backbone_weights}
     body: dict[str, Any] = {"backbone": backbone, "norm": norm, "trainable_layers": trainable_layers}
+    if detector not in BARE and (norm, trainable_layers) == ("batch", 5):  # what older runs' recipes spell out
+        body = {"backbone": backbone}
     if detector == "hf":
         _refuse_ignored("the config or weights of hf", shape | body)
         return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
@@ -129,7 +133,8 @@ def _bare(
     *,
     backbone: str | None,
     backbone_weights: str | None,
-    norm: str,
+    norm: str | None,
+    trainable_layers: int | None,
     fpn_channels: int,
     head_norm: bool | None,
     **others: Any,
@@ -138,11 +143,13 @@ def _bare(
     backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
     if backbone not in BACKBONES:
         raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+    norm, trainable_layers = backbone_defaults(detector, weights, backbone_weights, norm, trainable_layers)
     if norm == "frozen" and weights is None and backbone_weights is None:
         raise InputError("norm 'frozen' normalises nothing on random weights; use 'batch' or 'group', or give weights")
     names = with_background(classes)
     arguments = {"detector": detector, "num_classes": len(names), "backbone": backbone, "norm": norm, **others}
-    arguments |= {"fpn_channels": fpn_channels, "head_norm": fpn_channels < 256 if head_norm is None else head_norm}
+    arguments |= {"trainable_layers": trainable_layers, "fpn_channels": fpn_channels}
+    arguments |= {"head_norm": fpn_channels < 256 if head_norm is None else head_norm}
     if weights is not None and not is_file(weights):
         found = library_weights(weights)
         arguments["library"] = type(found).__name__.removesuffix("_Weights").lower()

@@ -10,11 +10,11 @@ from zlib import crc32
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kdet.errors import InputError, WorkError
 from kdet.files import parse_json, read_text
+from kdet.tensor_file import save_tensors
 from kdet.types import Level, Need, Observation, SizeHW
 
 _ABOUT = "cache.json"
@@ -110,7 +110,6 @@ class Answers:
         seen = answer.seen
         named = {f"features.{i}": level for i, level in enumerate(seen.features or [])}
         named |= {key: value for key in _TENSORS if (value := getattr(seen, key)) is not None}
-        plain = {key: value.detach().cpu().contiguous() for key, value in named.items()}
         about = {
             "input_size_hw": seen.input_size_hw,
             "size_hw": answer.size_hw,
@@ -121,7 +120,7 @@ class Answers:
         path = self._path(name)
         try:
             path.parent.mkdir(exist_ok=True)
-            _write(path, lambda new: save_file(plain, new, metadata={"answer": json.dumps(about)}))
+            _write(path, lambda new: save_tensors(named, new, metadata={"answer": json.dumps(about)}))
             return path.stat().st_size
         except (OSError, SafetensorError) as error:
             raise WorkError(

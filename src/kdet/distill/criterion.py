@@ -42,7 +42,7 @@ class Criterion(nn.Module):
             lesson = lessons[self.lesson_of[term.name]]
             pairing, teacher = lesson.pairing, lesson.teacher.detector
             require_served(term, student, teacher, pairing)
-            self.pairings[term.name] = pairing.only(term.strides)
+            self.pairings[term.name] = pairing.only(term.strides, term.finest)
             self.parts[term.name] = parts_of(term, pairing)
             adapted = self.pairings[term.name].levels * term.view.adapted_maps
             self.adapters[term.name] = make_adapter(term.adapter, adapted, student, teacher)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdet.distill.distiller import Distiller, observed
 from kdet.distill.proof import buffers_kept
+from kdet.ops.randomness import seeded
 from kdet.types import Batch, Level, Need
 
 
@@ -36,8 +37,7 @@ def readings(distiller: Distiller, batch: Batch) -> list[Reading]:
         distiller: in training mode, as the step was.
         batch: on its device.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.no_grad(), torch.random.fork_rng(devices), buffers_kept(distiller):
+    with torch.no_grad(), seeded(torch.initial_seed(), device=batch.images.device), buffers_kept(distiller):
         return [_reading(name, value) for name, value in _tensors(distiller, batch)]
 
 

@@ -18,8 +18,10 @@ from kdet.distill.views import Sight
 from kdet.errors import InputError
 from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas
+from kdet.ops.modes import frozen_norms
+from kdet.ops.randomness import seeded
 from kdet.ops.ranks import num_ranks
-from kdet.types import Batch, Detector, LossReport, Need, Observation, Pull, Target
+from kdet.types import Batch, Detector, LossReport, Need, Observation, Phased, Pull, Target
 
 
 class Distiller(nn.Module):
@@ -64,9 +66,22 @@ class Distiller(nn.Module):
             raise InputError(f"teachers see images {scales} times as large; at most one size beside the student's")
         self.teacher_scale = scales[0] if scales else 1.0
         """How many times larger the images are that batches bring for a teacher."""
-        self.criterion = Criterion(self.lessons, student) if lessons else None
+        with seeded(torch.initial_seed()):  # the loop's next random numbers are those that it has without terms
+            self.criterion = Criterion(self.lessons, student) if lessons else None
         self.pseudo_score = 0.5
         """The teacher's boxes from this score on are the targets of unlabelled images."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but norms inside frozen layers keep their statistics; see `kdet.ops.modes.frozen_norms`."""
+        super().train(mode)
+        for norm in frozen_norms(self.model):
+            norm.eval()
+        return self
+
+    @property
+    def clipped_apart(self) -> list[nn.Module]:
+        """The student, then all else that learns: a generator's gradient must not shrink the student's step."""
+        return [module for module in (self.model, self.criterion) if module is not None]
 
     @property
     def teacher(self) -> FrozenTeacher | None:
@@ -83,7 +98,7 @@ class Distiller(nn.Module):
         images: Batch | Sequence[Tensor],
         targets: Sequence[Target] | None = None,
         *,
-        progress: float = 1.0,
+        progress: float | None = None,
         measure: bool = False,
     ) -> LossReport | list[dict[str, Tensor]]:
         """Loss of one batch; in evaluation mode and without targets what the student finds, as torchvision's models do.
@@ -92,7 +107,8 @@ class Distiller(nn.Module):
             images: a Batch, or torchvision's convention: a list of 3×H×W tensors in 0…1.
             targets: with a list of images, a list of {"boxes": M×4 x1 y1 x2 y2 in pixels of its image, "labels": M,
                 indices into the student's `class_names`}; other keys are not read.
-            progress: fraction of the run done, 0…1; schedules read it. 1 = full weight unless a term has stopped.
+            progress: fraction of the run done, 0…1. Schedules read it, and students whose own loss changes over a run
+                (`kdet.types.Phased`). None = full weight unless a term has stopped, and the student's loss as built.
             measure: fill the report's `pulls`; costs a backward pass from each term to the neck.
 
         Returns:
@@ -105,14 +121,20 @@ class Distiller(nn.Module):
             if self.training:
                 raise InputError("training needs targets beside the images; without them call `.eval()` first")
             return self._found(images)
-        batch = self.labelled(images if isinstance(images, Batch) else self._batch(images, targets))
-        assert batch.targets is not None, "training needs targets"
+        if progress is not None and isinstance(self.student, Phased):
+            self.student.at(progress)
+        batch = images if isinstance(images, Batch) else self._batch(images, targets)
         needs = frozenset({Need.LOSSES})
         answers: list[Observation] = []
-        if self.criterion is not None:
-            needs |= self.criterion.student_needs
-            # First: what a teacher's own pass takes is free again before the student's activations pile up.
-            answers = self.answers(batch)
+        # Teachers and terms draw their own random numbers, new ones in each step; the student draws what it does alone.
+        apart = partial(seeded, torch.initial_seed(), self._batches_so_far(), device=batch.images.device)
+        with apart(0):
+            batch = self.labelled(batch)
+            if self.criterion is not None:
+                needs |= self.criterion.student_needs
+                # First: what a teacher's own pass takes is free again before the student's activations pile up.
+                answers = self.answers(batch)
+        assert batch.targets is not None, "training needs targets"
         # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
         # all at the end of its forward pass; else the others would wait.
         observe = self.student.observe if num_ranks() == 1 else partial(observed, self.student)
@@ -120,11 +142,12 @@ class Distiller(nn.Module):
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
-            values = self.criterion.raw(self.sights(batch, seen, answers))
+            with apart(1):
+                values = self.criterion.raw(self.sights(batch, seen, answers))
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
-            parts |= self.criterion(values, progress)
+            parts |= self.criterion(values, 1.0 if progress is None else progress)
             self.criterion.balance.count()
         return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
 
@@ -166,6 +189,10 @@ class Distiller(nn.Module):
             )
             for lesson, answer in zip(self.lessons, self.answers(batch) if answers is None else answers, strict=True)
         ]
+
+    def _batches_so_far(self) -> int:
+        """Saved with the state, so that a loop that goes on draws what it would have drawn."""
+        return 0 if self.criterion is None else int(self.criterion.balance.batches)
 
     def _found(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         batch = self.student.batch(images)

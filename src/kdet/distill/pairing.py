@@ -45,15 +45,17 @@ class Pairing:
     left_out: tuple[str, ...]
     """Levels without a partner, for the log."""
 
-    def only(self, strides: Sequence[int] | None) -> "Pairing":
-        """The same with the levels of these strides alone; None = all.
+    def only(self, strides: Sequence[int] | None, finest: int | None = None) -> "Pairing":
+        """The same with the levels of these strides alone; without them the `finest`, so many; without either all.
 
         Raises:
-            InputError: a stride that is not paired.
+            InputError: a stride that is not paired, or no level at all.
         """
-        if strides is None:
-            return self
         paired = [level.stride for level in self.levels]
+        if strides is None:
+            if finest is not None and finest < 1:
+                raise InputError(f"finest: expected at least one level, got {finest}")
+            strides = sorted(paired)[:finest]
         if not strides or not set(strides) <= set(paired):
             raise InputError(f"strides: expected some of the paired strides {paired}, got {list(strides)}")
         return replace(self, levels=tuple(level for level in self.levels if level.stride in strides))

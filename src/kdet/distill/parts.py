@@ -35,7 +35,7 @@ def parts_of(term: Term, pairing: Pairing) -> tuple[Part, ...]:
     compares_features = Need.FEATURES in term.view.student_needs
     if term.strides is not None and not compares_features:
         raise InputError(f"{term.name} compares no neck features, so `strides` has no meaning for it; leave it out")
-    own = pairing.only(term.strides)
+    own = pairing.only(term.strides, term.finest)
     positions = tuple(range(len(own.levels)))
     if term.weight != "auto" or not compares_features or len(own.levels) == 1:
         return (Part(name=term.name, term=term, pairing=own, positions=positions, reaches=None),)

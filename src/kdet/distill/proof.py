@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from kdet.distill.criterion import Criterion
-from kdet.distill.distiller import Distiller
+from kdet.distill.distiller import Distiller, sum_of
+from kdet.distill.gradients import gradients_of
 from kdet.distill.watched import Watched, other_pixels, silent_parts, watch
 from kdet.errors import InputError
-from kdet.types import Batch
+from kdet.ops.randomness import seeded
+from kdet.types import Batch, Pull
 
 _ROUNDING = 3e-7
 """What float32 makes of a similarity of exactly 1: two equal models cost this much, and no real pair so little."""
@@ -25,6 +27,10 @@ class Evidence:
 
     values: dict[str, float]
     """The terms' values before weight and schedule; empty where they could not be computed."""
+    pulls: dict[str, Pull]
+    """At the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
+    weights: dict[str, float]
+    """Of each part of each term; those of `weight: auto` as this one step has measured them."""
     faults: dict[str, list[str]]
     """What was looked at, in words → what is wrong there and how to mend it; an empty list where all is well."""
 
@@ -37,7 +43,7 @@ class Evidence:
 def prove_it_acts(
     distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, float]:
-    """One real forward and backward per term, schedules set aside; nothing is changed.
+    """One real forward and backward per term, schedules set aside; nothing is changed, random numbers neither.
 
     Args:
         distiller: in training mode; neither weights, buffers nor gradients change.
@@ -50,13 +56,16 @@ def prove_it_acts(
     Raises:
         InputError: the first fault that `examine` finds, and how many there are.
     """
-    if distiller.criterion is None:
-        return {}
+    return {} if distiller.criterion is None else proven(distiller, batch, optimizer).values
+
+
+def proven(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
+    """What `examine` found, without a fault; arguments and errors as of `prove_it_acts`."""
     evidence = examine(distiller, batch, optimizer)
     if faults := evidence.all_faults:
         more = f" (and {len(faults) - 1} more; `kdet check` names them all)" if len(faults) > 1 else ""
         raise InputError(faults[0] + more)
-    return evidence.values
+    return evidence
 
 
 def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
@@ -70,19 +79,24 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
         "the optimizer holds all that is trained": list(_outside(distiller, optimizer)),
         "the teacher is frozen and in evaluation mode": [fault for teacher in teachers for fault in _awake(teacher)],
     }
-    with buffers_kept(distiller):  # batch statistics move; the run starts as if nothing had been
+    # Batch statistics move; the run starts as if nothing had been.
+    with buffers_kept(distiller), seeded(torch.initial_seed(), device=batch.images.device):
         watched = watch(distiller, batch)
         silent = list(silent_parts(distiller, watched))
-        values, broken = ({}, []) if silent else _values(criterion, watched)
+        raw, broken = ({}, []) if silent else _raw(criterion, watched)
+        values = {name: parts.sum() for name, parts in raw.items()}
         faults |= {
             "both models gave what the terms read": [*silent, *broken],
             "teacher and student saw the same pixels": list(other_pixels(watched)),
             "terms are more than 0": list(_worthless(criterion, values)),
             "the gradient of each term reaches the student": list(_without_effect(distiller, values)),
         }
+        pulls = {} if any(faults.values()) else _pulls(criterion, watched, raw)
+        weights = criterion.weights()
     same = [state_hash(teacher) for teacher in teachers] == before
     faults["the step left the teacher unchanged"] = [] if same else [_CHANGED]
-    return Evidence(values={name: float(value.detach()) for name, value in values.items()}, faults=faults)
+    shown = {name: float(value.detach()) for name, value in values.items()}
+    return Evidence(values=shown, pulls=pulls, weights=weights, faults=faults)
 
 
 def state_hash(module: nn.Module) -> str:
@@ -149,12 +163,18 @@ def _awake(teacher: nn.Module) -> Iterator[str]:
         yield f"the teacher's {trained[0]} (1 of {len(trained)}) requires a gradient; freeze it: requires_grad_(False)"
 
 
-def _values(criterion: Criterion, watched: Watched) -> tuple[Mapping[str, Tensor], list[str]]:
-    """The raw terms; or none, and why a loss refused what it was given."""
+def _raw(criterion: Criterion, watched: Watched) -> tuple[dict[str, Tensor], list[str]]:
+    """The raw terms by parts; or none, and why a loss refused what it was given."""
     try:
-        return {name: parts.sum() for name, parts in criterion.raw(watched.sights).items()}, []
+        return criterion.raw(watched.sights), []
     except ValueError as error:
         return {}, [f"a term cannot be computed: {error}"]
+
+
+def _pulls(criterion: Criterion, watched: Watched, raw: dict[str, Tensor]) -> dict[str, Pull]:
+    seen = watched.sights[0].student
+    assert seen.features is not None
+    return criterion.measured(seen.features, sum_of(seen.losses), raw)
 
 
 def _worthless(criterion: Criterion, values: Mapping[str, Tensor]) -> Iterator[str]:
@@ -177,20 +197,13 @@ def _without_effect(distiller: Distiller, values: Mapping[str, Tensor]) -> Itera
     for term in distiller.criterion.terms:
         if term.placebo or term.name not in values or not values[term.name].isfinite():
             continue
-        if not any(g is not None and bool(g.abs().max() > 0) for g in _gradients(values[term.name], trained)):
+        if not any(g is not None and bool(g.abs().max() > 0) for g in gradients_of(values[term.name], trained)):
             yield (
                 f"{term.name}: no gradient reaches the student; are its features detached, kept from an earlier "
                 "pass, or all layers frozen?"
             )
-        if any(g is None for g in _gradients(values[term.name], distiller.criterion.trained_parts(term))):
+        if any(g is None for g in gradients_of(values[term.name], distiller.criterion.trained_parts(term))):
             yield f"{term.name}: its adapter, or another part that is trained for it, gets no gradient"
-
-
-def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor | None]:
-    """Of one term; None where it does not depend on a parameter."""
-    if not value.requires_grad or not parameters:
-        return [None] * len(parameters)
-    return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
 
 
 @contextmanager

@@ -42,7 +42,9 @@ class Term:
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""
     strides: tuple[int, ...] | None = None
-    """Only the levels of these strides; None = all that are paired. For terms that read features."""
+    """Only the levels of these strides; None = those of `finest`. For terms that read features."""
+    finest: int | None = None
+    """Only so many of the paired levels, the finest; None = all."""
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""

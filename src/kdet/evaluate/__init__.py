@@ -4,13 +4,14 @@ from kdet.evaluate.bootstrap import NUM_DRAWS, draws, percentile_interval, resam
 from kdet.evaluate.coco_ap import coco_metrics
 from kdet.evaluate.difference import SHOWN_SCORE, difference
 from kdet.evaluate.errors import ErrorType, error_types
-from kdet.evaluate.intervals import paired_t_interval
+from kdet.evaluate.intervals import LEVEL, holm, paired_t_interval, paired_t_p, smallest_shown
 from kdet.evaluate.matching import ClassMatches, match
 from kdet.evaluate.metrics import Curves, Metrics
 from kdet.evaluate.predictions import ImagePredictions, read_predictions, write_predictions
 from kdet.evaluate.run import Evaluation, evaluate, predict_loader
 
 __all__ = [
+    "LEVEL",
     "NUM_DRAWS",
     "SHOWN_SCORE",
     "ClassMatches",
@@ -24,11 +25,14 @@ __all__ = [
     "draws",
     "error_types",
     "evaluate",
+    "holm",
     "match",
     "paired_t_interval",
+    "paired_t_p",
     "percentile_interval",
     "predict_loader",
     "read_predictions",
     "resampled_ap",
+    "smallest_shown",
     "write_predictions",
 ]

@@ -1,9 +1,7 @@
 """A detector over a loader: detections in pixels of the original images, with the data's labels."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +41,7 @@ def evaluate(
     ground_truth: DetectionIndex,
     *,
     device: torch.device | str,
-    precision: str | None = None,
+    precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Evaluation:
     """COCO metrics of a detector on the images of a loader, in this process.
@@ -78,7 +76,7 @@ def predict_loader(
     classes: Sequence[str],
     *,
     device: torch.device | str,
-    precision: str | None = None,
+    precision: str = "fp32",
     progress: Progress | None = None,
 ) -> list[ImagePredictions]:
     """What a detector finds on every image of a loader, in the loader's order.
@@ -90,7 +88,7 @@ def predict_loader(
         loader: batches of unaugmented images.
         classes: the data's; detections of other classes are dropped and counted.
         device: where the batches go.
-        precision: "fp32", "bf16-mixed" or "fp16-mixed"; None leaves autocast as the caller set it.
+        precision: "fp32", "bf16-mixed" or "fp16-mixed", whatever autocast the caller has set.
         progress: called with the number of images just done.
 
     Raises:
@@ -145,9 +143,7 @@ def _image(found: Detections, image_id: int, size_hw: SizeHW, original_hw: SizeH
     )
 
 
-def _autocast(precision: str | None, device: torch.device) -> Any:
-    if precision is None:
-        return nullcontext()
+def _autocast(precision: str, device: torch.device) -> torch.autocast:
     if precision not in _AUTOCAST:
         raise InputError(f"precision {precision!r}: expected one of {', '.join(_AUTOCAST)}")
     dtype = _AUTOCAST[precision]

@@ -27,7 +27,7 @@ def _write(graph: Graph, about: About, path: Path) -> None:
         path.write_bytes(lowered.to_executorch().buffer)
 
 
-def _open(path: Path) -> tuple[About, Run]:
+def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     with warnings.catch_warnings(action="ignore"):  # as above
         from executorch.runtime import Runtime  # pyright: ignore
 

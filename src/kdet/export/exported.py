@@ -26,9 +26,11 @@ class ExportedDetector:
     predicts = True
     build_arguments: dict[str, Any] | None = None
 
-    def __init__(self, path: Path, about: About, run: Run) -> None:
+    def __init__(self, path: Path, about: About, run: Run, precision: str) -> None:
         self.path = path
         self.about = about
+        self.precision = precision if about.precision == "fp32" else about.precision
+        """In which it computes here: fp32, bf16, fp16 or int8."""
         self.family = f"{about.family}, {path.suffix[1:]}"
         self.architecture: tuple[str, str] = (about.family, "exported")
         self.class_names = about.class_names

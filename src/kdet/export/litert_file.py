@@ -26,7 +26,7 @@ def _write(graph: Graph, about: About, path: Path) -> None:
         archive.writestr(_ENTRY, about.as_text())
 
 
-def _open(path: Path) -> tuple[About, Run]:
+def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     from ai_edge_litert.interpreter import Interpreter  # pyright: ignore
 
     try:

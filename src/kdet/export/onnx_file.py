@@ -57,7 +57,7 @@ def _without_checks(written: torch.export.ExportedProgram) -> torch.export.Expor
     return written
 
 
-def _open(path: Path) -> tuple[About, Run]:
+def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

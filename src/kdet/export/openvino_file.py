@@ -13,6 +13,9 @@ from kdet.export.graph import Graph
 from kdet.export.onnx_file import ONNX
 from kdet.export.target import Run, Target
 
+_HINT = "INFERENCE_PRECISION_HINT"
+_NAMES = {"f32": "fp32", "f16": "fp16"}
+
 
 def _write(graph: Graph, about: About, path: Path) -> None:
     import openvino
@@ -25,7 +28,7 @@ def _write(graph: Graph, about: About, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def _open(path: Path) -> tuple[About, Run]:
+def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     import openvino
 
     core: Any = openvino.Core()
@@ -34,7 +37,10 @@ def _open(path: Path) -> tuple[About, Run]:
     except RuntimeError as error:
         raise InputError(f"{path}: OpenVINO cannot open it ({str(error).splitlines()[0]})") from None
     about = About.from_text(str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None, path)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    asked: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    if in_fp32:  # else it rounds to bf16 or fp16 where the processor has such instructions
+        asked[_HINT] = "f32"
+    compiled = core.compile_model(model, "CPU", asked)
 
     def run(images: Tensor) -> list[Tensor]:
         found = compiled(images.numpy())
@@ -43,6 +49,20 @@ def _open(path: Path) -> tuple[About, Run]:
     return about, run
 
 
+def _own_precision() -> str:
+    import openvino
+
+    core: Any = openvino.Core()
+    name = str(core.get_property("CPU", _HINT).get_type_name())
+    return _NAMES.get(name, name)
+
+
 OPENVINO = Target(
-    name="openvino", suffix=".xml", needs=("openvino", *ONNX.needs), extra="openvino", write=_write, open=_open
+    name="openvino",
+    suffix=".xml",
+    needs=("openvino", *ONNX.needs),
+    extra="openvino",
+    write=_write,
+    open=_open,
+    own_precision=_own_precision,
 )

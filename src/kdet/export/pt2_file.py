@@ -40,7 +40,7 @@ def _write(graph: Graph, about: About, path: Path) -> None:
     torch.export.save(exported(graph, about), path, extra_files={_ENTRY: about.as_text()})
 
 
-def _open(path: Path) -> tuple[About, Run]:
+def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     extra: dict[str, Any] = {_ENTRY: ""}
     try:
         module = torch.export.load(path, extra_files=extra).module()

@@ -28,8 +28,10 @@ class Target:
     """The extra of kdet that brings them; empty: they are there."""
     write: Callable[[Graph, About, Path], None]
     """The graph and its metadata into a file."""
-    open: Callable[[Path], tuple[About, Run]]
-    """A file's metadata, and how it is run."""
+    open: Callable[[Path, bool], tuple[About, Run]]
+    """A file's metadata, and how it is run: in float32 throughout, or (False) as its toolkit chooses."""
+    own_precision: Callable[[], str] = lambda: "fp32"
+    """What the toolkit chooses for a file in float32 on this processor: fp32, bf16 or fp16."""
     selects: bool = True
     """Whether NMS can be part of it."""
     any_batch: bool = True

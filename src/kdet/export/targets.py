@@ -21,8 +21,12 @@ def is_exported(path: Path) -> bool:
     return any(path.suffix == target.suffix for target in TARGETS.values())
 
 
-def open_exported(path: Path) -> ExportedDetector:
+def open_exported(path: Path, *, in_fp32: bool = True) -> ExportedDetector:
     """An exported file as a detector.
+
+    Args:
+        path: the file.
+        in_fp32: whether its toolkit computes in float32; else as it chooses on this processor.
 
     Raises:
         InputError: no such file, not one of `kdet export`, or its toolkit is missing.
@@ -31,5 +35,5 @@ def open_exported(path: Path) -> ExportedDetector:
         raise InputError(f"{path}: no such file")
     target = next(target for target in TARGETS.values() if path.suffix == target.suffix)
     target.require()
-    about, run = target.open(path)
-    return ExportedDetector(path, about, run)
+    about, run = target.open(path, in_fp32)
+    return ExportedDetector(path, about, run, "fp32" if in_fp32 else target.own_precision())

@@ -33,6 +33,19 @@ _TABLES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class TermView:
+    """What an arm distils."""
+
+    name: str
+    weight: str
+    """The recipe's."""
+    weights: Mapping[str, float]
+    """What `weight: auto` came to, by level."""
+    pull: float | None
+    """On the student's neck, as a multiple of the task's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmView:
     """One row of the table, and what it says in words."""
 
@@ -44,11 +57,17 @@ class ArmView:
     interval: tuple[float, float] | None
     image_interval: tuple[float, float] | None
     gap_closed: float | None
-    seconds: float | None
     time: float | None
-    memory_bytes: float | None
+    """Of a step, as a multiple of the first arm's."""
     memory: float | None
+    training_seconds: float | None
+    """Of a run, as it stood beside others; mean over seeds."""
     verdict: str | None
+    p: float | None
+    """Of the paired t test."""
+    holm: str | None
+    """The verdict after Holm's correction over all arms."""
+    terms: tuple[TermView, ...]
     words: str
 
 
@@ -86,8 +105,9 @@ def comparison_page(folder: Path) -> str:
             tables=_tables(result["breakdown"], [arm.name for arm in arms]),
             gallery=gallery_of(shown),
             runs=result["runs"],
-            left_out=result["left_out"],
+            left_out=[*result["left_out"], *result.get("warnings", ())],
             notes=result["notes"],
+            several=sum(arm.p is not None for arm in arms) > 1,
             recipes={name: run.recipe_text for name, run in shown.items()},
             environment=environment_rows(list(shown.values())[-1]),
         )
@@ -127,13 +147,21 @@ def _arm(row: Mapping[str, Any]) -> ArmView:
         interval=_pair(row["interval"]),
         image_interval=_pair(row["image_interval"]),
         gap_closed=number(row["gap_closed"]),
-        seconds=number(cost["seconds"]),
         time=number(cost["time"]),
-        memory_bytes=number(cost["memory_bytes"]),
         memory=number(cost["memory"]),
+        training_seconds=number(row.get("training_seconds")),
         verdict=row["verdict"],
+        p=number(row.get("p")),
+        holm=row.get("holm"),
+        terms=tuple(_term(name, term) for name, term in row.get("terms", {}).items()),
         words=_words(row),
     )
+
+
+def _term(name: str, term: Mapping[str, Any]) -> TermView:
+    weight = f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
+    weights = {part.removeprefix(f"{name}/"): float(value) for part, value in term["weights"].items()}
+    return TermView(name=name, weight=weight, weights=weights, pull=number(term["pull"]))
 
 
 def _pair(ends: Any) -> tuple[float, float] | None:

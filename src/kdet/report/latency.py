@@ -20,7 +20,9 @@ def latency_chart(path: Path) -> Chart:
     content = parse_json(text, str(path))
     try:
         rows = [(str(row["model"]), number(row["latency_ms"]), number(row["ap"])) for row in content["models"]]
-        devices = " and ".join(sorted({str(row["device"]) for row in content["models"]}))
+        devices = " and ".join(
+            sorted({f"{row['device']} in {row.get('precision', 'fp32')}" for row in content["models"]})
+        )
         where = f"{devices}, {content['threads']} threads"
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: not a result of `kdet speed` ({error!r})") from None

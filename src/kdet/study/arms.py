@@ -50,26 +50,36 @@ def arms_of(recipe: Recipe, names: Sequence[str]) -> list[Arm]:
     return [Arm(name=name, terms=_terms(recipe, name)) for name in asked]
 
 
-def recipe_for(recipe: Recipe, arm: Arm, seed: int) -> Recipe:
-    """What one run of an arm is made with; the same data, student, order, augmentation and steps in every arm."""
+def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False) -> Recipe:
+    """What one run of an arm is made with; the same data, student, order, augmentation and steps in every arm.
+
+    Args:
+        recipe: of the comparison.
+        arm: one of its arms.
+        seed: of the run.
+        fair_start: whether `none` starts from the teacher's weights as the others do, where the recipe says `inherit:`.
+    """
     train = recipe.train.model_copy(update={"seed": seed})
     common = recipe.model_copy(update={"train": train, "arms": {}})
-    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone()
+    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone(inherit=fair_start)
 
 
-def require_buildable(recipe: Recipe, arms: Sequence[Arm]) -> None:
+def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool = False) -> None:
     """Build every arm once, so that a mistake in the last one costs seconds and not the runs before it.
 
     Raises:
-        InputError: no teacher yet, an unknown option, or a pair of detectors that cannot serve an arm.
+        InputError: nothing to start fair from, no teacher yet, an unknown option, or a pair of detectors that cannot
+            serve an arm.
     """
+    if fair_start and not recipe.student.inherit:
+        raise InputError("--fair-start: the recipe has no `student: inherit:`, so all arms start alike; leave it out")
     for run in (teacher.run for teacher in recipe.teachers if isinstance(teacher, RunTeacher)):
         if run.exists():
             continue
         raise InputError(f"teacher.run: {run} does not exist yet; train it first: kdet train ITS-RECIPE --run {run}")
     classes = open_data(recipe, _say_nothing)[0].index.classes
     for arm in arms:
-        own = recipe_for(recipe, arm, recipe.train.seed)
+        own = recipe_for(recipe, arm, recipe.train.seed, fair_start=fair_start)
         try:
             build_distiller(own, build_student(own, classes, _say_nothing), classes, _say_nothing)
         except InputError as error:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from kdet.data import Source, inspect, make_loader
 from kdet.distill import Distiller
+from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import Evidence, examine
 from kdet.errors import InputError, WorkError
 from kdet.ops.classes import real_classes
@@ -23,6 +24,7 @@ from kdet.study.check_report import (
     terms_section,
 )
 from kdet.study.problems import Problem
+from kdet.study.seen import flattered
 from kdet.study.step_cost import StepCost, measure
 from kdet.study.teacher_worth import Worth, doubts, weigh
 from kdet.train.build import build_distiller, build_student, open_data, training_data
@@ -73,9 +75,9 @@ def prepare(recipe: Recipe) -> Prepared:
     settings = recipe.train
     torch.manual_seed(settings.seed)
     engine = Engine(settings.precision)
-    require_sound_gradients(recipe, engine)
+    require_sound_gradients(recipe)
     train, val = open_data(recipe, _unheard)  # what the readers mended stands in the data's section
-    notes: list[str] = []
+    notes = list(recipe.notes)
     student = build_student(recipe, train.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
     data, sampler = training_data(recipe, train, distiller, notes.append)
@@ -87,7 +89,7 @@ def prepare(recipe: Recipe) -> Prepared:
         train=train,
         val=val,
         distiller=distiller,
-        optimizer=make_optimizer(distiller.parameters(), settings),
+        optimizer=make_optimizer(distiller, recipe),
         steps_per_epoch=sampler.steps,
         batches=batches,
         load_seconds=load_seconds,
@@ -101,17 +103,19 @@ def report_on(prepared: Prepared) -> Report:
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
     found = [lesson.pairing.classes for lesson in distiller.lessons]
     problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
+    problems += [Problem("teacher", "warning", text) for text in flattered(recipe, prepared.val)]
     evidence, cost = _tried(prepared, problems)
     worths = _worths(prepared, problems) if distiller.lessons else []
-    device = str(prepared.engine.device)
+    device, workers = str(prepared.engine.device), prepared.engine.loaders(recipe.train.workers)
     beside = zip_longest(distiller.lessons, worths)  # no worths where a teacher's boxes are not finite
     sections = [lesson_sections(lesson, worth) for lesson, worth in beside]
     return Report(
         data={"train": inspect(prepared.train), "val": inspect(prepared.val)},
         **(sections[0] if sections else {}),
         more_teachers=sections[1:],
-        terms=evidence and terms_section(distiller, evidence, cost),
-        step=cost and step_section(recipe.train, device, prepared.steps_per_epoch, prepared.load_seconds, cost),
+        terms=evidence and terms_section(distiller, evidence),
+        step=cost
+        and step_section(recipe.train, device, workers, prepared.steps_per_epoch, prepared.load_seconds, cost),
         memory=cost and memory_section(cost),
         notes=prepared.notes,
         problems=problems,
@@ -164,9 +168,11 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
     evidence = None
     try:
         if prepared.distiller.criterion is not None:
-            with torch.random.fork_rng(), prepared.engine.autocast():
+            with prepared.engine.autocast():
                 evidence = examine(prepared.distiller, prepared.batches[0], prepared.optimizer)
             problems += [Problem("terms", "failed", text) for text in evidence.all_faults]
+            doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.pulls)
+            problems += [Problem("terms", "warning", text) for text in doubts_of_weights]
         cost = _cost(prepared, evidence)
     except torch.OutOfMemoryError:
         size = prepared.recipe.train.batch_size

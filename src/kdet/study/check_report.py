@@ -70,14 +70,16 @@ def _levels(lesson: Taught) -> dict[str, Any]:
     return {"pairs": pairs, "left_out": list(lesson.pairing.left_out)}
 
 
-def terms_section(distiller: Distiller, evidence: Evidence, cost: StepCost | None) -> dict[str, Any]:
-    """Each term's value and pull on the first batch, and what the proof looked at."""
-    assert distiller.criterion is not None
+def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
+    """Each term's value, weight and pull on the first batch, and what the proof looked at."""
+    criterion = distiller.criterion
+    assert criterion is not None
     terms: dict[str, Any] = {}
-    for term in distiller.criterion.terms:
-        pull = cost.pulls.get(term.name) if cost else None
+    for term in criterion.terms:
+        pull = evidence.pulls.get(term.name)
         terms[term.name] = {
             "weight": term.weight,
+            "weights": {part.name: evidence.weights[part.name] for part in criterion.parts[term.name]},
             "value": _finite(evidence.values.get(term.name)),
             "share": _finite(pull and pull.share),
             "cosine": _finite(pull and pull.cosine),
@@ -87,7 +89,7 @@ def terms_section(distiller: Distiller, evidence: Evidence, cost: StepCost | Non
 
 
 def step_section(
-    settings: TrainRecipe, device: str, steps_per_epoch: int, load: float, cost: StepCost
+    settings: TrainRecipe, device: str, workers: int, steps_per_epoch: int, load: float, cost: StepCost
 ) -> dict[str, Any]:
     """Seconds of a step, and of the run that is made of them; evaluation is not in it."""
     batches = steps_per_epoch * settings.epochs
@@ -95,9 +97,7 @@ def step_section(
         batches = min(batches, settings.max_steps * settings.accumulate)
 
     def run(seconds: float) -> float:
-        if not settings.workers:
-            return batches * (seconds + load)
-        return batches * max(seconds, load / settings.workers)
+        return batches * (max(seconds, load / workers) if workers else seconds + load)
 
     return {
         "device": device,

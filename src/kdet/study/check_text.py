@@ -122,6 +122,10 @@ def _terms(terms: dict[str, Any] | None) -> Iterator[str]:
         shown = [_number(term[key]) for key in ("value", "weight", "share", "cosine")]
         rows.append((name + " (placebo)" * term["placebo"], *shown))
     yield from _table(rows)
+    for name, term in terms["terms"].items():
+        if term["weight"] == "auto":
+            parts = (f"{part.removeprefix(name + '/')}: {_number(w)}" for part, w in term["weights"].items())
+            yield f"{name}: auto comes to {', '.join(parts)} on this batch"
     for title, faults in terms["checks"].items():
         yield f"{'failed' if faults else 'ok':<8}{title}"
 

@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,20 @@ from kdet.data import DetectionIndex
 from kdet.errors import InputError
 from kdet.evaluate import NUM_DRAWS, ImagePredictions, draws, match, read_predictions, resampled_ap
 from kdet.report import comparison_page, write_page
+from kdet.study.arm_costs import STEPS, covers, measure_arms, measured
 from kdet.study.arms import NONE, Arm, arms_of, require_buildable
 from kdet.study.breakdown import breakdown, errors_of
 from kdet.study.budget import seconds_of
+from kdet.study.compare_text import power, table
 from kdet.study.gain import Finished, arm_rows, finished, read_json
+from kdet.study.pulls import straw_men, terms_of
 from kdet.study.rounds import Planned, Pool, plan, run_rounds
+from kdet.study.seen import flattered
 from kdet.study.workers import Workers
 from kdet.train import Recipe, open_data
 from kdet.train.run_folder import PREDICTIONS, TEACHER, write_json
+
+__all__ = ["PAGE", "RESULT", "compare", "summary", "table"]
 
 RESULT = "compare.json"
 PAGE = "index.html"
@@ -34,6 +42,7 @@ def compare(
     out: Path,
     budget: str | None = None,
     pool: Pool | None = None,
+    fair_start: bool = False,
 ) -> dict[str, Any]:
     """Make the runs that are not there yet, compare what is there, and write compare.json and the page.
 
@@ -44,6 +53,7 @@ def compare(
         out: folder; the same call with the same folder goes on where an earlier one ended.
         budget: time after which no round is begun, such as 2h.
         pool: where the runs are made; None = a process each, beside each other where the machine allows it.
+        fair_start: let `none` start from the teacher's weights too, where the recipe's student inherits them.
 
     Raises:
         InputError: wrong input, or a folder with other runs.
@@ -54,24 +64,33 @@ def compare(
         raise InputError(f"--seeds {num_seeds}: expected at least 1")
     seconds = None if budget is None else seconds_of(budget)
     arms = arms_of(recipe, names)
-    rounds = plan(recipe, arms, num_seeds, out)
-    require_buildable(recipe, arms)
-    if pool is None:
-        with Workers() as workers:
-            complete = run_rounds(rounds, workers, budget=seconds)
-    else:
-        complete = run_rounds(rounds, pool, budget=seconds)
-    result = summary(recipe, rounds[:complete])
+    rounds = plan(recipe, arms, num_seeds, out, fair_start=fair_start)
+    require_buildable(recipe, arms, fair_start=fair_start)
+    print(power(num_seeds, len(arms) - 1), file=sys.stderr, flush=True)
+    with nullcontext(pool) if pool is not None else Workers() as own:
+        if not covers(measured(out / STEPS), arms):
+            print("measuring a step of each arm, in turns", file=sys.stderr, flush=True)
+            own.submit(partial(measure_arms, arms=arms, fair_start=fair_start), recipe, out / STEPS).result()
+        complete = run_rounds(rounds, own, budget=seconds)
+    result = summary(recipe, rounds[:complete], measured(out / STEPS), fair_start=fair_start)
     result |= {"left_out": _left_out(rounds[complete:], budget), "seconds": round(time.monotonic() - started, 1)}
     write_json(out / RESULT, result)
     write_page(out / PAGE, comparison_page(out))
     return result
 
 
-def summary(recipe: Recipe, rounds: Rounds) -> dict[str, Any]:
-    """All numbers of complete rounds; `arms` and `teacher` are what scripts read."""
+def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_start: bool = False) -> dict[str, Any]:
+    """All numbers of complete rounds; `arms` and `teacher` are what scripts read.
+
+    Args:
+        recipe: of the comparison.
+        rounds: that are complete.
+        steps: what `measure_arms` wrote.
+        fair_start: whether `none` started from the teacher's weights too.
+    """
     print("drawing the validation images anew, for the intervals", file=sys.stderr, flush=True)
-    truth = open_data(recipe, _say_nothing)[1].index
+    val = open_data(recipe, _say_nothing)[1]
+    truth = val.index
     weights = draws(len(truth))
     runs: dict[str, list[Finished]] = {}
     seen: dict[str, list[Predictions]] = {}
@@ -82,38 +101,29 @@ def summary(recipe: Recipe, rounds: Rounds) -> dict[str, Any]:
         runs.setdefault(run.arm.name, []).append(finished(run.folder, resampled))
     arms = [run.arm for run in rounds[0]]
     teacher, notes = _teacher(runs)
-    table, missing = errors_of(truth, seen)
-    parts = breakdown(runs) | {"errors": table}
+    errors, missing = errors_of(truth, seen)
+    parts = breakdown(runs) | {"errors": errors}
+    rows = arm_rows(runs, teacher["AP"], steps["arms"])
+    terms = {arm.name: terms_of(recipe, arm, [run.folder for run in runs[arm.name]]) for arm in arms}
+    for row in rows:
+        row["terms"] = terms[row["name"]]
     return {
-        "arms": arm_rows(runs, teacher["AP"]),
+        "arms": rows,
         "teacher": teacher,
+        "steps": steps,
+        "fair_start": fair_start,
         "seeds": [of_seed[0].seed for of_seed in rounds],
         "runs": {name: [_run_row(run, rounds[0][0].folder.parents[1]) for run in of] for name, of in runs.items()},
         "breakdown": parts,
-        "notes": [*notes, *_notes(recipe, arms, truth), *([missing] if missing else [])],
+        "warnings": [*flattered(recipe, val), *straw_men(terms)],
+        "notes": [
+            *notes,
+            *_notes(recipe, arms, truth, fair_start=fair_start),
+            power(len(rounds), len(arms) - 1),
+            *_unmeasured(steps),
+            *([missing] if missing else []),
+        ],
     }
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """The comparison as text."""
-    width = max(len(arm["name"]) for arm in result["arms"])
-    lines = [f"{'':<{width}}  {'AP':>6}  {'gain':>7}  {'95 % over seeds':>17}  {'95 % over images':>17}  {'time':>6}"]
-    for arm in result["arms"]:
-        ap = sum(arm["AP"]) / len(arm["AP"])
-        gain = "" if arm["gain"] is None else f"{arm['gain']:+.3f}"
-        intervals = [_interval(arm[key]) for key in ("interval", "image_interval")]
-        cost = "" if arm["cost"]["time"] is None else f"×{arm['cost']['time']:.2f}"
-        row = f"{arm['name']:<{width}}  {ap:>6.3f}  {gain:>7}  {intervals[0]:>17}  {intervals[1]:>17}  {cost:>6}"
-        lines.append(f"{row}  {arm['verdict'] or ''}".rstrip())
-    count = len(result["seeds"])
-    known = result["teacher"]["AP"]
-    teacher = "" if known is None else f"teacher {known:.3f} AP; "
-    lines.append(f"{teacher}{count} seed{'s' * (count > 1)}; AP of the last epoch")
-    return "\n".join([*lines, *result["left_out"], *result["notes"]])
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f"{ends[0]:+.3f} … {ends[1]:+.3f}"
 
 
 def _run_row(run: Finished, out: Path) -> dict[str, Any]:
@@ -134,11 +144,15 @@ def _teacher(runs: Mapping[str, Sequence[Finished]]) -> tuple[dict[str, Any], li
     return metrics, [note] if note else []
 
 
-def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex) -> list[str]:
+def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex, *, fair_start: bool) -> list[str]:
     notes: list[str] = []
     if recipe.student.inherit:
+        start = f"`inherit: {recipe.student.inherit}`"
         notes.append(
-            f"`inherit: {recipe.student.inherit}` is part of every arm with a teacher; `none` starts without it"
+            f"{start}: every arm starts from the teacher's weights, `none` too (--fair-start)"
+            if fair_start
+            else f"{start} is part of every arm with a teacher, and of its gain; `none` starts without it unless asked "
+            "to by --fair-start"
         )
     if placebos := [arm.name for arm in arms if arm.placebo]:
         notes.append(f"placebo, meant to do nothing: {', '.join(placebos)}; distrust everything here if it helped")
@@ -146,6 +160,11 @@ def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex) -> list[s
         *notes,
         f"image intervals: {len(truth)} validation images drawn anew {NUM_DRAWS} times, the same draws for all arms",
     ]
+
+
+def _unmeasured(steps: Mapping[str, Any]) -> list[str]:
+    reason = steps.get("reason")
+    return [] if reason is None else [f"the cost of a step could not be measured ({reason})"]
 
 
 def _left_out(rounds: Rounds, budget: str | None) -> list[str]:

@@ -2,6 +2,9 @@
 
 The rule: an arm helped if the whole 95 % interval of its mean paired gain over seeds lies above 0, it hurt if the whole
 interval lies below, and otherwise nothing is shown. Differences of exactly 0, a placebo's, are never above 0.
+
+Chance alone makes one arm in 20 help or hurt, so that among many some will. `holm` is the verdict after Holm's
+correction over all arms: then it is 1 in 20 that any of them does by chance.
 """
 
 import json
@@ -15,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdet.errors import InputError
-from kdet.evaluate import paired_t_interval, percentile_interval
+from kdet.evaluate import LEVEL, holm, paired_t_interval, paired_t_p, percentile_interval
 from kdet.study.rounds import cost_of
 from kdet.train.run_folder import CURVES, METRICS
 
@@ -51,23 +54,36 @@ def finished(folder: Path, resampled: NDArray[np.float64]) -> Finished:
     return Finished(folder=folder, metrics=metrics, curves=curves, cost=cost_of(folder), resampled=resampled)
 
 
-def arm_rows(arms: Mapping[str, Sequence[Finished]], teacher_ap: float | None) -> list[dict[str, Any]]:
+def arm_rows(
+    arms: Mapping[str, Sequence[Finished]], teacher_ap: float | None, steps: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """The `arms` of compare.json.
 
     Args:
         arms: runs by arm, in the order of seeds; the first arm is what gains are against.
         teacher_ap: on the same images.
+        steps: what a step of each arm costs, as `kdet.study.arm_costs` writes it.
     """
     base_name, base = next(iter(arms.items()))
-    return [
+    rows = [
         {
             "name": name,
             "AP": [run.ap for run in runs],
             **(_NO_GAIN if name == base_name else _gain(runs, base, teacher_ap)),
-            "cost": _cost(runs, base),
+            "cost": _cost(steps or {}, name, base_name),
+            "training_seconds": fmean(run.cost["seconds"] for run in runs),
         }
         for name, runs in arms.items()
     ]
+    _correct(rows)
+    return rows
+
+
+def _correct(rows: Sequence[dict[str, Any]]) -> None:
+    """The verdicts that hold for all arms together."""
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["holm"] = row["verdict"] if p < 1 - LEVEL else "not shown"
 
 
 def verdict_of(interval: Interval | None) -> Verdict:
@@ -90,7 +106,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read; remove {path.parent}, and the same command makes it anew") from None
 
 
-_NO_GAIN: dict[str, Any] = dict.fromkeys(("gain", "interval", "image_interval", "gap_closed", "verdict"))
+_NO_GAIN: dict[str, Any] = dict.fromkeys(("gain", "interval", "image_interval", "gap_closed", "verdict", "p", "holm"))
 
 
 def _gain(runs: Sequence[Finished], base: Sequence[Finished], teacher_ap: float | None) -> dict[str, Any]:
@@ -105,21 +121,19 @@ def _gain(runs: Sequence[Finished], base: Sequence[Finished], teacher_ap: float 
         "image_interval": None if over_images is None else list(over_images),
         "gap_closed": fmean(gains) / gap if gap is not None and gap > 0 else None,
         "verdict": verdict_of(interval),
+        "p": paired_t_p(gains),
+        "holm": "not shown",
     }
 
 
-def _cost(runs: Sequence[Finished], base: Sequence[Finished]) -> dict[str, float | None]:
-    """Means over seeds; `time` and `memory` are multiples of the base's."""
-    seconds, seconds_of_base = _mean_cost(runs, "seconds"), _mean_cost(base, "seconds")
-    memory, memory_of_base = _mean_cost(runs, "memory_bytes"), _mean_cost(base, "memory_bytes")
+def _cost(steps: Mapping[str, Any], name: str, base: str) -> dict[str, float | None]:
+    """Of a step; `time` and `memory` are multiples of the base's. None where it was not measured."""
+    own, other = steps.get(name), steps.get(base)
+    if own is None or other is None:
+        return dict.fromkeys(("time", "memory", "step_seconds", "step_bytes"))
     return {
-        "seconds": seconds,
-        "time": None if seconds is None or not seconds_of_base else seconds / seconds_of_base,
-        "memory_bytes": memory,
-        "memory": None if memory is None or not memory_of_base else memory / memory_of_base,
+        "time": own["seconds"] / other["seconds"],
+        "memory": own["memory_bytes"] / other["memory_bytes"],
+        "step_seconds": own["seconds"],
+        "step_bytes": own["memory_bytes"],
     }
-
-
-def _mean_cost(runs: Sequence[Finished], key: str) -> float | None:
-    values = [run.cost[key] for run in runs]
-    return None if any(value is None for value in values) else fmean(values)

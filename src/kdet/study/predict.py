@@ -19,7 +19,9 @@ from kdet.train.run_log import Progress
 from kdet.types import Batch, Detector, Sample, Target
 
 
-def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: float) -> list[dict[str, Any]]:
+def predict_images(
+    model: Path, files: Sequence[Path], out: Path, *, score: float, in_fp32: bool = True
+) -> list[dict[str, Any]]:
     """Draw the boxes of a model on images.
 
     Args:
@@ -27,6 +29,7 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
         files: images of any size.
         out: folder for one PNG an image and predictions.json.
         score: leave out boxes below it, 0…1.
+        in_fp32: whether the toolkit of an exported file computes in float32; else as it chooses on this processor.
 
     Returns:
         One record an image: `image`, `picture`, and `detections` with class, score and box_xyxy in the image's pixels.
@@ -34,7 +37,7 @@ def predict_images(model: Path, files: Sequence[Path], out: Path, *, score: floa
     Raises:
         InputError: an unreadable image or model.
     """
-    detector, device = open_to_run(model)
+    detector, device = open_to_run(model, in_fp32=in_fp32)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress("predicting", len(files))

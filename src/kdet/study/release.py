@@ -131,10 +131,11 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
             "bytes": sum(file.stat().st_size for file in Path(folder).iterdir()),
             "about": asdict(exported.about),
             "parity": {**asdict(parity), "precision": "fp32"},
-            "AP": {**ap, "images": len(sample.index), "max_drop": most},
+            "AP": {**ap, "images": len(sample.index), "max_drop": most, "precision": exported.precision},
             "speed": _speed(model, exported, detector, wish.seconds),
             "license": wish.license,
             "packages": environment(0)["packages"],
+            "own_precision": _own_precision(target, exported, say),
         }
         for file in Path(folder).iterdir():
             file.replace(out / file.name)
@@ -225,6 +226,19 @@ def _checked(
     if not parity.good:
         raise WorkError(f"the {target.name} file does not find what the model finds ({parity}); it was not kept")
     return exported, parity
+
+
+def _own_precision(target: Target, exported: ExportedDetector, say: Say) -> str:
+    """What the toolkit would compute in by itself, said where it is not what was measured."""
+    if exported.precision != "fp32":
+        return exported.precision
+    own = target.own_precision()
+    if own != exported.precision:
+        say(
+            f"measured in {exported.precision}; left to itself {target.name} computes in {own} on this processor: "
+            "kdet evaluate and kdet speed measure that with --runtime-precision default"
+        )
+    return own
 
 
 def _speed(model: Path, exported: ExportedDetector, detector: Detector, seconds: float) -> dict[str, Any]:

@@ -54,8 +54,10 @@ class Planned:
         return (self.folder / METRICS).exists() and (self.folder / COST).exists()
 
 
-def plan(recipe: Recipe, arms: Sequence[Arm], num_seeds: int, out: Path) -> list[list[Planned]]:
-    """Rounds of runs; seeds count up from the recipe's.
+def plan(
+    recipe: Recipe, arms: Sequence[Arm], num_seeds: int, out: Path, *, fair_start: bool = False
+) -> list[list[Planned]]:
+    """Rounds of runs; seeds count up from the recipe's, `fair_start` is as of `recipe_for`.
 
     Raises:
         InputError: a folder holds a run of another recipe.
@@ -63,7 +65,12 @@ def plan(recipe: Recipe, arms: Sequence[Arm], num_seeds: int, out: Path) -> list
     first = recipe.train.seed
     rounds = [
         [
-            Planned(arm=arm, seed=seed, recipe=recipe_for(recipe, arm, seed), folder=out / arm.name / f"seed-{seed}")
+            Planned(
+                arm=arm,
+                seed=seed,
+                recipe=recipe_for(recipe, arm, seed, fair_start=fair_start),
+                folder=out / arm.name / f"seed-{seed}",
+            )
             for arm in arms
         ]
         for seed in range(first, first + num_seeds)

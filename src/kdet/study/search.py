@@ -1,9 +1,11 @@
 """kdet search: which method, weight and levels suit these data, by short runs on the training images alone.
 
 Successive halving: every candidate gets a short run with a learning-rate schedule of its own; the better third gets one
-three times as long, and so on. Validation images are never looked at: a part of the training images is held out.
+three times as long, and so on. Validation images are never looked at: a part of the training images is held out. A
+teacher that was trained on that part flatters the candidates, which is said; one with the same `hold_out` does not.
 """
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +16,7 @@ from kdet.distill import METHODS, SHARE
 from kdet.errors import InputError
 from kdet.study.bench import Bench, Trial
 from kdet.study.budget import seconds_of
+from kdet.study.seen import flattered, seen_in_training
 from kdet.train import Recipe, open_data, write_recipe
 from kdet.train.build import build_distiller, build_student
 from kdet.train.recipe_file import nearest
@@ -51,6 +54,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
     optuna = _optuna()
     seconds = seconds_of(budget)
     base = _held_out(recipe)
+    held_out, doubts = _how_clean(base)
     strides, left_out = _try_to_build(base, methods)
     served = [name for name in methods if name not in left_out]
     study = optuna.create_study(
@@ -61,6 +65,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
     for name in served:  # every candidate once with the usual share, before anything is guessed
         study.enqueue_trial({"methods": name, "share": SHARE, "levels": "all"})
     bench = Bench(base, out, steps=_steps(base), seconds=seconds, reading_features=_reading_features())
+    print("\n".join(doubts), end="\n" * bool(doubts), file=sys.stderr, flush=True)
     bench.alone(0)
     while len(study.trials) < MOST_TRIALS and (bench.fits(0) or len(bench.rows) < 2):
         asked = study.ask()
@@ -73,7 +78,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
         value = _climb(bench, trial, asked)
         state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
         study.tell(asked, value, state=state)
-    return _conclude(recipe, bench, out, left_out)
+    return _conclude(recipe, bench, out, {"left_out": left_out, "held_out": held_out, "notes": doubts})
 
 
 def table(result: dict[str, Any]) -> str:
@@ -84,7 +89,7 @@ def table(result: dict[str, Any]) -> str:
         levels = f", strides {list(row['strides'])}" if row.get("strides") else ""
         lines.append(f"{row['steps']:>7}  {row['AP']:>11.3f}  {about}{levels}")
     lines += [f"left out: {name}: {reason}" for name, reason in result["left_out"].items()]
-    return "\n".join([*lines, result["says"]])
+    return "\n".join([*lines, *result["notes"], result["says"]])
 
 
 def _climb(bench: Bench, trial: Trial, asked: Any) -> float | None:
@@ -100,7 +105,7 @@ def _climb(bench: Bench, trial: Trial, asked: Any) -> float | None:
     return value
 
 
-def _conclude(recipe: Recipe, bench: Bench, out: Path, left_out: dict[str, str]) -> dict[str, Any]:
+def _conclude(recipe: Recipe, bench: Bench, out: Path, circumstances: dict[str, Any]) -> dict[str, Any]:
     """The best candidate of the longest runs, against the student alone for as long."""
     rung = max(row.rung for row in bench.rows)
     alone = bench.alone(rung)
@@ -118,7 +123,7 @@ def _conclude(recipe: Recipe, bench: Bench, out: Path, left_out: dict[str, str])
         "best": best.as_json() | {"gain": gain},
         "alone": alone,
         "says": verdict,
-        "left_out": left_out,
+        **circumstances,
         "runs": [row.as_json() for row in bench.rows],
         "recipe": str(out / BEST),
     }
@@ -133,6 +138,19 @@ def _held_out(recipe: Recipe) -> Recipe:
     if data.hold_out is None:
         data = data.model_copy(update={"hold_out": HOLD_OUT})
     return recipe.model_copy(update={"data": data, "arms": {}})
+
+
+def _how_clean(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
+    """How many images are held out, how many of them each teacher was trained on, and what follows."""
+    judged = open_data(recipe, _say_nothing)[1]
+    seen = seen_in_training(recipe, judged)
+    doubts = list(flattered(recipe, judged))
+    if None in seen:
+        doubts.append(
+            "which images a teacher was trained on is not known; if the held-out ones are among them, gains over the "
+            "student alone are flattered"
+        )
+    return {"images": len(judged.index), "seen_by_teachers": seen}, doubts
 
 
 def _try_to_build(recipe: Recipe, methods: Sequence[str]) -> tuple[tuple[int, ...], dict[str, str]]:

@@ -18,15 +18,17 @@ def served(method: Method) -> str:
     for written, options in method.variants.items():
         if further := [name for name in _detectors(method, options) if name not in by_default]:
             parts.append(f"{', '.join(further)} with {written}")
-    if len(by_default) == len(DETECTORS):
+    if by_default == list(DETECTORS):
         return "any"
     return "; ".join(parts) or "none yet"
 
 
 def _detectors(method: Method, options: Mapping[str, Any]) -> list[str]:
+    """Names, each with its models in brackets where not all of them can."""
     of_student, of_teacher = method.needs(options)
-    return [
-        name
-        for name, adapter in DETECTORS.items()
-        if of_student <= adapter.gives and of_teacher - _FROM_THE_LABELS <= adapter.gives
-    ]
+    needs = of_student | of_teacher - _FROM_THE_LABELS
+    found: list[str] = []
+    for name, models in DETECTORS.items():
+        if able := [model for model, gives in models.items() if needs <= gives]:
+            found.append(name if len(able) == len(models) else f"{name} ({', '.join(able)})")
+    return found

@@ -15,7 +15,7 @@ from kdet.data import Pipeline, Shapes, ShapesSource, collate
 from kdet.data.resize import ImageSize
 from kdet.errors import InputError
 from kdet.files import is_folder, parse_json, read_text
-from kdet.study.models import open_to_run
+from kdet.study.models import open_to_run, precision_of
 from kdet.study.rounds import peak_memory
 from kdet.study.workers import processes
 from kdet.train.run_folder import BEST, METRICS
@@ -34,8 +34,10 @@ class Speed:
     family: str
     device: str
     """What it ran on; exported files run on the processor."""
+    precision: str
+    """In which it computed there: fp32, tf32 (convolutions of a GPU), bf16, fp16 or int8."""
     ap: float | None
-    """As its run or its export measured it, on the images of that; None where neither says."""
+    """As its run or its export measured it, on the images of that; None where neither says, or of another precision."""
     image_size: ImageSize
     parameters: int | None
     """None of an exported file, like its FLOPs: only its toolkit sees them."""
@@ -60,6 +62,7 @@ def measure(
     seconds: float = 5.0,
     memory: bool = True,
     device: str | None = None,
+    in_fp32: bool = True,
 ) -> list[Speed]:
     """Measure detectors in turns, so that whatever else the machine does hits all of them.
 
@@ -70,13 +73,14 @@ def measure(
         seconds: of measuring for each detector, about.
         memory: whether to measure the peak, too, for which each is opened in a process of its own.
         device: "cpu" or "cuda"; None = the GPU where there is one.
+        in_fp32: whether the toolkits of exported files compute in float32; else as they choose on this processor.
 
     Raises:
         InputError: no such model, or one without detections, or no GPU where one is wanted.
     """
     if batch < 1 or seconds <= 0:
         raise InputError(f"expected a batch of at least 1 and a time above 0, got {batch} and {seconds:g}")
-    detectors, devices = zip(*(_ready(path, device) for path in models), strict=True)
+    detectors, devices = zip(*(_ready(path, device, in_fp32) for path in models), strict=True)
     sizes = [image_size or detector.image_size for detector in detectors]
     ones = [_pictures(size, 1, where) for size, where in zip(sizes, devices, strict=True)]
     many = [_pictures(size, batch, where) for size, where in zip(sizes, devices, strict=True)]
@@ -88,7 +92,8 @@ def measure(
             model=str(path),
             family=detector.family,
             device=torch.cuda.get_device_name() if devices[i] == "cuda" else "CPU",
-            ap=_ap_of(path),
+            precision=precision_of(detector, devices[i]),
+            ap=_ap_of(path, precision_of(detector, devices[i])),
             image_size=size,
             parameters=sum(parameter.numel() for parameter in detector.model.parameters()) or None,
             flops=flops_of(detector, one) or None,
@@ -96,7 +101,7 @@ def measure(
             latency_ms=1e3 * median(latency[i]),
             latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
             images_per_second=batch / median(throughput[i]),
-            peak_bytes=_peak_in_a_fresh_process(path, size, device) if memory else None,
+            peak_bytes=_peak_in_a_fresh_process(path, size, device, in_fp32) if memory else None,
         )
         for i, (path, detector, size, one) in enumerate(zip(models, detectors, sizes, ones, strict=True))
     ]
@@ -132,8 +137,8 @@ def _in_turns(jobs: Sequence[Callable[[], object]], seconds: float) -> list[list
     return taken
 
 
-def _ready(path: Path, device: str | None) -> tuple[Detector, str]:
-    detector, device = open_to_run(path, device)
+def _ready(path: Path, device: str | None, in_fp32: bool) -> tuple[Detector, str]:
+    detector, device = open_to_run(path, device, in_fp32=in_fp32)
     if not detector.predicts:
         raise InputError(f"{path}: {detector.family} gives features alone, so there is nothing to time")
     detector.model.eval()
@@ -153,12 +158,14 @@ def _pictures(size: ImageSize, count: int, device: str) -> Batch:
     return collate(samples).to(device)
 
 
-def _ap_of(path: Path) -> float | None:
+def _ap_of(path: Path, precision: str) -> float | None:
     """Of the weights that are measured: of a run the best epoch's, of a file what is written beside it."""
     text = read_text(path / METRICS if is_folder(path) else path.with_name(f"{path.name}.json"))
     found: Any = None if text is None else parse_json(text, str(path))
     try:
-        return None if found is None else float(found["best"]["AP"] if is_folder(path) else found["AP"]["file"])
+        if found is None or is_folder(path):
+            return found and float(found["best"]["AP"])
+        return float(found["AP"]["file"]) if found["AP"]["precision"] == precision else None
     except (KeyError, TypeError, ValueError):  # another file that happens to lie there
         return None
 
@@ -171,16 +178,16 @@ def _bytes_of(path: Path) -> int:
     return path.stat().st_size + (beside.stat().st_size if path.suffix == ".xml" and beside.exists() else 0)
 
 
-def _peak_in_a_fresh_process(path: Path, size: ImageSize, device: str | None) -> int | None:
+def _peak_in_a_fresh_process(path: Path, size: ImageSize, device: str | None, in_fp32: bool) -> int | None:
     with processes(1, threads=torch.get_num_threads()) as pool:
-        return pool.submit(_peak, path, size, device).result()
+        return pool.submit(_peak, path, size, device, in_fp32).result()
 
 
-def _peak(path: Path, size: ImageSize, device: str | None) -> int | None:
+def _peak(path: Path, size: ImageSize, device: str | None, in_fp32: bool) -> int | None:
     """Of this process or its GPU memory, beyond what was held before the model was there."""
     one = _pictures(size, 1, "cpu")
     before = {where: peak_memory(where) for where in ("cpu", "cuda")}
-    detector, device = _ready(path, device)
+    detector, device = _ready(path, device, in_fp32)
     with torch.no_grad():
         detector.predict(one.to(device))
     before, after = before[device], peak_memory(device)

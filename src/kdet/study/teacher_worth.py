@@ -170,10 +170,9 @@ def _score(
     progress = Progress(f"evaluating the {name}", len(rows))
     found = predict_loader(
         detector,
-        make_loader(data, batches, workers=recipe.train.workers),
+        make_loader(data, batches, workers=engine.loaders(recipe.train.workers)),
         truth.classes,
         device=engine.device,
-        precision=recipe.train.precision,
         progress=progress.advance,
     )
     progress.close()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdet.errors import InputError
+from kdet.tensor_file import save_tensors
 from kdet.train.run_folder import write_json
 from kdet.types import Batch, Target
 
@@ -40,9 +41,8 @@ def keep(folder: Path, batch: Batch, state: Mapping[str, Tensor], class_names: t
         tensors["teacher_images"] = batch.teacher_images
     for i, target in enumerate(batch.targets or []):
         tensors |= {f"boxes.{i}": target["boxes"], f"labels.{i}": target["labels"]}
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / _TENSORS)
-    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    save_file(weights, folder / _WEIGHTS)
+    save_tensors(tensors, folder / _TENSORS)
+    save_tensors(state, folder / _WEIGHTS)
     about = {
         "step": step,
         "class_names": class_names,

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdet import detectors
 from kdet.data import (
@@ -27,8 +27,8 @@ from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
-from kdet.train.recipe_models import TermRecipe
-from kdet.train.teachers import build_lessons
+from kdet.train.recipe_models import StudentRecipe, TermRecipe
+from kdet.train.teachers import build_lessons, build_teacher
 from kdet.types import Detector
 
 
@@ -131,7 +131,13 @@ def image_size(recipe: Recipe) -> ImageSize:
 
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
     """The detector of `student:` for the classes of the data."""
-    return build_detector(recipe.student, classes, image_size(recipe), say)
+    model = recipe.student
+    student = build_detector(model, classes, image_size(recipe), say)
+    if model.has_pretrained_backbone and student.build_arguments and None in (model.norm, model.trainable_layers):
+        norm, layers = (student.build_arguments.get(key) for key in ("norm", "trainable_layers"))
+        if norm is not None:
+            say(f"pretrained backbone: norm {norm}, trainable_layers {layers}, as its library has it")
+    return student
 
 
 def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], say: Say) -> Distiller:
@@ -140,12 +146,17 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     Raises:
         InputError: no teacher file, wrong class maps, unknown methods, or terms that a pair cannot serve.
     """
-    lessons = build_lessons(recipe, classes, say)
+    lessons = [] if recipe.only_starts_from_teacher else build_lessons(recipe, classes, say)
     if recipe.student.inherit:
-        first = lessons[0].teacher
+        first = lessons[0].teacher if lessons else build_teacher(recipe, recipe.teachers[0], classes, say)
         assert isinstance(first, FrozenTeacher)
         for line in detectors.inherit(student, first.detector, recipe.student.inherit).describe():
             say(line)
+        settled = recipe.student.inherit != "all" or recipe.student.norm is not None
+        if not settled and detectors.inherit_frozen_norms(student, first.detector):
+            say("the norms of the backbone are frozen, as the teacher's were")
+    if recipe.teachers and not lessons:
+        say("no `distill:` terms: nothing else is learned from the teacher")
     distiller = Distiller(student, lessons=lessons)
     if recipe.data.unlabelled is not None:
         distiller.pseudo_score = recipe.data.unlabelled.score
@@ -158,11 +169,33 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with the defaults of its methods spelt out, for the record."""
-    terms: list[TermRecipe] = []
-    for term in recipe.distill:
-        parameters = inspect.signature(METHODS[term.method].terms).parameters
-        defaults = {name: parameter.default for name, parameter in parameters.items()}
-        given = term.model_dump(exclude={"weight"} if term.weight is None else None)
-        terms.append(TermRecipe(**{**defaults, **given}))
-    return recipe.model_copy(update={"distill": terms})
+    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number."""
+    changes: dict[str, Any] = {"distill": [_spelt_out(term) for term in recipe.distill]}
+    changes["student"] = _with_defaults(recipe.student)
+    own = [
+        teacher.model_copy(update={"distill": [_spelt_out(term) for term in teacher.distill]})
+        if teacher.distill is not None
+        else teacher
+        for teacher in recipe.teachers
+    ]
+    if own:
+        changes["teacher"] = own if isinstance(recipe.teacher, list) else own[0]
+    return recipe.model_copy(update=changes)
+
+
+def _spelt_out(term: TermRecipe) -> TermRecipe:
+    method = METHODS[term.method]
+    parameters = inspect.signature(method.terms).parameters
+    options: dict[str, Any] = {name: parameter.default for name, parameter in parameters.items()}
+    options |= term.model_dump(exclude={"weight"} if term.weight is None else None)
+    if term.weight == "published":
+        options["weight"] = method.published
+    return TermRecipe(**options)
+
+
+def _with_defaults(student: StudentRecipe) -> StudentRecipe:
+    if student.detector not in detectors.BARE or student.inherit == "all":  # whose norm is the teacher's
+        return student
+    given = student.weights, student.backbone_weights, student.norm, student.trainable_layers
+    norm, layers = detectors.backbone_defaults(student.detector, *given)
+    return student.model_copy(update={"norm": norm, "trainable_layers": layers})

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdet.detectors.weights import load_torch
 from kdet.errors import InputError
 from kdet.files import parse_json, read_text
+from kdet.tensor_file import save_tensors
 from kdet.train.run_folder import sync
 
 _WEIGHTS = "trainables.safetensors"
 _AVERAGE = "average.safetensors"
 _OPTIMIZER = "optimizer.pt"
-_RANDOM = "random.safetensors"
 _COUNTERS = "counters.json"
 
 
@@ -45,16 +45,12 @@ class Counters:
     """Of fp16's gradients."""
 
 
-RandomState = dict[str, Tensor]
-
-
 def save(
     folder: Path,
     weights: Mapping[str, Tensor],
     optimizer: Mapping[str, Any],
     average: nn.Module | None,
     counters: Counters,
-    random: Sequence[RandomState] | None = None,
 ) -> None:
     """Write the state beside the old one, then let it take the old one's name.
 
@@ -63,8 +59,7 @@ def save(
         weights: `state_dict()` of all that is trained.
         optimizer: its `state_dict()`.
         average: the moving average, where the run keeps one.
-        counters: where the run stands.
-        random: random numbers of each rank, in order; None = those of this process.
+        counters: where the run stands; the random numbers of a step follow from it.
 
     Raises:
         InputError: the disk is full or read-only; the old state is intact.
@@ -73,12 +68,10 @@ def save(
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file(_plain(weights), new / _WEIGHTS)
+        save_tensors(weights, new / _WEIGHTS)
         if average is not None:
-            save_file(_plain(average.state_dict()), new / _AVERAGE)
+            save_tensors(average.state_dict(), new / _AVERAGE)
         torch.save(optimizer, new / _OPTIMIZER)
-        ranks = enumerate(random or [random_state()])
-        save_file({f"{rank}.{name}": state for rank, own in ranks for name, state in own.items()}, new / _RANDOM)
         (new / _COUNTERS).write_text(json.dumps(asdict(counters)), encoding="utf-8")
         for path in new.iterdir():
             sync(path)
@@ -93,8 +86,8 @@ def save(
         ) from None
 
 
-def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None, rank: int = 0) -> Counters:
-    """Put everything back; a `rank` that the saved run did not have gets the first one's random numbers.
+def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Module | None) -> Counters:
+    """Put everything back.
 
     Raises:
         InputError: nothing complete was saved, or it belongs to another recipe.
@@ -102,17 +95,44 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
     if not folder.exists():
         folder = folder.with_name(folder.name + ".old")  # killed between the two renames
     try:
-        module.load_state_dict(load_file(folder / _WEIGHTS))
+        module.load_state_dict(_of_this_module(load_file(folder / _WEIGHTS), module))
         if average is not None:
             average.load_state_dict(load_file(folder / _AVERAGE))
-        optimizer.load_state_dict(load_torch(folder / _OPTIMIZER))
-        _restore_random_state(load_file(folder / _RANDOM), rank)
+        saved = load_torch(folder / _OPTIMIZER)
+        _require_same_groups(optimizer, saved)
+        optimizer.load_state_dict(saved)
         return _counters(folder / _COUNTERS)
     except FileNotFoundError:
         raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
     except Exception as error:  # broken bytes make each of these readers stumble in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
+
+
+def _require_same_groups(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    """Else torch loads moments into other tensors, where their numbers happen to fit."""
+    ours, theirs = (
+        [(group.get("name"), len(group["params"])) for group in groups]
+        for groups in (optimizer.param_groups, saved["param_groups"])
+    )
+    if ours != theirs:
+        raise ValueError(
+            f"its optimizer has {_counted(theirs)}, this run's {_counted(ours)}: another version of kdet saved it; "
+            "start the run anew under another name"
+        )
+
+
+def _counted(groups: Sequence[tuple[str | None, int]]) -> str:
+    counts = "+".join(str(count) for _, count in groups)
+    return f"{len(groups)} group{'' if len(groups) == 1 else 's'} of {counts} tensors"
+
+
+def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """The weights, if they are those of a module like this."""
+    if others := sorted(weights.keys() ^ module.state_dict().keys()):
+        side = "the saved state alone has" if others[0] in weights else "the saved state lacks"
+        raise ValueError(f"{side} {others[0]}, one of {len(others)}: another recipe, or another version of kdet")
+    return weights
 
 
 def _counters(path: Path) -> Counters:
@@ -123,22 +143,3 @@ def _counters(path: Path) -> Counters:
     if not math.isfinite(counters.best_ap + counters.seconds):
         raise ValueError(f"{path}: best_ap and seconds are not finite")
     return counters
-
-
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-
-
-def random_state() -> RandomState:
-    """Of this process."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(state: RandomState, rank: int) -> None:
-    own = rank if f"{rank}.cpu" in state else 0
-    torch.set_rng_state(state[f"{own}.cpu"])
-    if f"{own}.cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state[f"{own}.cuda"])

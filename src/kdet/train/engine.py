@@ -1,9 +1,10 @@
 """The only file that knows Accelerate: devices, processes, mixed precision, accumulation."""
 
+import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdet.errors import InputError
+from kdet.train.processors import loaders
 
 if TYPE_CHECKING:
     from kdet.train.sharding import Sharding
@@ -52,6 +54,11 @@ class Engine:
         self.sharding: Sharding | None = None
         """From `divide` on."""
 
+    def loaders(self, asked: int | Literal["auto"]) -> int:
+        """Processes that load images for this one: what the recipe asks for, or what suits this machine."""
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return loaders(asked, on_gpu=self.device.type == "cuda", processes=processes)
+
     def prepare(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Move to the device and wrap for mixed precision and several processes; with `shard`, `divide` comes later."""
         if self.shards:
@@ -90,13 +97,20 @@ class Engine:
         if self.sharding is not None and self.accelerator.sync_gradients:
             self.sharding.share_scalars()
 
-    def clip(self, module: nn.Module, norm: float | None) -> float:
-        """Scale the gradient down to a norm, where one is wanted; returns the norm that it had."""
+    def clip(self, modules: Sequence[nn.Module], norm: float | None) -> float:
+        """Scale the gradient of each module down to a norm, where one is wanted; returns the norm that all had."""
+        if norm is not None:
+            self.accelerator.unscale_gradients()
+        return math.hypot(*(self._clip(module, norm) for module in modules))
+
+    def _clip(self, module: nn.Module, norm: float | None) -> float:
         if self.sharding is not None:
             return self.sharding.clip(module, norm)
+        trained = [p for p in module.parameters() if p.grad is not None]
+        found = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         if norm is not None:
-            return float(cast(Tensor, self.accelerator.clip_grad_norm_(module.parameters(), norm)))
-        return float(nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
+            nn.utils.clip_grads_with_norm_(trained, norm, found)
+        return float(found)
 
     def gradients(self, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Those that `clip` clips, whole, by the parameter's name; all ranks must ask for all of them."""

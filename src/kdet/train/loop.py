@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
-from kdet.distill import Distiller, prove_it_acts
+from kdet.distill import Distiller
+from kdet.distill.doubts import doubtful_weights
+from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
+from kdet.ops.modes import frozen_norms
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
-from kdet.train.optim import make_optimizer, warmup_steps
+from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run import Run
 from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
@@ -60,8 +63,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     """
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
-    require_sound_gradients(recipe, engine)
-    notes: list[str] = []
+    require_sound_gradients(recipe)
+    notes = list(recipe.notes)
     if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
         notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
     train_source, val_source = open_data(recipe, notes.append)
@@ -73,11 +76,15 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         if going_on:
-            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average, engine.rank)
+            run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
+        log.say(f"train.workers: {engine.loaders(recipe.train.workers)} processes load images")
+        log.say(describe_groups(run.optimizer))
+        if kept := len(list(frozen_norms(student.model))):
+            log.say(f"student: {kept} norms lie in frozen layers and keep their statistics")
         try:
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
@@ -100,16 +107,14 @@ def _counted(source: Source) -> str:
     return f"{len(index)} images with {len(index.labels)} boxes of {len(index.classes)} classes"
 
 
-def require_sound_gradients(recipe: Recipe, engine: Engine) -> None:
-    """Refuse what torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU."""
-    size = image_size(recipe)
-    long_side = size if isinstance(size, int) else size[1]
-    has_p7 = recipe.student.detector in ("retinanet", "fcos", "atss", "gfl")
-    if has_p7 and long_side <= 64 and engine.device.type == "cpu" and recipe.train.precision == "bf16-mixed":
-        raise InputError(
-            f"train.precision: bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size "
-            f"{long_side}); use fp32, or images above 64 px"
-        )
+def require_sound_gradients(recipe: Recipe) -> None:
+    """Refuse bf16 where torch trains wrongly with it.
+
+    Raises:
+        InputError: it was asked for by name; `auto` does not take it there.
+    """
+    if recipe.train.precision == "bf16-mixed" and recipe.bf16_fault:
+        raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32, or images above 64 px")
 
 
 def _prepare(
@@ -124,11 +129,11 @@ def _prepare(
     val_source: Source,
 ) -> Run:
     settings, (data, sampler) = recipe.train, training
-    optimizer = make_optimizer(distiller.parameters(), settings)
+    optimizer = make_optimizer(distiller, recipe)
     module, optimizer = engine.prepare(distiller, optimizer)
     average = None
     if settings.ema is not None:
-        average = AveragedModel(student.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+        average = AveragedModel(student.model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
     steps = math.ceil(sampler.steps / settings.accumulate) * settings.epochs
     total_steps = min(steps, settings.max_steps or steps)
     if distiller.criterion is not None:
@@ -144,7 +149,9 @@ def _prepare(
         optimizer=optimizer,
         average=average,
         sampler=sampler,
-        loader=make_loader(data, sampler, workers=settings.workers, pin_memory=engine.device.type == "cuda"),
+        loader=make_loader(
+            data, sampler, workers=engine.loaders(settings.workers), pin_memory=engine.device.type == "cuda"
+        ),
         scorer=Scorer(recipe, folder, engine, log, val_source),
         total_steps=total_steps,
         interruption=interruption,
@@ -159,11 +166,12 @@ def _prove(run: Run) -> None:
     run.sampler.set_epoch(0)
     for batch in run.loader:
         if any(len(target["boxes"]) for target in batch.targets or []):
-            # The run's random numbers stay as they are without a teacher, so that arms are paired.
-            with torch.random.fork_rng(), run.engine.autocast():
-                values = prove_it_acts(run.distiller, batch.to(run.engine.device), run.optimizer)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            with run.engine.autocast():
+                evidence = proven(run.distiller, batch.to(run.engine.device), run.optimizer)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
+            for doubt in doubtful_weights(run.distiller.criterion, evidence.pulls):
+                run.log.say(f"before the first step, {doubt}")
             return
     raise InputError("no training image holds an object, so nothing can be learned; check the annotations")
 
@@ -253,14 +261,13 @@ def _save_in_between(run: Run) -> None:
 
 def _save(run: Run) -> None:
     """The state of all ranks, by the first."""
-    random = run.engine.gather(checkpoint.random_state())
     weights = run.engine.gathered(run.distiller.state_dict())
     optimizer = run.engine.gathered(run.optimizer.state_dict())
     run.saved = time.monotonic()
     if run.engine.is_main:
         require_finite(run, weights)
         run.counters.scaler = run.engine.scaler_state()
-        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters, random)
+        checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters)
 
 
 def _evaluate(run: Run) -> dict[str, Any]:

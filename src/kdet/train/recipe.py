@@ -1,9 +1,9 @@
 """The recipe: every setting once, with its meaning beside it. Strict: an unknown key is an error."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from kdet.errors import InputError
 from kdet.train.recipe_data import FileData, ShapesData, Strict
@@ -17,13 +17,10 @@ def bf16_is_fast() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def _precision(value: Any) -> Any:
-    return ("bf16-mixed" if bf16_is_fast() else "fp32") if value == "auto" else value
-
-
-_Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
-Precision = Annotated[_Precision, BeforeValidator(_precision, json_schema_input_type=Literal["auto"] | _Precision)]
-"""Settled when the recipe is read, so that a run's record says what it was made with."""
+_WITH_P7 = ("retinanet", "fcos", "atss", "gfl")
+"""Their P7 is a convolution of stride 2 on P6."""
+_ONE_CELL_PX = 64
+"""Up to this long side P6 is a single cell."""
 
 
 class TrainRecipe(Strict):
@@ -40,13 +37,17 @@ class TrainRecipe(Strict):
     lr: Annotated[float, Field(gt=0)] = 0.01
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 for SGD, decoupled for AdamW."""
+    """L2 for SGD, decoupled for AdamW; norms, biases and scales do not decay."""
+    adapter_weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """The same for what is learned beside the student: adapters, and losses that learn."""
+    backbone_lr: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Factor on the learning rate of the student's backbone; None = 0.1 for a pretrained set detector, else 1."""
     lr_schedule: Literal["step", "cosine", "constant"] = "cosine"
     """step: a tenth after 8/12 and again after 11/12 of the run; cosine: to zero."""
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     """Linear rise of the learning rate; at most a tenth of the run."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of the gradient."""
+    """Largest norm of the student's gradient, and of that of adapters and losses that learn, each by itself."""
     skip_nonfinite: Annotated[int, Field(ge=0)] = 0
     """Steps in a row whose loss or gradient is not finite that are left out, before the run ends."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -54,15 +55,15 @@ class TrainRecipe(Strict):
     shard: bool = False
     """Divide gradients and optimizer state over the processes of torchrun, for models too large for one."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
-    precision: Precision = "fp32"
+    """Decay, reached by a ramp, of a moving average of the weights, which is then what is evaluated and saved."""
+    precision: Literal["auto", "fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
     """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
-    workers: Annotated[int, Field(ge=0, le=512)] = 0
-    """Processes that load images."""
+    workers: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = "auto"
+    """Processes that load images; auto = none on the CPU, one to four beside a GPU, by the processors that are free."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between records in the log."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
@@ -86,6 +87,8 @@ class Recipe(Strict):
     """For `kdet compare` alone: other `distill:` lists by name."""
     train: TrainRecipe = TrainRecipe()
 
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> "Recipe":
         for name, verb in (("distill", "needs"), ("arms", "need")):
@@ -101,6 +104,32 @@ class Recipe(Strict):
             raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
 
+    @model_validator(mode="after")
+    def _auto_is_settled(self) -> "Recipe":
+        """When the recipe is read, so that a run's record says what it was made with."""
+        if self.train.precision != "auto":
+            return self
+        wanted = "bf16-mixed" if bf16_is_fast() else "fp32"
+        precision = "fp32" if self.bf16_fault else wanted
+        settled = self.model_copy(update={"train": self.train.model_copy(update={"precision": precision})})
+        if precision != wanted:
+            settled._notes = (f"train.precision: auto takes fp32 here, for {self.bf16_fault}",)
+        return settled
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What settling the recipe had to say."""
+        return self._notes
+
+    @property
+    def bf16_fault(self) -> str | None:
+        """What torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU; else None."""
+        size = self.data.image_size
+        long_side = size if isinstance(size, int) else size[1]
+        if torch.cuda.is_available() or self.student.detector not in _WITH_P7 or long_side > _ONE_CELL_PX:
+            return None
+        return f"bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size {long_side})"
+
     @property
     def teachers(self) -> tuple[OneTeacher, ...]:
         """All of them, none or one or several."""
@@ -108,8 +137,16 @@ class Recipe(Strict):
             return ()
         return tuple(self.teacher) if isinstance(self.teacher, list) else (self.teacher,)
 
-    def alone(self) -> "Recipe":
-        """The same student without anything of a teacher."""
-        student = self.student.model_copy(update={"inherit": None})
+    @property
+    def only_starts_from_teacher(self) -> bool:
+        """Whether the student takes over weights of the first teacher, and learns from none."""
+        return bool(self.student.inherit) and not self.distill and not any(t.distill for t in self.teachers)
+
+    def alone(self, *, inherit: bool = False) -> "Recipe":
+        """The same student without anything of a teacher; with `inherit` it keeps the weights that it starts from."""
         data = self.data.model_copy(update={"unlabelled": None})
-        return self.model_copy(update={"data": data, "student": student, "teacher": None, "distill": [], "arms": {}})
+        common = self.model_copy(update={"data": data, "distill": [], "arms": {}})
+        if inherit and self.student.inherit:
+            return common.model_copy(update={"teacher": self.teachers[0].model_copy(update={"distill": None})})
+        student = self.student.model_copy(update={"inherit": None})
+        return common.model_copy(update={"student": student, "teacher": None})

@@ -31,17 +31,17 @@ class ModelRecipe(Strict):
     config: dict[str, Any] | None = None
     """hf with random weights: its `model_type`, and what is not its default. libreyolo: its `model` and `size`."""
     backbone: str | None = None
-    """resnet10 … resnet152, resnext…, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
+    """resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
     """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
     backbone_weights: str | None = None
     """The same for the backbone alone."""
-    norm: Literal["batch", "frozen", "group"] = "batch"
-    """Normalisation of the backbone; torchvision's own detector weights were made with, and are exact under, frozen."""
-    trainable_layers: Annotated[int, Field(ge=0, le=5)] = 5
-    """0 (backbone frozen) … 5 (all trained)."""
+    norm: Literal["batch", "frozen", "group"] | None = None
+    """Normalisation of the backbone; None = batch from random weights, frozen as torchvision has it from others."""
+    trainable_layers: Annotated[int, Field(ge=0, le=5)] | None = None
+    """0 (backbone frozen, statistics too) … 5 (all trained); None = 5 from random weights, 3 from others."""
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Channel multiplier of resnet10/18/34 and MobileNetV3."""
+    """Channel multiplier of resnet10/18/34 and the MobileNets."""
     fpn_channels: Annotated[int, Field(gt=0, le=4096, multiple_of=8)] = 256
     """Channels of the neck."""
     head_norm: bool | None = None
@@ -71,6 +71,11 @@ class StudentRecipe(ModelRecipe):
     inherit: Inherit | None = None
     """Start from the teacher's weights where names and shapes agree: neck; head = neck and head; all."""
 
+    @property
+    def has_pretrained_backbone(self) -> bool:
+        """Whether its backbone starts from weights that were trained; a factory's is taken to."""
+        return self.origin is not None or self.backbone_weights is not None or self.inherit == "all"
+
 
 class TermRecipe(BaseModel):
     """One method; keys beside these are the method's own arguments (`kdet list methods`)."""
@@ -81,12 +86,12 @@ class TermRecipe(BaseModel):
     """A name of `kdet list methods`."""
     name: str | None = None
     """What the log calls it; None = the method's name."""
-    weight: float | Literal["auto"] | None = None
-    """None = the method's default; auto = measured against the task's gradient."""
+    weight: float | Literal["auto", "published"] | None = None
+    """auto, the default = measured against the task's gradient; published = the paper's number; or a number."""
     share: Annotated[float, Field(gt=0)] = SHARE
     """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
     strides: list[int] | None = None
-    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all that are paired."""
+    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all paired ones; pkd: the finest four."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kdet.detectors import FACTORY, plain
 from kdet.errors import InputError
+from kdet.tensor_file import save_tensors
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
 from kdet.types import Detector
@@ -112,9 +112,8 @@ def environment(seed: int) -> dict[str, Any]:
 def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) -> None:
     """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     new = path.with_suffix(".new")
-    save_file(plain, new, metadata={"kdet": json.dumps(about), "format": "pt"})
+    save_tensors(state, new, metadata={"kdet": json.dumps(about), "format": "pt"})
     if config := (detector.build_arguments or {}).get("config"):
         write_json(path.with_name(CONFIG), {**config, "transformers_weights": BEST})
     sync(new)

@@ -47,8 +47,9 @@ class Scorer:
         """Metrics, predictions and curves of each teacher on the same images, once, before training.
 
         Those of the first are teacher.json, teacher-predictions.json, teacher-curves.json; of the second teacher2….
+        Without lessons a teacher is there to start from, and is not evaluated.
         """
-        for number, (recipe, lesson) in enumerate(zip(self.teachers, lessons, strict=True), start=1):
+        for number, (recipe, lesson) in enumerate(zip(self.teachers, lessons, strict=bool(lessons)), start=1):
             who = "teacher" + (f" {number}" if len(lessons) > 1 else "")
             if not lesson.teacher.detector.predicts:
                 self.log.say(f"{who}: {lesson.teacher.family} gives features alone, so it has no AP")
@@ -76,10 +77,9 @@ class Scorer:
         progress = Progress(label, len(self.truth))
         own = predict_loader(
             detector,
-            make_loader(data, batches, workers=self.settings.workers),
+            make_loader(data, batches, workers=self.engine.loaders(self.settings.workers)),
             self.truth.classes,
             device=self.engine.device,
-            precision=self.settings.precision,
             progress=lambda count: progress.advance(count * self.engine.world),
         )
         progress.close()

@@ -96,6 +96,8 @@ class Sharding:
     def clip(self, module: nn.Module, norm: float | None) -> float:
         """Scale the gradient down to a norm, where one is wanted; returns the norm that it had over all processes."""
         gradients = [gradient for _, gradient in self.gradients(module)]
+        if not gradients:
+            return 0.0
         found = float(cast(DTensor, nn.utils.get_total_norm(gradients)).full_tensor())
         if norm is not None and found > norm:
             for gradient in gradients:

@@ -2,13 +2,17 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 
+from kdet.distill.criterion import Criterion
+from kdet.distill.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
-from kdet.train.optim import learning_rate
+from kdet.ops.randomness import seeded
+from kdet.train.optim import learning_rate, set_learning_rate, warmup_steps
 from kdet.train.run import Run
 from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
-from kdet.types import Batch, LossReport
+from kdet.types import Batch, LossReport, Pull
 
 _RECORDS_PER_MEASUREMENT = 5
 """Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
@@ -24,8 +28,7 @@ def take_step(run: Run, batch: Batch) -> float:
     """
     counters, settings = run.counters, run.recipe.train
     lr = learning_rate(settings, counters.step, run.total_steps)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
+    set_learning_rate(run.optimizer, lr)
     updates, batches = _place_in_step(run)
     logged = updates and ((counters.step + 1) % settings.log_every == 0 or counters.step == 0)
     measured = logged and (counters.step // settings.log_every) % _RECORDS_PER_MEASUREMENT == 0
@@ -62,6 +65,8 @@ def take_step(run: Run, batch: Batch) -> float:
                 run.average.update_parameters(run.student.model)
         if logged and report is not None:
             _log_step(run, report, lr)
+    if run.distiller.criterion is not None:
+        _say_how_hard(run, run.distiller.criterion, report.pulls if measured and report is not None else {})
     return math.nan if report is None else float(report.total.detach())
 
 
@@ -74,9 +79,15 @@ def _place_in_step(run: Run) -> tuple[bool, int]:
 
 
 def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | None, str | None]:
-    """The loss, and what is not finite in it, if anything is."""
+    """The loss, and what is not finite in it, if anything is.
+
+    Its random numbers follow from seed, batch and rank: what other arms or an earlier stop drew does not matter.
+    """
+    counters = run.counters
+    key = run.recipe.train.seed, counters.epoch, counters.batch, run.engine.rank
     try:
-        report: LossReport = run.module(batch, progress=run.counters.step / run.total_steps, measure=measure)
+        with seeded(*key, device=batch.images.device):
+            report: LossReport = run.module(batch, progress=counters.step / run.total_steps, measure=measure)
     except InputError:
         raise
     except ValueError as error:  # a loss, or the matching in one, that refuses NaN in what it reads
@@ -87,7 +98,7 @@ def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | Non
 
 def _fault_of_gradient(run: Run) -> str | None:
     """Clips, and says what is not finite; fp16's scaler finds that itself, and leaves such a step out."""
-    norm = run.engine.clip(run.module, run.recipe.train.clip_norm)
+    norm = run.engine.clip(run.distiller.clipped_apart, run.recipe.train.clip_norm)
     if run.engine.scales or math.isfinite(norm):
         return None
     broken = [name for name, gradient in run.engine.gradients(run.distiller) if not gradient.isfinite().all()]
@@ -107,11 +118,25 @@ def _leave_out(run: Run, batch: Batch, fault: str | None) -> None:
     run.log.say(f"step {run.counters.step + 1} is left out: {found}")
 
 
+def _say_how_hard(run: Run, criterion: Criterion, pulls: Mapping[str, Pull]) -> None:
+    """What `weight: auto` has measured, and after the warm-up whether a fixed weight is far off."""
+    settings, at = run.recipe.train, f"step {run.counters.step}"
+    if criterion.balance.ended():
+        run.log.say(f"{at}: {criterion.balance.describe()}")
+    # The pull on an untrained student is no more than a hint, so that of the first measurement after the warm-up is
+    # looked at too; so long a span of steps holds one measurement.
+    since = run.counters.step - 1 - warmup_steps(settings, run.total_steps)
+    if run.counters.step > 1 and 0 <= since < settings.log_every * _RECORDS_PER_MEASUREMENT:
+        for doubt in doubtful_weights(criterion, pulls):
+            run.log.say(f"{at}: {doubt}")
+
+
 def _log_step(run: Run, report: LossReport, lr: float) -> None:
     now = time.monotonic()
     rate = run.unlogged / max(1e-9, now - run.since)
     run.since, run.unlogged = now, 0
     parts = {name: float(value.detach()) for name, value in report.parts.items()}
+    criterion = run.distiller.criterion
     run.log.step(
         step=run.counters.step,
         epoch=run.counters.epoch,
@@ -119,6 +144,7 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
         total=float(report.total.detach()),
         parts=parts,
         pulls={name: asdict(pull) for name, pull in report.pulls.items()},
-        weights=run.distiller.criterion.balance.weights() if run.distiller.criterion else {},
+        weights=criterion.balance.weights() if criterion else {},
+        weights_over=criterion.balance.measured_over() if criterion else 0,
         rate=rate,
     )

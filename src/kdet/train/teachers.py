@@ -33,25 +33,43 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
     Raises:
         InputError: no teacher file, a teacher without terms, unknown methods or options.
     """
-    several = len(recipe.teachers) > 1
     lessons: list[Lesson] = []
-    for number, teacher in enumerate(recipe.teachers, start=1):
-        terms = make_terms(recipe.distill if teacher.distill is None else teacher.distill)
+    for teacher, (name, terms) in zip(recipe.teachers, terms_by_teacher(recipe), strict=True):
         if not terms:
             raise InputError(
                 "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
             )
         lessons.append(
             Lesson(
-                teacher=FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say)),
-                terms=[_weighed(term, teacher.weight) for term in terms],
+                teacher=build_teacher(recipe, teacher, classes, say),
+                terms=terms,
                 class_map=teacher.class_map,
                 scale=teacher_scale(teacher, recipe.data.image_size),
                 resize=teacher.resize,
-                name=teacher.name or (f"t{number}" if several else ""),
+                name=name,
             )
         )
     return lessons
+
+
+def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
+    """For each teacher what stands before the names of its terms in the log, and the terms, its weight in theirs.
+
+    Raises:
+        InputError: an unknown method or option.
+    """
+    several = len(recipe.teachers) > 1
+    found: list[tuple[str, list[Term]]] = []
+    for number, teacher in enumerate(recipe.teachers, start=1):
+        terms = make_terms(recipe.distill if teacher.distill is None else teacher.distill)
+        name = teacher.name or (f"t{number}" if several else "")
+        found.append((name, [_weighed(term, teacher.weight) for term in terms]))
+    return found
+
+
+def build_teacher(recipe: Recipe, teacher: OneTeacher, classes: Sequence[str], say: Say) -> FrozenTeacher:
+    """One of the recipe's teachers, arguments and errors as of `build_lessons`."""
+    return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say))
 
 
 def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
@@ -139,7 +157,7 @@ def _terms_of(recipe: TermRecipe) -> list[Term]:
             schedule=schedule,
             placebo=recipe.placebo,
             share=recipe.share,
-            strides=None if recipe.strides is None else tuple(recipe.strides),
+            strides=term.strides if recipe.strides is None else tuple(recipe.strides),
         )
         for term, name in zip(terms, names, strict=True)
     ]

@@ -14,6 +14,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from .box_coding import centreness, decode_deltas
+from .exact import at_least_float32
 from .one_stage import (
     ExactAnchors,
     Limits,
@@ -26,7 +27,7 @@ from .one_stage import (
     resizer,
     run,
 )
-from .towers import ClassificationHead, Scale, at_least_float32, last_layer, rows, tower
+from .towers import ClassificationHead, Scale, last_layer, rows, tower
 
 BOX_WEIGHT = 2.0
 

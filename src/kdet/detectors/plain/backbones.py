@@ -3,9 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import gcd
+from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import mobilenetv3, resnet
+from torchvision.models import get_model
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
@@ -18,7 +19,7 @@ RESNETS = (
 )
 NARROW_RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 """Blocks per stage of the networks that take a `width`."""
-MOBILENETS = ("mobilenet_v3_large", "mobilenet_v3_small")
+MOBILENETS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
 BACKBONES = ("resnet10", *RESNETS, *MOBILENETS)
 
 
@@ -63,11 +64,7 @@ def make_body(
     body = _body(backbone, width, norm)
     if state is not None:
         _load_body(body, state)
-    if backbone in MOBILENETS:
-        for block in list(body.children())[: (5 - trainable_layers) * len(list(body.children())) // 5]:
-            block.requires_grad_(False)
-    else:
-        freeze_resnet(body, trainable_layers)
+    freeze_stages(body, trainable_layers)
     return body
 
 
@@ -75,27 +72,40 @@ def _body(backbone: str, width: float, norm: Norm) -> nn.Module:
     if backbone in NARROW_RESNETS and (width != 1 or backbone == "resnet10"):
         return _narrow_resnet(NARROW_RESNETS[backbone], width, norm)
     if backbone in MOBILENETS:
-        build = getattr(mobilenetv3, backbone)
-        return build(weights=None, norm_layer=norm, width_mult=width).features
+        whole: Any = get_model(backbone, weights=None, norm_layer=norm, width_mult=width)
+        return whole.features
     if width != 1:
         raise ValueError(f"expected width 1 for {backbone}, got {width}; {', '.join(NARROW_RESNETS)} take a width")
-    return getattr(resnet, backbone)(weights=None, norm_layer=norm)
+    return get_model(backbone, weights=None, norm_layer=norm)
 
 
-def freeze_resnet(body: nn.Module, trainable_layers: int) -> None:
-    """Freeze all but the last `trainable_layers` of conv1+bn1, layer1 … layer4, as torchvision does."""
-    trained = ["layer4", "layer3", "layer2", "layer1", "conv1"][:trainable_layers]
+def freeze_stages(body: nn.Module, trainable_layers: int) -> None:
+    """Fix all but the last `trainable_layers` of five stages, as torchvision counts them, statistics of norms too.
+
+    torchvision leaves the norms of such stages in training mode where they are no frozen ones; their statistics, and
+    with them the stage, would go on changing.
+    """
     if trainable_layers == 5:
-        trained.append("bn1")
-    for name, parameter in body.named_parameters():
-        parameter.requires_grad_(name.split(".")[0] in trained)
+        return
+    names = [name for name, _ in body.named_children()]
+    if "layer1" in names:
+        trained = ["layer4", "layer3", "layer2", "layer1", "conv1"][:trainable_layers]
+        fixed = [name for name in names if name not in trained]
+    else:
+        starts = [0, *_strided(body), len(names) - 1, len(names)]
+        fixed = names[: starts[-1 - trainable_layers]]
+    for name in fixed:
+        setattr(body, name, freeze_norms(getattr(body, name).requires_grad_(False)))
+
+
+def _strided(body: nn.Module) -> list[int]:
+    """Index of the blocks of a MobileNet at which its next stage begins, after the first one."""
+    return [i for i, block in enumerate(body.children()) if getattr(block, "_is_cn", False)]
 
 
 def _mobilenet_stages(body: nn.Module) -> list[int]:
     """Index of the block that gives each stage (strides 4, 8, 16, and the last one at 32)."""
-    blocks = list(body.children())
-    starts = [i for i, block in enumerate(blocks) if getattr(block, "_is_cn", False)]
-    return [*starts[:3], len(blocks) - 1]
+    return [*_strided(body)[:3], len(list(body.children())) - 1]
 
 
 def feature_pyramid(
@@ -118,13 +128,19 @@ def _width_out(stage: nn.Module) -> int:
     return [module for module in stage.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
 
 
-def freeze_norms(module: nn.Module, eps: float) -> nn.Module:
-    """Replace every BatchNorm2d by torchvision's frozen one (same key names)."""
+def freeze_norms(module: nn.Module, eps: float | None = None) -> nn.Module:
+    """Replace every BatchNorm2d by torchvision's frozen one (same key names, same values).
+
+    Args:
+        module: changed in place, but for a norm itself, in whose place its successor is returned.
+        eps: of the frozen norms; None = each its own.
+    """
+    if isinstance(module, nn.BatchNorm2d):
+        successor = FrozenBatchNorm2d(module.num_features, eps=module.eps if eps is None else eps)
+        successor.load_state_dict(module.state_dict())
+        return successor
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, FrozenBatchNorm2d(child.num_features, eps=eps))
-        else:
-            freeze_norms(child, eps)
+        setattr(module, name, freeze_norms(child, eps))
     return module
 
 

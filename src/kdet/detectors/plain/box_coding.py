@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from .towers import at_least_float32
+from .exact import at_least_float32
 
 DELTA_SCALES = (10.0, 10.0, 5.0, 5.0)
 """What the head predicts are deltas times these: of the centre in anchor sides, of the logarithm of the size."""

@@ -14,6 +14,8 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
+from .exact import at_least_float32
+
 IOUS = (0.5, 0.6, 0.7)
 """Overlap from which a region is an object's, by stage."""
 CODER_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
@@ -103,7 +105,7 @@ class CascadeHeads(nn.Module):
         if self.training:
             assert targets is not None, "training needs targets"
             return [], self.train_on(features, proposals, image_shapes, targets).losses
-        proposals = [_exact(p) for p in proposals]
+        proposals = [at_least_float32(p) for p in proposals]
         for stage in self.stages[:-1]:
             _, deltas = _answers(stage, _pooled(stage, features, proposals, image_shapes))
             proposals = _refined(stage, deltas, proposals, image_shapes)
@@ -119,7 +121,9 @@ class CascadeHeads(nn.Module):
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: SizesHW, targets: Targets
     ) -> TrainedRegions:
         """All stages on sampled regions, each with its loss."""
-        proposals, _, labels, offsets = self.stages[0].select_training_samples([_exact(p) for p in proposals], targets)
+        proposals, _, labels, offsets = self.stages[0].select_training_samples(
+            [at_least_float32(p) for p in proposals], targets
+        )
         losses: dict[str, Tensor] = {}
         pooled = deltas = None
         for index, (stage, weight) in enumerate(zip(self.stages, LOSS_WEIGHTS, strict=True)):
@@ -179,12 +183,7 @@ def _pooled(stage: Any, features: dict[str, Tensor], proposals: list[Tensor], im
 
 def _answers(stage: Any, pooled: Tensor) -> tuple[Tensor, Tensor]:
     logits, deltas = stage.box_predictor(stage.box_head(pooled))
-    return _exact(logits), _exact(deltas)
-
-
-def _exact(values: Tensor) -> Tensor:
-    """At least float32: under autocast torchvision decodes boxes in half precision, too coarse for an IoU of 0.7."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return at_least_float32(logits), at_least_float32(deltas)
 
 
 def _refined(stage: Any, deltas: Tensor, proposals: list[Tensor], image_shapes: SizesHW) -> list[Tensor]:

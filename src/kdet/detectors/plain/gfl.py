@@ -14,6 +14,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import generalized_box_iou_loss
 
 from .box_coding import decode_distances, encode_distances, paired_iou
+from .exact import at_least_float32
 from .gfl_losses import distribution_focal_loss, expectation, quality_focal_loss
 from .one_stage import (
     ExactAnchors,
@@ -27,7 +28,7 @@ from .one_stage import (
     resizer,
     run,
 )
-from .towers import ClassificationHead, Scale, at_least_float32, last_layer, rows, tower
+from .towers import ClassificationHead, Scale, last_layer, rows, tower
 
 BOX_WEIGHT = 2.0
 DISTRIBUTION_WEIGHT = 0.25

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .towers import at_least_float32
+from .exact import at_least_float32
 
 QUALITY_POWER = 2.0
 

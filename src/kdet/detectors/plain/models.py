@@ -13,7 +13,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from .atss import ATSS
-from .backbones import NORMS, Norm, feature_pyramid, group_norm, make_body
+from .backbones import NORMS, Norm, feature_pyramid, freeze_norms, group_norm, make_body
 from .cascade import CascadeRCNN
 from .gfl import GFL
 
@@ -105,7 +105,7 @@ def _ssdlite(num_classes: int, width: float, norm: Norm, trainable_layers: int, 
     """torchvision's SSDlite, with its own BatchNorm constants; its backbone is trained whole or not at all."""
     if trainable_layers not in (0, 5):
         raise ValueError(f"expected trainable_layers 0 or 5 for ssdlite, got {trainable_layers}")
-    model = ssdlite320_mobilenet_v3_large(
+    model: Any = ssdlite320_mobilenet_v3_large(
         num_classes=num_classes,
         weights=None,
         weights_backbone=None,
@@ -115,7 +115,7 @@ def _ssdlite(num_classes: int, width: float, norm: Norm, trainable_layers: int, 
         **rest,
     )
     if trainable_layers == 0:
-        model.backbone.features.requires_grad_(False)
+        freeze_norms(model.backbone.features.requires_grad_(False))
     return model
 
 
@@ -139,12 +139,13 @@ def build_model(
         detector: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss or gfl.
         num_classes: columns of the class layer, background (column 0) included.
         backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
-        width: channel multiplier of resnet10/18/34 and MobileNetV3.
+        width: channel multiplier of resnet10/18/34 and the MobileNets.
         fpn_channels: channels of every neck output; FCOS needs a multiple of 32.
         norm: normalisation of the backbone: batch, frozen (a fixed affine map) or group.
         head_norm: GroupNorm in RetinaNet's head; without it a narrow head is almost dead at the start. FCOS, ATSS and
             GFL always have it.
-        trainable_layers: 0 (backbone frozen) … 5 (all trained), counted from the deep end.
+        trainable_layers: 0 (backbone frozen) … 5 (all trained), counted from the deep end; the norms of frozen stages
+            are frozen too.
         anchor_scale: multiplies the anchors (FCOS: the size ranges of the levels), 1 = torchvision's 32…512 px, in
             ATSS and GFL 64…1024 px.
         image_size: long side, or short side and its limit, in pixels.

@@ -15,6 +15,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from .assigning import assign_adaptively
+from .exact import sizes_alone
 
 Objects = Mapping[str, Tensor]
 """The `boxes` and `labels` of one image."""
@@ -50,8 +51,7 @@ class OneStage(Protocol):
 
 
 class ExactAnchors(nn.Module):
-    """torchvision's anchors in float32 at least: under autocast it would lay them in bfloat16, which counts pixels
-    beyond 256 in steps of two."""
+    """torchvision's anchors in float32 at least, under autocast too."""
 
     def __init__(self, generator: AnchorGenerator) -> None:
         super().__init__()
@@ -63,9 +63,7 @@ class ExactAnchors(nn.Module):
 
     def forward(self, images: ImageList, features: Sequence[Tensor]) -> list[Tensor]:
         """Anchors A×4 of each image."""
-        dtype = torch.promote_types(features[0].dtype, torch.float32)
-        # The generator reads shape, precision and device alone, so that one number can stand for a map.
-        return self.generator(images, [f.new_zeros((), dtype=dtype).expand(f.shape) for f in features])
+        return self.generator(images, sizes_alone(features))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import get_model
 
-from .backbones import freeze_norms, freeze_resnet
+from .backbones import freeze_norms, freeze_stages
 from .models import build_model
 
 
@@ -37,9 +37,13 @@ def build_any(arguments: Mapping[str, Any]) -> nn.Module:
     short, limit = (size, size) if isinstance(size, int) else size
     sizes = {} if "ssd" in library else {"min_size": short, "max_size": limit}
     model: Any = get_model(library, weights=None, weights_backbone=None, num_classes=plain["num_classes"], **sizes)
-    if "resnet" in library:
-        freeze_resnet(model.backbone.body, plain["trainable_layers"])
-    return freeze_norms(model, eps=0.0 if library in ZERO_EPS else 1e-5) if plain["norm"] == "frozen" else model
+    if plain["norm"] == "frozen":
+        freeze_norms(model, eps=0.0 if library in ZERO_EPS else 1e-5)
+    if hasattr(model.backbone, "body"):
+        freeze_stages(model.backbone.body, plain["trainable_layers"])
+    elif plain["trainable_layers"] == 0:
+        freeze_norms(model.backbone.features.requires_grad_(False))
+    return model
 
 
 ZERO_EPS = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")

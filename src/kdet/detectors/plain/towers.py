@@ -64,8 +64,3 @@ def rows(maps: Sequence[Tensor], columns: int) -> Tensor:
     """Maps N×(A·K)×H×W of all levels, A here the anchors of one cell, as N×A×K, A of all levels."""
     split = [m.reshape(m.shape[0], -1, columns, *m.shape[2:]).permute(0, 3, 4, 1, 2) for m in maps]
     return torch.cat([m.reshape(m.shape[0], -1, columns) for m in split], dim=1)
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """What mixed precision left in half precision, for arithmetic that needs more."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

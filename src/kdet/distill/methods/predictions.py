@@ -7,8 +7,9 @@ from typing import Literal
 from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
 from kdet.distill.cross_head import CrossHead
 from kdet.distill.edge_distributions import EdgeDistributions
+from kdet.distill.methods.published import MethodWeight, settled
 from kdet.distill.queries import MatchedQueries
-from kdet.distill.terms import AdapterMode, Term, Weight
+from kdet.distill.terms import AdapterMode, Term
 from kdet.distill.views import GuidedFeatures
 from kdet.losses import (
     crosskd_loss,
@@ -22,14 +23,14 @@ from kdet.losses import (
 
 
 def rank_mimicking(
-    weight: Weight = 4.0,
+    weight: MethodWeight = "auto",
     *,
     score: Score = "probability",
     temperature: float = 1.0,
     rank_by: Literal["class", "localization", "both"] = "class",
 ) -> list[Term]:
     """KL between the two rankings of each object's candidates; α = 4 for probabilities."""
-    loss = partial(rank_mimicking_loss, temperature=temperature)
+    loss, weight = partial(rank_mimicking_loss, temperature=temperature), settled("rank_mimicking", weight)
     by_class = Term(name="rank_mimicking", loss=loss, view=RankedByClass(score=score), weight=weight)
     by_box = Term(name="rank_mimicking_box", loss=loss, view=RankedByBox(), weight=weight)
     if rank_by == "both":  # the mean of the two
@@ -39,7 +40,7 @@ def rank_mimicking(
 
 
 def prediction_guided(
-    weight: Weight = 1.5,
+    weight: MethodWeight = "auto",
     *,
     reduction: Literal["l2", "mean"] = "mean",
     prediction: Literal["logit", "probability"] = "logit",
@@ -49,11 +50,19 @@ def prediction_guided(
     """Feature differences weighted by prediction differences; β = 1.5."""
     options = {"reduction": reduction, "prediction": prediction, "detach_weight": detach_weight}
     loss = partial(prediction_guided_loss, **options)
-    return [Term(name="prediction_guided", loss=loss, view=GuidedFeatures(), weight=weight, adapter=adapter)]
+    return [
+        Term(
+            name="prediction_guided",
+            loss=loss,
+            view=GuidedFeatures(),
+            weight=settled("prediction_guided", weight),
+            adapter=adapter,
+        )
+    ]
 
 
 def soft_labels(
-    weight: Weight = 1.0,
+    weight: MethodWeight = "auto",
     *,
     temperature: float = 1.0,
     candidates: Literal["positive", "all"] = "positive",
@@ -61,11 +70,13 @@ def soft_labels(
 ) -> list[Term]:
     """Temperature soft labels, the classic baseline; `on: regions` for Faster R-CNN."""
     loss = partial(soft_label_loss, temperature=temperature)
-    return [Term(name="soft_labels", loss=loss, view=_class_logits(candidates, on), weight=weight)]
+    return [
+        Term(name="soft_labels", loss=loss, view=_class_logits(candidates, on), weight=settled("soft_labels", weight))
+    ]
 
 
 def dist(
-    weight: Weight = 1.0,
+    weight: MethodWeight = "auto",
     *,
     temperature: float = 1.0,
     beta: float = 1.0,
@@ -75,11 +86,11 @@ def dist(
 ) -> list[Term]:
     """Correlation of the two models' class scores, over classes and over candidates; `on: regions` for Faster R-CNN."""
     loss = partial(dist_loss, temperature=temperature, beta=beta, gamma=gamma)
-    return [Term(name="dist", loss=loss, view=_class_logits(candidates, on), weight=weight)]
+    return [Term(name="dist", loss=loss, view=_class_logits(candidates, on), weight=settled("dist", weight))]
 
 
 def crosskd(
-    weight: Weight = 1.0,
+    weight: MethodWeight = "auto",
     *,
     power: float = 1.0,
     box_weight: float = 1.0,
@@ -89,17 +100,25 @@ def crosskd(
 ) -> list[Term]:
     """The student's head features, finished by the teacher's head, predict what the teacher predicts."""
     loss = partial(crosskd_loss, power=power, box_weight=box_weight)
-    return [Term(name="crosskd", loss=loss, view=CrossHead(after=after, align=align), weight=weight, adapter=adapter)]
+    return [
+        Term(
+            name="crosskd",
+            loss=loss,
+            view=CrossHead(after=after, align=align),
+            weight=settled("crosskd", weight),
+            adapter=adapter,
+        )
+    ]
 
 
-def ld(weight: Weight = 1.0, *, temperature: float = 10.0) -> list[Term]:
+def ld(weight: MethodWeight = "auto", *, temperature: float = 10.0) -> list[Term]:
     """KL between the two models' distributions of each box edge, at the student's positives."""
     loss = partial(ld_loss, temperature=temperature)
-    return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=weight)]
+    return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=settled("ld", weight))]
 
 
 def detrdistill(
-    weight: Weight = 1.0,
+    weight: MethodWeight = "auto",
     *,
     class_weight: float = 2.0,
     box_weight: float = 5.0,
@@ -109,7 +128,14 @@ def detrdistill(
     """Each query with which the teacher sees something is matched to one of the student's, which follows it."""
     options = {"class_weight": class_weight, "box_weight": box_weight, "giou_weight": giou_weight}
     view = MatchedQueries(threshold=threshold, class_cost=class_weight, box_cost=box_weight, giou_cost=giou_weight)
-    return [Term(name="detrdistill", loss=partial(detrdistill_loss, **options), view=view, weight=weight)]
+    return [
+        Term(
+            name="detrdistill",
+            loss=partial(detrdistill_loss, **options),
+            view=view,
+            weight=settled("detrdistill", weight),
+        )
+    ]
 
 
 def _class_logits(

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from kdet import losses
 from kdet.distill.methods import features, predictions
-from kdet.distill.terms import Term
+from kdet.distill.methods.published import PUBLISHED
+from kdet.distill.terms import Term, Weight
 from kdet.types import Need
 
 
@@ -34,14 +35,19 @@ class Method:
     """Its docstring has the equation, the constants and the deviations."""
     paper: Paper
     official: str
-    """The published weight."""
+    """The published weight in words."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     """Options under which it reads something else, as they are written in a recipe."""
 
     @property
-    def weight(self) -> float:
+    def weight(self) -> Weight:
         """The default."""
         return inspect.signature(self.terms).parameters["weight"].default
+
+    @property
+    def published(self) -> float | None:
+        """What `weight: published` stands for; None = nothing was published, or it is not known to us."""
+        return PUBLISHED.get(self.terms.__name__)
 
     def needs(self, options: Mapping[str, Any] | None = None) -> tuple[frozenset[Need], frozenset[Need]]:
         """What it asks of the student and of the teacher."""
