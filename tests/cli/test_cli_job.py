@@ -3,12 +3,15 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from cli_cases import Command, Ended, in_own_process
 from PIL import Image
 
+from fakes import tiny_recipe, write_yaml
 from kdet.distill import METHODS as DISTILLATION
 
 METRICS = {"AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "per_class"}
@@ -56,6 +59,29 @@ def test_evaluate_gives_the_metrics_of_the_run_itself(job: dict[str, Path], kdet
     assert isinstance(json.loads((kdet.folder / "found.json").read_text()), list | dict)
     by_file = kdet("evaluate", run / "student.safetensors", "--data", job["folder"] / "shapes", "--json")
     assert by_file.result == ended.result
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
+def test_evaluate_finds_what_the_run_found_whatever_it_was_trained_in(precision: str, kdet: Command) -> None:
+    """Images of several sizes pad each other, so that batches matter, too; hundreds of scores pass the threshold."""
+    content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    for i, size_wh in enumerate([(96, 96), (96, 48), (64, 96), (96, 80), (96, 60)], start=1):
+        pixels = np.random.default_rng(i).integers(0, 255, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(kdet.folder / f"{i}.png")
+        content["images"].append({"id": i, "file_name": f"{i}.png", "width": size_wh[0], "height": size_wh[1]})
+        content["annotations"].append({"id": i, "image_id": i, "category_id": 1, "bbox": [8, 8, 32, 32], "area": 1024})
+    (kdet.folder / "all.json").write_text(json.dumps(content), encoding="utf-8")
+    data = {"format": "coco", "train": "all.json", "val": "all.json", "image_size": 96}
+    train = {**tiny_recipe()["train"], "batch_size": 2, "lr": 0.02, "precision": precision}
+    write_yaml(kdet.folder / "run.yaml", {**tiny_recipe(), "data": data, "train": train})
+    assert kdet("train", "run.yaml", "--run", "run").status == 0
+    ended = kdet("evaluate", "run", "--data", "all.json", "--json", "--predictions", "found.json")
+    assert ended.status == 0, ended.err
+    theirs = json.loads((kdet.folder / "run" / "predictions.json").read_text())
+    assert len(theirs["results"]) > 20
+    assert json.loads((kdet.folder / "found.json").read_text()) == theirs
+    metrics = json.loads((kdet.folder / "run" / "metrics.json").read_text())
+    assert ended.result == {key: value for key, value in metrics.items() if key not in ("best", "epoch")}
 
 
 def test_evaluate_prints_a_table_for_people(job: dict[str, Path], kdet: Command) -> None:

@@ -18,6 +18,7 @@ from fakes import images_and_targets, same_state, state_of
 from kdet.detectors.exportable import Exportable
 from kdet.errors import InputError
 from kdet.types import Batch, Need, Target
+from oracles import CANVAS, NEVER, SURE, Says, ap_of, maps_of, objects, two_bins
 from yolo_fakes import BINS, Decaying, Yolo, yolo
 
 CLASSES = ("circle", "square", "triangle")
@@ -279,3 +280,50 @@ def test_an_activation_that_all_models_share_freezes_with_the_teacher_alone():
     detector = kdet.wrap(student, CLASSES)
     assert detector.model.train().model[1][2].training
     assert same_state(state_of(pickle.loads(pickle.dumps(student))), state_of(student))
+
+
+def tensors_in(answer):
+    """All of them, however they are nested."""
+    if isinstance(answer, torch.Tensor):
+        return [answer]
+    parts = answer.values() if isinstance(answer, dict) else answer
+    return [tensor for part in parts for tensor in tensors_in(part)]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_under_mixed_precision_the_loss_reads_float32_and_of_maps_their_sizes_alone(answer):
+    model = yolo(answer=answer)
+    detector = kdet.wrap(model, CLASSES)
+    batch = batch_of(detector)
+    read = []
+    own = model.loss
+    model.loss = lambda labels, said: read.append((said, torch.is_autocast_enabled("cpu"))) or own(labels, said)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = detector.observe(batch, ALL, batch.targets)
+    ((said, mixed),) = read
+    assert not mixed and all(tensor.dtype == torch.float32 for tensor in tensors_in(said))
+    if answer == "dict":
+        assert [tuple(m.shape) for m in said["feats"]] == [tuple(f.shape) for f in seen.features]
+        assert all(m.untyped_storage().nbytes() == 4 for m in said["feats"])
+    assert seen.features[0].dtype == torch.bfloat16
+    assert {seen.class_logits.dtype, seen.boxes.dtype, seen.edge_logits.dtype} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
+@pytest.mark.parametrize("answer", ["dict", "list"])
+def test_an_oracle_finds_everything_far_from_the_corner(answer, precision):
+    """Of 12 to 32 px at 800×1344; a cell's points and boxes are float32."""
+    detector, target = kdet.wrap(yolo(answer=answer), CLASSES), objects(first_label=0)
+    height, width = CANVAS[0] // 8, CANVAS[1] // 8
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    points = (torch.stack([x, y], -1).view(-1, 2) + 0.5) * 8
+    cells = torch.cdist((target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2, points).argmin(1)
+    edges = torch.cat([points[cells] - target["boxes"][:, :2], target["boxes"][:, 2:] - points[cells]], 1) / 8
+    boxes, scores = torch.zeros(len(points), 4 * BINS), torch.full((len(points), 3), NEVER)
+    boxes[cells] = two_bins(edges, BINS).flatten(1)
+    scores[cells, target["labels"]] = SURE
+    head = detector.model.model[3]
+    for branch, said in ((head.cv2, boxes), (head.cv3, scores)):
+        branch[0] = Says(*maps_of(said, [(height, width)], [1]))
+        branch[1] = Says(torch.full((1, said.shape[1], height // 2, width // 2), NEVER))
+    assert ap_of(detector, target, precision) >= 0.999

@@ -94,6 +94,16 @@ def test_every_target_finds_what_the_model_finds(tmp_path, to):
     assert exported.about.class_names == detector.class_names
 
 
+def test_a_file_finds_the_same_under_autocast(tmp_path):
+    exported = written(tmp_path, tiny("ssdlite"), "pt2")
+    (batch, *_) = batches()
+    canvas = exported.canvas(batch)
+    expected = exported.outputs(canvas)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = exported.outputs(canvas)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_openvino_rounds_only_where_it_is_left_to_itself(tmp_path):
     """By itself it computes in bf16 or fp16 where the processor has such instructions, and boxes move by pixels."""
     detector = tiny()
