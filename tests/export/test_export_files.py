@@ -108,10 +108,10 @@ def assert_finds_the_same(detector, exported):
 
 def test_a_file_finds_the_same_under_autocast(pt2):
     (batch, *_) = batches()
-    canvas = pt2.canvas(batch)
-    expected = pt2.outputs(canvas)
+    inputs = pt2.inputs(batch)
+    expected = pt2.outputs(inputs)
     with torch.autocast("cpu", torch.bfloat16):
-        found = pt2.outputs(canvas)
+        found = pt2.outputs(inputs)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
