@@ -166,7 +166,7 @@ def ap_of(weights: Path) -> float:
 
     source = open_source("coco", DATA / "annotations_val.json", split="val")
     detector = kdet.wrap(build(source.index.classes, weights=str(weights)), source.index.classes)
-    dataset = DetectionDataset(source, Pipeline(SIZE))
+    dataset = DetectionDataset(source, Pipeline(SIZE, canvas=detector.canvas))
     loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=8))
     return evaluate(detector, loader, source.index, device="cpu").metrics.as_json()["AP"]
 

@@ -1,11 +1,13 @@
 """Small real parts that many tests share: tiny detectors, a batch with every awkward case, tiny recipes."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor, nn
 
 from kdet.detectors import build
@@ -98,6 +100,25 @@ def tiny_recipe(**sections: Any) -> dict[str, Any]:
     for name, values in sections.items():
         recipe[name] = {**recipe.get(name, {}), **values} if isinstance(values, dict) else values
     return {name: values for name, values in recipe.items() if values is not None}
+
+
+def coco_of(folder: Path, sizes_hw: Sequence[tuple[int, int]], box_xyxy: tuple[float, ...] | None = None) -> Path:
+    """A COCO data set of noise with one object an image: the given box, else a dark rectangle on its left half."""
+    generator = torch.Generator().manual_seed(11)
+    content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "circle"}]}
+    (folder / "images").mkdir(parents=True)
+    for number, (height, width) in enumerate(sizes_hw, start=1):
+        left, top, right, bottom = box_xyxy or (width // 8, height // 4, width // 2, 3 * height // 4)
+        pixels = torch.randint(128, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
+        if box_xyxy is None:
+            pixels[int(top) : int(bottom), int(left) : int(right)] //= 8
+        Image.fromarray(pixels.numpy()).save(folder / "images" / f"{number}.png")
+        content["images"].append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        box = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
+        content["annotations"].append({"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, **box})
+    file = folder / "annotations_train.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
 
 
 def write_yaml(path: Path, content: Any) -> Path:

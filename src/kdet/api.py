@@ -11,7 +11,7 @@ from kdet.detectors.foundation import Library
 from kdet.detectors.hooked import Forward, Losses, Predict
 from kdet.distill import FrozenTeacher
 from kdet.errors import InputError
-from kdet.types import Detector
+from kdet.types import Canvas, Detector
 
 Normalize = tuple[Sequence[float], Sequence[float]]
 
@@ -26,6 +26,7 @@ class _TapOptions(TypedDict, total=False):
     forward: Forward | None
     normalize: Normalize | None
     image_size: int | tuple[int, int] | None
+    canvas: Canvas | None
 
 
 @overload
@@ -48,6 +49,7 @@ def wrap(
     forward: Forward | None = None,
     normalize: Normalize | None = None,
     image_size: int | tuple[int, int] | None = None,
+    canvas: Canvas | None = None,
 ) -> Detector | FrozenTeacher:
     """Wrap a model that the user built, weights and all: a torchvision detector as it is, or any module by its taps.
 
@@ -70,19 +72,30 @@ def wrap(
         forward: `(module, images)`, where `module(images)` is not how it is run, or runs more than the features need.
         normalize: mean and std of the three colours; None = the module is given pixels in 0…1.
         image_size: long side, or short side and limit, that images are resized to; None = they keep their size.
+        canvas: how images of any shape become one input, see `kdet.types.Canvas`; None = pad.
 
     Raises:
         InputError: no adapter for this module, names, taps or strides that do not fit, or something is missing.
     """
     options = {"strides": strides, "predict": predict, "losses": losses, "forward": forward, "normalize": normalize}
     if features is None:
-        if given := [name for name, value in (options | {"image_size": image_size}).items() if value is not None]:
+        shape = {"image_size": image_size, "canvas": canvas}
+        if given := [name for name, value in (options | shape).items() if value is not None]:
             raise InputError(f"wrap: {', '.join(given)} belong to a module with taps; name them: features=[…]")
         detector = detectors.wrap(model, classes)
     else:
         if not classes and (predict or losses):
             raise InputError("wrap: labels mean nothing without names; give classes=[…]")
-        given = Given(predict=predict, losses=losses, forward=forward, normalize=normalize, image_size=image_size)
+        if canvas not in (None, "pad") and not isinstance(image_size, int):
+            raise InputError(f"wrap: canvas {canvas} is a square; give its side, such as image_size=640")
+        given = Given(
+            predict=predict,
+            losses=losses,
+            forward=forward,
+            normalize=normalize,
+            image_size=image_size,
+            canvas=canvas or "pad",
+        )
         detector = HookedDetector(model, classes, features, strides or (), given)
     return FrozenTeacher(detector) if frozen else detector
 

@@ -15,6 +15,14 @@ import torch
 from torch import Tensor, nn
 
 SizeHW = tuple[int, int]
+ImageSize = int | tuple[int, int]
+"""The long side in pixels, or (short side, its limit for the long side)."""
+Canvas = Literal["pad", "letterbox", "stretch"]
+"""How images of any shape become one input.
+
+pad: the aspect is kept, and a batch is padded to a multiple of 32 of its largest image. letterbox: the aspect is kept,
+and every image lies at the top left of a square. stretch: every image fills the square, its aspect is not kept.
+"""
 Activation = Literal["sigmoid", "softmax"]
 Anchor = tuple[float, float, float, float]
 """x1 y1 x2 y2 in cells, from the top left corner of the cell that it belongs to; a point has no extent."""
@@ -46,6 +54,8 @@ class Sample:
     corners: Tensor | None = None
     """2×2 float32: where x, y of the whole image's top left and bottom right corner lie in pixels of this one. Left and
     right are swapped where it is flipped; outside where it is cropped. None = not known."""
+    canvas_hw: SizeHW | None = None
+    """What it is laid on, whatever else is in its batch; None = as much as its batch needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,8 @@ class Batch:
         if self.teacher_images is None:
             return replace(self, targets=None)
         (height, width), (own_height, own_width) = self.images.shape[-2:], self.teacher_images.shape[-2:]
-        sizes = [(round(h * own_height / height), round(w * own_width / width)) for h, w in self.sizes_hw]
+        ratios = own_height / height, own_width / width
+        sizes = [(max(1, round(h * ratios[0])), max(1, round(w * ratios[1]))) for h, w in self.sizes_hw]
         corners = None
         if self.corners is not None:
             corners = self.corners * self.corners.new_tensor([own_width / width, own_height / height])
@@ -256,8 +267,10 @@ class Detector(Protocol):
     """What `observe` can reveal."""
     predicts: bool
     """Whether `predict` has an answer; a model that gives features alone has none, and no AP."""
-    image_size: int | tuple[int, int]
+    image_size: ImageSize
     """Long side, or short side and its limit, to which images are resized before the model sees them."""
+    canvas: Canvas
+    """How they are, in training and afterwards; as its own library has it, where nobody said otherwise."""
     build_arguments: dict[str, Any] | None
     """What rebuilds the architecture, written into the weights file; None where a module that the user brought does
     not say."""

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as F
 
-from kdet.data import NO_AUGMENTATION, Augmentation, Pipeline, image_size_of, resize, resized_hw
+from kdet.data import NO_AUGMENTATION, Augmentation, Pipeline, image_size_of, resize
 from kdet.errors import InputError
+from kdet.ops.canvas import resized_hw
 from kdet.ops.randomness import seeded
 from kdet.types import Target
 

@@ -214,6 +214,7 @@ def test_a_batch_without_objects_has_a_loss_and_a_gradient(kind: str):
 def test_boxes_are_fractions_of_the_image_where_padding_is_known_and_of_the_whole_input_elsewhere():
     for kind, knows in (("detr", True), ("rt_detr", False)):
         detector = tiny_detr(kind)
+        detector.canvas = "pad"
         detector.model.eval()
         batch = detector.batch([torch.rand(3, 48, 96), torch.rand(3, 96, 48)])
         shown = detector.observe(batch, frozenset({Need.QUERIES})).query_boxes
@@ -259,6 +260,7 @@ def test_a_query_detector_scores_no_given_features():
 def test_rf_detr_sees_a_square_and_shows_the_input_alone():
     """A wide image is what a square one with the same zeros below it is."""
     detector = tiny_detr("rf_detr")
+    detector.canvas = "pad"
     detector.model.eval()
     image = torch.rand(3, 64, 96)
     wide = detector.batch([image])
@@ -275,6 +277,7 @@ def test_rf_detr_sees_a_square_and_shows_the_input_alone():
 @pytest.mark.parametrize("kind", ["rf_detr", "lw_detr"])
 def test_task_losses_have_a_gradient_at_features_that_are_cut_to_the_input(kind: str):
     detector = tiny_detr(kind)
+    detector.canvas = "pad"
     batch = detector.batch([torch.rand(3, 64, 96)], [shared_batch(detector).targets[0]])
     config = CONFIGS[kind]["backbone_config"]
     windows = {"num_windows": 16, "num_windows_side": 4} if kind == "lw_detr" else {"num_windows": 4}

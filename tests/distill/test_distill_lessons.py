@@ -19,7 +19,7 @@ from kdet.types import Batch
 def two_teachers() -> Distiller:
     other = tiny("fcos", seed=3, width=0.5, fpn_channels=64)
     lessons = [
-        Lesson(teacher=teacher(), terms=structural() + rank_mimicking(), name="big"),
+        Lesson(teacher=teacher(), terms=structural(4.0) + rank_mimicking(4.0), name="big"),
         Lesson(teacher=other, terms=structural(2.0), name="other"),
     ]
     return Distiller(student(), lessons=lessons).train()  # type: ignore[return-value]

@@ -95,8 +95,8 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
 def test_a_teacher_with_its_classes_in_another_order_teaches_exactly_the_same(name: str, method: str) -> None:
     plain = teacher(name)
     shuffled = permuted(plain, (2, 0, 1))
-    first = Distiller(student(name), plain, METHODS[method].terms()).train()
-    second = Distiller(student(name), shuffled, METHODS[method].terms()).train()
+    first = Distiller(student(name), plain, METHODS[method].terms(1.0)).train()
+    second = Distiller(student(name), shuffled, METHODS[method].terms(1.0)).train()
     second.load_state_dict(first.state_dict())
     assert second.pairing is not None and second.pairing.classes.reordered
     assert "classes matched by name" in second.pairing.describe()[-1]
@@ -148,7 +148,7 @@ def test_a_teacher_of_more_classes_teaches_as_one_of_the_shared_alone(method: st
             parameter.copy_(state[name])
     values = []
     for one in (plain, larger):
-        pair_of = Distiller(student(), one, METHODS[method].terms()).train()
+        pair_of = Distiller(student(), one, METHODS[method].terms(1.0)).train()
         torch.manual_seed(0)
         for parameter in pair_of.criterion.parameters():
             torch.nn.init.normal_(parameter)

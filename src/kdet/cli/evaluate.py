@@ -41,7 +41,7 @@ def evaluate(
 
     detector, device = open_to_run(model, in_fp32=runtime_precision is Precision.FP32)
     source = open_path(data, format_name, split, images, on_bad_box)
-    dataset = DetectionDataset(source, Pipeline(detector.image_size))
+    dataset = DetectionDataset(source, Pipeline(detector.image_size, canvas=detector.canvas))
     loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=batch_size or images_at_a_time(model)))
     progress = Progress("evaluating", len(dataset))
     result = score(detector, loader, source.index, device=device, progress=progress.advance)

@@ -7,7 +7,7 @@ from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
 from kdet.data.inspect import inspect
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
-from kdet.data.resize import ImageSize, image_size_of, resize, resized_hw
+from kdet.data.resize import image_size_of, resize
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
 from kdet.data.subset import rest_of, share_of, split_off
@@ -24,7 +24,6 @@ __all__ = [
     "EpochSampler",
     "FileSource",
     "Format",
-    "ImageSize",
     "IndexedSource",
     "Objects",
     "OnBadBox",
@@ -44,7 +43,6 @@ __all__ = [
     "read_image",
     "recognise",
     "resize",
-    "resized_hw",
     "rest_of",
     "share_of",
     "split_off",

@@ -48,6 +48,7 @@ class DetectionDataset(Dataset[Sample]):
             labelled=i < self.num_labelled,
             teacher_image=viewed.larger,
             corners=viewed.corners,
+            canvas_hw=self.pipeline.canvas_hw,
         )
 
     def target(self, i: int) -> Target:

@@ -24,7 +24,8 @@ Item = tuple[int, int]
 def collate(samples: Sequence[Sample], *, teacher_scale: float = 1.0) -> Batch:
     """Images at the top left of one zero-padded tensor; values 0…1. `teacher_scale` as of the samples' pipeline."""
     sizes_hw = [(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples]
-    canvas_hw = padded_hw((max(h for h, _ in sizes_hw), max(w for _, w in sizes_hw)))
+    needed_hw = [sample.canvas_hw or size_hw for sample, size_hw in zip(samples, sizes_hw, strict=True)]
+    canvas_hw = padded_hw((max(h for h, _ in needed_hw), max(w for _, w in needed_hw)))
     images = torch.zeros(len(samples), 3, *canvas_hw)
     corners = [sample.corners for sample in samples if sample.corners is not None]
     larger = [sample.teacher_image.float().div(255) for sample in samples if sample.teacher_image is not None]

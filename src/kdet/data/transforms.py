@@ -9,9 +9,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from kdet.data.resize import ImageSize, resize, resized_hw
+from kdet.data.resize import resize
 from kdet.errors import InputError
-from kdet.types import SizeHW, Target
+from kdet.ops.canvas import canvas_hw, resized_hw, side_of
+from kdet.types import Canvas, ImageSize, SizeHW, Target
 
 MIN_SIDE_PX = 1.0
 """An object of which less than this is left is no object any more."""
@@ -61,10 +62,28 @@ class Pipeline:
     """One image and its objects through an augmentation; draws from torch's own generator."""
 
     def __init__(
-        self, image_size: ImageSize, augmentation: Augmentation = NO_AUGMENTATION, *, teacher_scale: float = 1.0
+        self,
+        image_size: ImageSize,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        *,
+        canvas: Canvas = "pad",
+        teacher_scale: float = 1.0,
     ) -> None:
-        """`teacher_scale`: how many times larger the teacher's images are than the student's."""
+        """Settle what happens to every image.
+
+        Args:
+            image_size: long side, or short side and limit.
+            augmentation: what happens at random.
+            canvas: the student's.
+            teacher_scale: how many times larger the teacher's images are than the student's.
+
+        Raises:
+            InputError: a square canvas without its side.
+        """
         self.image_size = image_size
+        self.canvas: Canvas = canvas
+        self.canvas_hw = canvas_hw(image_size, canvas)
+        """As of a Sample."""
         self.augmentation = augmentation
         self.teacher_scale = teacher_scale
         strength = augmentation.photometric
@@ -86,12 +105,12 @@ class Pipeline:
         if self.augmentation != NO_AUGMENTATION:
             image, boxes, corners = self._augmented(image, boxes)
         factor = self._drawn_factor()
-        size_hw = resized_hw((image.shape[-2], image.shape[-1]), self.image_size)
         whole = image
-        image, boxes = resize(image, boxes, self.image_size, factor)
+        image, boxes = resize(image, boxes, self.image_size, self.canvas, factor)
         corners = corners * torch.tensor([image.shape[-1] / whole.shape[-1], image.shape[-2] / whole.shape[-2]])
         larger = self._larger(whole, (image.shape[-2], image.shape[-1]))
         if factor > 1:
+            size_hw = self._window_hw(whole, image)
             top, left = _random_corner(image, size_hw)
             image, boxes = _window(image, boxes, size_hw, top, left)
             corners = corners - torch.tensor([left, top])
@@ -108,7 +127,14 @@ class Pipeline:
         """The whole image at the teacher's size, from its own pixels and not from the student's."""
         if self.teacher_scale == 1:
             return None
-        return F.resize(image, [round(side * self.teacher_scale) for side in size_hw], antialias=True)
+        return F.resize(image, [max(1, round(side * self.teacher_scale)) for side in size_hw], antialias=True)
+
+    def _window_hw(self, whole: Tensor, image: Tensor) -> SizeHW:
+        """What is kept of an image that was made too large: as much as there is room for."""
+        if self.canvas == "pad":
+            return resized_hw((whole.shape[-2], whole.shape[-1]), self.image_size)
+        side = side_of(self.image_size, self.canvas)
+        return min(side, image.shape[-2]), min(side, image.shape[-1])
 
     def _augmented(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What torchvision's transforms do to image, boxes and corners; the order of the objects stays."""

@@ -25,12 +25,13 @@ from kdet.detectors.torchvision_parts import (
     level_counts,
     make_batch,
     normalised,
+    own_canvas,
     own_image_size,
     own_pixels,
 )
 from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, HeadFeatures, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, HeadFeatures, Need, Observation, Target
 
 
 class DenseDetector:
@@ -45,14 +46,15 @@ class DenseDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.canvas: Canvas = own_canvas(model)
         self.pixels = own_pixels(model)
         self.fill = self.pixels[0]
         self.class_names = tuple(class_names)
         self.levels = describe_levels(self.model.backbone, self.model.anchor_generator)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize by the model's own transform and pad."""
-        return make_batch(self.model, images, targets)
+        """Resize to `image_size`, or in training to one of the model's own sizes, on its canvas."""
+        return make_batch(self, images, targets)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """Backbone and neck; the head and the task losses only where `needs` asks for them."""

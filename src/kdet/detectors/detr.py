@@ -21,7 +21,7 @@ from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
 from kdet.ops.randomness import seeded
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, SizeHW, Target
 
 Pixels = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of the three colours that the model was made with."""
@@ -50,6 +50,7 @@ class DetrDetector:
         *,
         image_size: int | tuple[int, int] | None = None,
         pixels: Pixels | None = None,
+        canvas: Canvas | None = None,
     ) -> None:
         """Read what the model says of itself.
 
@@ -58,6 +59,7 @@ class DetrDetector:
             class_names: one per column of its class layer.
             image_size: None = what its image processor resizes to.
             pixels: None = those of its family.
+            canvas: None = that of its family.
         """
         self.model: Any = model  # transformers' attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
@@ -66,12 +68,13 @@ class DetrDetector:
         self.pixels = pixels or (IMAGENET if self._family.normalises else AS_THEY_ARE)
         self.fill = self.pixels[0]
         self.image_size = image_size or self._family.image_size
+        self.canvas: Canvas = canvas or self._family.canvas
         short, limit = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
         self.transform = GeneralizedRCNNTransform(short, limit, list(self.pixels[0]), list(self.pixels[1]))
         self.levels = describe_levels(model, self._family)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize to the model's input size and pad."""
+        """Resize to the model's input size, on its canvas."""
         return make_batch(self, images, targets)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:

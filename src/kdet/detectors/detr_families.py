@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdet.types import Activation, SizeHW
+from kdet.types import Activation, Canvas, SizeHW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class Family:
     """Anything but a square input is scrambled inside."""
     image_size: int | tuple[int, int] = (800, 1333)
     """Of its image processor."""
+    canvas: Canvas = "pad"
+    """Of its image processor: pad, or stretch to a height and a width; LW-DETR and RF-DETR as their own code has it."""
 
 
 _DETR = Family(neck="model.encoder", grid="model.input_projection")
@@ -44,6 +46,7 @@ _RT_DETR = Family(
     normalises=False,  # RTDetrImageProcessor: do_normalize = False, do_rescale = True
     weighted_losses=True,
     image_size=640,
+    canvas="stretch",  # RTDetrImageProcessor: size = {height: 640, width: 640}, do_pad = False
 )
 
 FAMILIES: dict[str, Family] = {
@@ -53,8 +56,8 @@ FAMILIES: dict[str, Family] = {
     "deimv2": _RT_DETR,
     "deformable_detr": Family(neck="model.encoder"),
     # RF-DETR's window_partition (transformers 5.24) takes width for height.
-    "rf_detr": Family(neck="model.backbone.projector", square=True, image_size=560),
-    "lw_detr": Family(neck="model.backbone.projector", image_size=640),
+    "rf_detr": Family(neck="model.backbone.projector", square=True, image_size=560, canvas="stretch"),
+    "lw_detr": Family(neck="model.backbone.projector", image_size=640, canvas="stretch"),
     "conditional_detr": _DETR,
     "dab-detr": _DETR,
     "detr": Family(neck="model.encoder", grid="model.input_projection", activation="softmax"),

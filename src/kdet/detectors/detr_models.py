@@ -13,6 +13,7 @@ from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
+from kdet.types import Canvas, ImageSize
 
 Notes = Callable[[str], None]
 _THAWED = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
@@ -32,7 +33,7 @@ def build_detr(
     *,
     config: Mapping[str, Any] | None,
     weights: str | None,
-    image_size: int | tuple[int, int],
+    image_size: ImageSize | None,
     notes: Notes,
 ) -> DetrDetector:
     """A detector from a config with random weights, or from a folder or the hub.
@@ -42,7 +43,7 @@ def build_detr(
         config: `model_type` and the keys of its config that are not to be transformers' defaults.
         weights: a folder, a name on the hub, or a file that kdet wrote. The class layer starts fresh where the
             classes are others.
-        image_size: long side, or short side and limit.
+        image_size: long side, or short side and limit; None = that of its family's image processor.
         notes: receives what the user should know.
 
     Raises:
@@ -64,8 +65,8 @@ def build_detr(
     if weights.endswith(".safetensors"):
         return _from_file(library, read_weights(Path(weights)), names, image_size, notes)
     model = _from_pretrained(library, weights, names, notes)
-    pixels = _pixels(library, weights)
-    return _described(DetrDetector(model, _columns(model), image_size=image_size, pixels=pixels))
+    pixels, canvas = _as_processed(library, weights)
+    return _described(DetrDetector(model, _columns(model), image_size=image_size, pixels=pixels, canvas=canvas))
 
 
 def rebuild_detr(stored: StoredWeights) -> DetrDetector:
@@ -122,7 +123,7 @@ def _library() -> Any:
     return transformers
 
 
-def _random(library: Any, config: Any, image_size: int | tuple[int, int], notes: Notes) -> DetrDetector:
+def _random(library: Any, config: Any, image_size: ImageSize | None, notes: Notes) -> DetrDetector:
     """A detector with random weights."""
     model = _from_config(library, config)
     _free_backbone(model, notes)
@@ -206,7 +207,7 @@ def _from_pretrained(library: Any, weights: str, names: Sequence[str], notes: No
 
 
 def _from_file(
-    library: Any, stored: StoredWeights, names: Sequence[str], image_size: int | tuple[int, int], notes: Notes
+    library: Any, stored: StoredWeights, names: Sequence[str], image_size: ImageSize | None, notes: Notes
 ) -> DetrDetector:
     """The detector of a file that kdet wrote, for these classes."""
     if stored.build is None or "config" not in stored.build:
@@ -222,12 +223,18 @@ def _from_file(
     return _described(DetrDetector(model, _columns(model), image_size=image_size, pixels=(pixels[0], pixels[1])))
 
 
-def _pixels(library: Any, weights: str) -> Pixels | None:
-    """What the image processor beside the weights does to pixels; None where there is none."""
+def _as_processed(library: Any, weights: str) -> tuple[Pixels | None, Canvas | None]:
+    """What the image processor beside the weights does to pixels and shapes; None where it does not say."""
     try:
         about, _ = library.ImageProcessingMixin.get_image_processor_dict(weights)
     except (OSError, ValueError):
-        return None
-    if "do_normalize" not in about:
-        return None
-    return (about["image_mean"], about["image_std"]) if about["do_normalize"] else ((0.0,) * 3, (1.0,) * 3)
+        return None, None
+    pixels: Pixels | None = None
+    if "do_normalize" in about:
+        pixels = (about["image_mean"], about["image_std"]) if about["do_normalize"] else ((0.0,) * 3, (1.0,) * 3)
+    size: Any = about.get("size")
+    if not isinstance(size, dict):
+        return pixels, None
+    if size.keys() >= {"height", "width"}:
+        return pixels, "stretch"
+    return pixels, "letterbox" if about.get("do_pad") and about.get("pad_size") else "pad"

@@ -15,9 +15,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from kdet.detectors.hf_backbones import transformers_backbone
 from kdet.detectors.timm_backbones import timm_backbone
-from kdet.detectors.torchvision_parts import AsTheyAre, make_batch, normalised
+from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
-from kdet.types import Batch, Detections, Level, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
 Library = Literal["timm", "transformers"]
 
@@ -53,6 +53,7 @@ class FoundationDetector:
     class_names: tuple[str, ...] = ()
     gives = frozenset({Need.FEATURES})
     predicts = False
+    canvas: Canvas = "pad"
     image_size: int | tuple[int, int] = (800, 1333)
 
     def __init__(self, name: str, backbone: Backbone) -> None:
@@ -69,7 +70,7 @@ class FoundationDetector:
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
         """Pad; images keep their size."""
-        return make_batch(AsTheyAre(), images, targets)
+        return make_batch(self, images, targets, keep_size=True)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """The levels of one forward pass."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from kdet.detectors.taps import Tap, listening, picked, read_tap
-from kdet.detectors.torchvision_parts import AsTheyAre, as_dicts, make_batch, normalised
+from kdet.detectors.torchvision_parts import as_dicts, make_batch, normalised
 from kdet.errors import InputError
 from kdet.ops.modes import evaluating
-from kdet.types import Batch, Detections, Level, Need, Observation, SizeHW, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, SizeHW, Target
 
 Predict = Callable[[nn.Module, Tensor, list[SizeHW]], Sequence[Mapping[str, Tensor]]]
 """(module, images N×3×H×W, sizes of the unpadded parts) → a dict of boxes M×4, scores M, labels M per image."""
@@ -41,6 +41,7 @@ class Given:
     forward: Forward | None = None
     normalize: tuple[Sequence[float], Sequence[float]] | None = None
     image_size: int | tuple[int, int] | None = None
+    canvas: Canvas = "pad"
 
 
 class HookedDetector:
@@ -73,16 +74,15 @@ class HookedDetector:
         self.predicts = given.predict is not None
         self.gives = frozenset({Need.FEATURES} | ({Need.LOSSES} if given.losses else set[Need]()))
         self.image_size = (800, 1333) if given.image_size is None else given.image_size
+        self.canvas: Canvas = given.canvas
         self._given = given
         self._library = SimpleNamespace(transform=_transform(given))
         self._taps = [read_tap(written, model) for written in features]
         self.levels = self._measured(strides)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize to `image_size`, where one was given, and pad to a multiple of 32."""
-        if self._given.image_size is None:
-            return make_batch(AsTheyAre(), images, targets)
-        return make_batch(self._library, images, targets)
+        """Resize to `image_size`, where one was given, on the canvas that was asked for."""
+        return make_batch(self, images, targets, keep_size=self._given.image_size is None)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """One forward pass; losses, where they are asked for, come from the same pass as the features."""

@@ -18,7 +18,7 @@ from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
 from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Level, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
 MakeLoss = Callable[[int, torch.device], Any]
 """(number of classes, device) → the library's criterion."""
@@ -30,6 +30,7 @@ class LibreDetrDetector:
     """One of these modules behind the Detector protocol."""
 
     predicts = True
+    canvas: Canvas = "stretch"
     gives = frozenset({Need.FEATURES, Need.QUERIES, Need.LOSSES})
     pixels: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     fill = pixels[0]
@@ -49,7 +50,7 @@ class LibreDetrDetector:
         self._loss: tuple[torch.device, Any] | None = None
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize to `image_size` and pad; the library itself squeezes images into a square."""
+        """Squeeze into the square of `image_size`, as the library does."""
         return make_batch(self, images, targets)
 
     @property

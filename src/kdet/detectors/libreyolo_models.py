@@ -16,7 +16,7 @@ from kdet.detectors.points import PointDetector, given
 from kdet.detectors.weights import StoredWeights, load, read_weights
 from kdet.errors import InputError
 from kdet.ops.classes import real_classes
-from kdet.types import Need
+from kdet.types import ImageSize, Need
 
 Notes = Callable[[str], None]
 LibreDetector = PointDetector | LibreDetrDetector
@@ -33,7 +33,7 @@ def build_libreyolo(
     *,
     config: Mapping[str, Any] | None,
     weights: str | None,
-    image_size: int | tuple[int, int],
+    image_size: ImageSize | None,
     notes: Notes,
 ) -> LibreDetector:
     """A detector with random weights, or those of a local file.
@@ -43,7 +43,7 @@ def build_libreyolo(
         config: `model`: yolov9, yolox, rtmdet, rt_detr_v2, rt_detr_v4 or d_fine, and its `size` as libreyolo names it.
         weights: a file of plain tensors of that architecture; the class layer starts fresh where kdet wrote it for
             other classes.
-        image_size: long side, or short side and limit.
+        image_size: long side, or short side and limit; None = the library's 640.
         notes: receives what the user should know.
 
     Raises:
@@ -53,8 +53,9 @@ def build_libreyolo(
     if not names:
         raise InputError("the class list is empty; a detector needs at least one class")
     detector = _built(config or {}, names, pretrained=weights is not None)
-    detector.image_size = image_size
-    detector.build_arguments = {"detector": "libreyolo", "config": dict(config or {}), "image_size": image_size}
+    detector.image_size = image_size or detector.image_size
+    own = {"detector": "libreyolo", "config": dict(config or {}), "image_size": detector.image_size}
+    detector.build_arguments = own
     if weights is not None and (fresh := load(detector.model, read_weights(Path(weights)), names)):
         notes(f"{weights}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")
     return detector

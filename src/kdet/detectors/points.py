@@ -17,7 +17,7 @@ from kdet.detectors.torchvision_parts import grids, make_batch
 from kdet.ops.modes import evaluating
 from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Level, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
 GREY = 114 / 255
 """What stands around an image in all of these libraries."""
@@ -96,6 +96,11 @@ class PointDetector:
 
     predicts = True
     fill = (GREY, GREY, GREY)
+    canvas: Canvas = "letterbox"
+    """libreyolo trains and validates all three on a square with the image at its top left. ultralytics trains on the
+    square too, with the image in its middle, and validates on rectangles as its batches need them; here it lies at the
+    top left of the square in both, so that a score depends neither on the batch nor on where the model runs.
+    """
 
     def __init__(self, family: str, parts: PointParts, class_names: Sequence[str]) -> None:
         """Run the neck once on a small empty image to learn its channels; nothing of the model changes."""
@@ -119,7 +124,7 @@ class PointDetector:
         return parts
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize to `image_size` and pad."""
+        """Resize to `image_size`, aspect kept, and lay on the square."""
         return make_batch(self, images, targets)
 
     @property

@@ -21,12 +21,13 @@ from kdet.detectors.torchvision_parts import (
     detections,
     make_batch,
     normalised,
+    own_canvas,
     own_image_size,
     own_pixels,
 )
 from kdet.errors import InputError
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Need, Observation, SizeHW, Target
+from kdet.types import Batch, Canvas, Detections, Need, Observation, SizeHW, Target
 
 
 class RcnnDetector:
@@ -45,14 +46,15 @@ class RcnnDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.canvas: Canvas = own_canvas(model)
         self.pixels = own_pixels(model)
         self.fill = self.pixels[0]
         self.class_names = tuple(class_names)
         self.levels = describe_levels(model.backbone)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize by the model's own transform and pad."""
-        return make_batch(self.model, images, targets)
+        """Resize to `image_size`, or in training to one of the model's own sizes, on its canvas."""
+        return make_batch(self, images, targets)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """Backbone and neck; with losses or proposals also RPN, sampling and the box head (training mode)."""

@@ -22,13 +22,14 @@ from kdet.detectors.torchvision_parts import (
     level_counts,
     make_batch,
     normalised,
+    own_canvas,
     own_image_size,
     own_pixels,
     without_background,
 )
 from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Detections, Need, Observation, Target
+from kdet.types import Batch, Canvas, Detections, Need, Observation, Target
 
 _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 
@@ -36,8 +37,7 @@ _HEAD = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT, Need.LOSSES})
 class SsdDetector:
     """torchvision's SSD or SSDlite behind the Detector protocol.
 
-    Its "neck" is the feature extractor: the maps that feed the heads. The bare library squeezes images to a
-    square; kdet keeps their aspect and pads, as for every other detector.
+    Its "neck" is the feature extractor: the maps that feed the heads.
     """
 
     family = "ssdlite"
@@ -48,6 +48,7 @@ class SsdDetector:
         self.model: Any = model  # torchvision's attributes carry no types
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
+        self.canvas: Canvas = own_canvas(model)
         self.pixels = own_pixels(model)
         self.fill = self.pixels[0]
         self.selection = Selection(
@@ -61,12 +62,12 @@ class SsdDetector:
         self.levels = describe_levels(model.backbone, model.anchor_generator)
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Batch:
-        """Resize by the model's own transform and pad."""
-        return make_batch(self.model, images, targets)
+        """Squeeze into the square of `image_size`, as torchvision does."""
+        return make_batch(self, images, targets)
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """Extractor; heads and the task losses only where `needs` asks for them."""
-        images = normalised(self.model, batch)
+        images = self._normalised(batch, exact=Need.LOSSES in needs)
         features = list(self.model.backbone(images.tensors).values())
         size_hw = (int(images.tensors.shape[2]), int(images.tensors.shape[3]))
         if not needs & _HEAD:
@@ -95,7 +96,7 @@ class SsdDetector:
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the model's own threshold, top-k and NMS."""
-        images = normalised(self.model, batch)
+        images = self._normalised(batch, exact=True)
         features = list(self.model.backbone(images.tensors).values())
         outputs, anchors = self._answers(features), self._anchors(images, features)
         with full_precision(images.tensors):
@@ -126,6 +127,17 @@ class SsdDetector:
     def _anchors(self, images: ImageList, features: Sequence[Tensor]) -> list[Tensor]:
         """Default boxes A×4 of each image, float32."""
         return self.model.anchor_generator(images, sizes_alone(features))
+
+    def _normalised(self, batch: Batch, *, exact: bool) -> ImageList:
+        """Exact: where every image fills the square, without the padding to a multiple of 32 that torchvision has not.
+
+        Not for a teacher's maps, which show all of the student's canvas.
+        """
+        images = normalised(self.model, batch)
+        if exact and self.canvas == "stretch" and set(batch.sizes_hw) == {(self.image_size, self.image_size)}:
+            height, width = batch.sizes_hw[0]
+            images.tensors = images.tensors[..., :height, :width].contiguous(memory_format=torch.channels_last)
+        return images
 
     def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Index of the object each default box is assigned to, as torchvision's forward does it."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from kdet.types import Batch, Detections, Level, SizeHW, Target
+from kdet.ops.canvas import canvas_hw, padded_hw, resized_hw
+from kdet.types import Batch, Canvas, Detections, Detector, ImageSize, Level, SizeHW, Target
 
 
 def normalised(model: Any, batch: Batch) -> ImageList:
@@ -25,38 +27,47 @@ def normalised(model: Any, batch: Batch) -> ImageList:
     return ImageList(images.contiguous(memory_format=torch.channels_last), batch.sizes_hw)
 
 
-class AsTheyAre:
-    """Stands in for a model whose images keep their size."""
+def make_batch(
+    detector: Detector, images: Sequence[Tensor], targets: Sequence[Target] | None, *, keep_size: bool = False
+) -> Batch:
+    """Images 3×H×W on the detector's own canvas, resized as torchvision does (bilinear); pixels stay in 0…1.
 
-    def __init__(self) -> None:
-        self.transform = self
-
-    def resize(self, image: Tensor, target: Any) -> tuple[Tensor, Any]:
-        """Both as they are."""
-        return image, target
-
-
-def make_batch(model: Any, images: Sequence[Tensor], targets: Sequence[Target] | None) -> Batch:
-    """Resize with the model's own rule and pad to a multiple of 32; pixels stay in 0…1."""
-    resized: list[Tensor] = []
-    new_targets: list[Target] = []
-    for index, image in enumerate(images):
-        target = None if targets is None else dict(targets[index])
-        image, target = model.transform.resize(image, target)
-        resized.append(image)
-        if target is not None:
-            new_targets.append(Target(boxes=target["boxes"], labels=target["labels"]))
-    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in resized]
-    height = math.ceil(max(h for h, _ in sizes) / 32) * 32
-    width = math.ceil(max(w for _, w in sizes) / 32) * 32
+    Args:
+        detector: whose size and canvas.
+        images: of any shape.
+        targets: in their pixels.
+        keep_size: whether images are padded and no more.
+    """
+    own = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+    sizes = own if keep_size else [resized_hw(hw, _size_for(detector), detector.canvas) for hw in own]
+    square = None if keep_size else canvas_hw(detector.image_size, detector.canvas)
+    height, width = square or padded_hw((max(h for h, _ in sizes), max(w for _, w in sizes)))
+    resized = [image if hw == was else _resized(image, hw) for image, hw, was in zip(images, sizes, own, strict=True)]
     padded = [F.pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(resized, sizes, strict=True)]
+    if targets is not None:
+        boxes = [resize_boxes(t["boxes"], list(o), list(n)) for t, o, n in zip(targets, own, sizes, strict=True)]
+        targets = [Target(boxes=b, labels=t["labels"]) for b, t in zip(boxes, targets, strict=True)]
     return Batch(
         images=torch.stack(padded),
         sizes_hw=sizes,
-        original_sizes_hw=[(int(image.shape[-2]), int(image.shape[-1])) for image in images],
+        original_sizes_hw=own,
         image_ids=list(range(len(images))),
-        targets=None if targets is None else new_targets,
+        targets=None if targets is None else list(targets),
     )
+
+
+def _size_for(detector: Detector) -> ImageSize:
+    """Of the next image. In training torchvision's models draw it, of several short sides or of one."""
+    transform: Any = getattr(detector.model, "transform", None)
+    if not isinstance(transform, GeneralizedRCNNTransform) or not transform.training or detector.canvas != "pad":
+        return detector.image_size
+    shorts: Any = transform.min_size
+    drawn = transform.torch_choice(list(shorts))
+    return (drawn, int(transform.max_size)) if len(shorts) > 1 else detector.image_size
+
+
+def _resized(image: Tensor, size_hw: SizeHW) -> Tensor:
+    return F.interpolate(image[None], size_hw, mode="bilinear", align_corners=False)[0]
 
 
 def describe_levels(backbone: nn.Module, anchor_generator: nn.Module | None = None) -> tuple[Level, ...]:
@@ -106,6 +117,12 @@ def own_image_size(model: Any) -> int | tuple[int, int]:
         return max(transform.fixed_size)
     short, limit = int(transform.min_size[-1]), int(transform.max_size)
     return limit if short == limit else (short, limit)
+
+
+def own_canvas(model: Any) -> Canvas:
+    """What the model's own transform does: SSD's squeezes into a fixed size, the others' pads."""
+    fixed = model.transform.fixed_size
+    return "stretch" if fixed is not None and fixed[0] == fixed[1] else "pad"
 
 
 def own_pixels(model: Any) -> tuple[Sequence[float], Sequence[float]]:

@@ -17,6 +17,8 @@ from torchvision.models import WeightsEnum, get_weight
 from kdet import files
 from kdet.errors import InputError
 from kdet.files import parse_json
+from kdet.ops.canvas import CANVASES
+from kdet.types import Canvas
 
 CLASS_LAYERS = (
     "head.classification_head.cls_logits",
@@ -42,6 +44,8 @@ class StoredWeights:
     """Names by column, background included; None where the file does not say."""
     build: dict[str, Any] | None = None
     """Arguments that rebuild the architecture, in files that kdet wrote; None for a module that the user brought."""
+    canvas: Canvas = "pad"
+    """On which it was trained; files that kdet wrote before it had others do not say, and were trained on this one."""
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -114,10 +118,13 @@ def _read_safetensors(path: Path) -> StoredWeights:
     about = parse_json(metadata["kdet"], f"{path}: its header")
     names: Any = about.get("class_names") if isinstance(about, dict) else None
     build: Any = about.get("build") if isinstance(about, dict) else None
+    canvas: Any = about.get("canvas", "pad") if isinstance(about, dict) else None
     named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    if not named or not (build is None or isinstance(build, dict)):
-        raise InputError(f"{path}: its header is none that kdet wrote (class_names, build); name an intact file")
-    return StoredWeights(origin=str(path), state=state, class_names=tuple(names), build=build or None)
+    if not named or not (build is None or isinstance(build, dict)) or canvas not in CANVASES:
+        raise InputError(
+            f"{path}: its header is none that kdet wrote (class_names, build, canvas); name an intact file"
+        )
+    return StoredWeights(origin=str(path), state=state, class_names=tuple(names), build=build or None, canvas=canvas)
 
 
 def is_file(weights: str) -> bool:

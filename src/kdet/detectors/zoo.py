@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -26,8 +26,9 @@ from kdet.detectors.weights import (
 )
 from kdet.detectors.wrapping import BARE, adapt, wrap
 from kdet.errors import InputError
+from kdet.ops.canvas import canvas_hw
 from kdet.ops.classes import BACKGROUND, real_classes
-from kdet.types import Detector, Need
+from kdet.types import Canvas, Detector, ImageSize, Need
 
 DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
     **{name: {name: adapter.gives} for name, (_, adapter) in BARE.items()},
@@ -59,7 +60,8 @@ def build(
     fpn_channels: int = 256,
     head_norm: bool | None = None,
     anchor_scale: float = 1.0,
-    image_size: int | Sequence[int] = (800, 1333),
+    image_size: int | Sequence[int] | None = None,
+    canvas: Canvas | Literal["auto"] = "auto",
     notes: Notes = _quiet,
 ) -> Detector:
     """Build a detector for these classes.
@@ -86,7 +88,10 @@ def build(
         head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels. The other
             dense heads always have it.
         anchor_scale: multiplies the anchor sizes.
-        image_size: long side, or (short side, limit), in pixels.
+        image_size: long side, or (short side, limit), in pixels; None = the family's own: 640 for YOLO and RT-DETR, 320
+            for ssdlite, (800, 1333) for most others.
+        canvas: how images of any shape become one input, see `kdet.types.Canvas`; auto = as the family's own library
+            trains and validates.
         notes: receives what the user should know, a line at a time.
 
     Raises:
@@ -94,7 +99,7 @@ def build(
     """
     if detector not in (*DETECTORS, FACTORY):
         raise InputError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
-    size = image_size if isinstance(image_size, int) else (image_size[0], image_size[1])
+    size = image_size if isinstance(image_size, int | None) else (image_size[0], image_size[1])
     for key, value, owners in (("config", config, ("hf", "libreyolo")), ("options", options or None, (FACTORY,))):
         if value is not None and detector not in owners:
             raise InputError(f"{key}: belongs to detector {' or '.join(owners)}, got detector {detector}; leave it out")
@@ -110,19 +115,29 @@ def build(
         body = {"backbone": backbone}
     if detector == "hf":
         _refuse_ignored("the config or weights of hf", shape | body)
-        return build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
+        made = build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
+        return _on(canvas, made)
     if detector == "libreyolo":
         _refuse_ignored("the config of libreyolo", shape | body)
-        return build_libreyolo(classes, config=config, weights=weights, image_size=size, notes=notes)
+        made = build_libreyolo(classes, config=config, weights=weights, image_size=size, notes=notes)
+        return _on(canvas, made)
     if detector == FACTORY:
         _refuse_ignored(f"factory {factory}", shape | body)
         made = _from_factory(factory or "", classes, options or {}, size)
         if weights is not None:
             load_and_tell(made.model, read_weights(Path(weights)), made.class_names, notes)
-        return made
+        return _on(canvas, made)
     if weights is not None and not is_file(weights):
         _refuse_ignored(f"weights {weights}", shape)
-    return _bare(detector, classes, weights, notes, image_size=size, **shape, **body)
+    if size is None:
+        size = 320 if detector == "ssdlite" else (800, 1333)
+    return _on(canvas, _bare(detector, classes, weights, notes, image_size=size, **shape, **body))
+
+
+def _on(canvas: Canvas | Literal["auto"], made: Detector) -> Detector:
+    if canvas != "auto":
+        made.canvas = canvas
+    return made
 
 
 def _bare(
@@ -177,7 +192,9 @@ def rebuild(stored: StoredWeights) -> Detector:
             "name it as `weights:` of a recipe's `student:` or `teacher:`"
         )
     try:
-        return _rebuilt(stored, stored.build, stored.class_names)
+        made = _on(stored.canvas, _rebuilt(stored, stored.build, stored.class_names))
+        canvas_hw(made.image_size, made.canvas)
+        return made
     except InputError as error:
         raise InputError(str(error) if stored.origin in str(error) else f"{stored.origin}: {error}") from None
     except Exception as error:  # a damaged header may ask for anything
@@ -230,12 +247,13 @@ def with_background(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _from_factory(
-    factory: str, classes: Sequence[str], options: Mapping[str, Any], image_size: int | tuple[int, int]
+    factory: str, classes: Sequence[str], options: Mapping[str, Any], image_size: ImageSize | None
 ) -> Detector:
     made = call_factory(factory, classes, options)
     detector = wrap(made, classes) if isinstance(made, nn.Module) else made
-    own = {"detector": FACTORY, "factory": factory, "options": dict(options), "image_size": image_size}
-    detector.build_arguments, detector.image_size = own, image_size
+    size = image_size or detector.image_size
+    own = {"detector": FACTORY, "factory": factory, "options": dict(options), "image_size": size}
+    detector.build_arguments, detector.image_size = own, size
     return detector
 
 

@@ -10,7 +10,7 @@ from kdet.detectors.exportable import Exportable
 from kdet.errors import InputError
 from kdet.ops.canvas import padded_hw
 from kdet.ops.selection import Selection
-from kdet.types import Detector, SizeHW
+from kdet.types import Canvas, Detector, ImageSize, SizeHW
 
 KEY = "kdet"
 """Name of the entry in a file's metadata."""
@@ -25,7 +25,7 @@ class About:
     """`class_names[label]` is what was found; columns that are never found keep their place."""
     size_hw: SizeHW
     """Height and width of the input, whose images lie at the top left."""
-    image_size: int | tuple[int, int]
+    image_size: ImageSize
     """Long side, or short side and its limit, that an image is resized to before it is laid there."""
     batch: int | None
     """Images at a time; None = any number."""
@@ -42,6 +42,8 @@ class About:
     counts: tuple[int, ...]
     """Candidates of each level."""
     precision: str = "fp32"
+    canvas: Canvas = "pad"
+    """How an image is resized: with `stretch` its aspect is not kept. Files that do not say have it kept."""
 
     def as_text(self) -> str:
         """One line of JSON."""
@@ -73,27 +75,36 @@ def about_export(
 
     Args:
         detector: with candidates.
-        size_hw: of the input; None = a square that holds every image at the detector's own size.
+        size_hw: of the input; None = a square that holds every image at the detector's own size. A letterbox may be
+            given another shape, in which images keep their aspect all the same.
         batch: images at a time; None = any number.
         normalises: whether the file takes pixels in 0…1.
         selects: whether it gives detections.
 
     Raises:
-        InputError: a detector that cannot be exported, or a size that its strides do not divide.
+        InputError: a detector that cannot be exported, a size that its strides do not divide, or another shape than the
+            square into which images are to be squeezed.
     """
     if not isinstance(detector, Exportable):
         raise InputError(
             f"a {detector.family} cannot be exported: it was wrapped by taps, so kdet does not know its candidates; "
             "export the module with your own library"
         )
-    image_size = detector.image_size
+    image_size, canvas = detector.image_size, detector.canvas
     if size_hw is None:
         longest = image_size if isinstance(image_size, int) else image_size[1]
         size_hw = padded_hw((longest, longest))
     elif min(size_hw) < 1 or padded_hw(size_hw) != size_hw:
         raise InputError(f"size {size_hw[0]}x{size_hw[1]}: expected multiples of 32, the next is {padded_hw(size_hw)}")
+    elif size_hw[0] == size_hw[1]:
+        image_size = size_hw[0]
+    elif canvas == "stretch":
+        raise InputError(
+            f"size {size_hw[0]}x{size_hw[1]}: the {detector.family} was trained on images squeezed into a square; give "
+            f"one, such as {max(size_hw)}x{max(size_hw)}, or train it with data.canvas: pad"
+        )
     else:
-        image_size = max(size_hw) if size_hw[0] == size_hw[1] else (min(size_hw), max(size_hw))
+        image_size, canvas = (min(size_hw), max(size_hw)), "pad"
     mean, std, fill = *detector.pixels, detector.fill
     return About(
         family=detector.family,
@@ -108,4 +119,5 @@ def about_export(
         selects=selects,
         selection=detector.selection,
         counts=(),
+        canvas=canvas,
     )

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from kdet.detectors.torchvision_parts import make_batch
 from kdet.errors import InputError
@@ -15,7 +14,7 @@ from kdet.export.about import About
 from kdet.export.target import Run
 from kdet.ops.precision import full_precision
 from kdet.ops.selection import Candidates, Selected, select
-from kdet.types import Batch, Detections, Need, Observation
+from kdet.types import Batch, Canvas, Detections, Need, Observation
 from kdet.types import Target as Objects
 
 
@@ -35,19 +34,18 @@ class ExportedDetector:
         self.family = f"{about.family}, {path.suffix[1:]}"
         self.class_names = about.class_names
         self.image_size = about.image_size
+        self.canvas: Canvas = about.canvas
         self.model = nn.Module()
         """Empty; the weights are the file's."""
         self._run = run
-        short, limit = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
-        self.transform = GeneralizedRCNNTransform(short, limit, list(about.mean), list(about.std))
 
     def batch(self, images: Sequence[Tensor], targets: Sequence[Objects] | None = None) -> Batch:
-        """Resize to the file's own input size and pad."""
+        """Resize to the file's own input size, on its canvas."""
         return make_batch(self, images, targets)
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections in pixels of the batch's images."""
-        found = self.select(self.outputs(self.canvas(batch)))
+        found = self.select(self.outputs(self.inputs(batch)))
         results: list[Detections] = []
         for row, (scale, (h, w)) in enumerate(zip(self._scales(batch), batch.sizes_hw, strict=True)):
             there = found.labels[row] >= 0
@@ -57,27 +55,27 @@ class ExportedDetector:
         return results
 
     @torch.no_grad()
-    def outputs(self, canvas: Tensor) -> list[Tensor]:
+    def outputs(self, inputs: Tensor) -> list[Tensor]:
         """The file's outputs on inputs N×3×H×W of pixels in 0…1, as many at a time as it takes; autocast has no say."""
-        with full_precision(canvas):  # torch would run a graph's own operations in half precision, boxes and all
-            return self._outputs(self.normalised(canvas))
+        with full_precision(inputs):  # torch would run a graph's own operations in half precision, boxes and all
+            return self._outputs(self.normalised(inputs))
 
-    def _outputs(self, canvas: Tensor) -> list[Tensor]:
+    def _outputs(self, inputs: Tensor) -> list[Tensor]:
         size = self.about.batch
         if size is None:
-            return list(self._run(canvas.contiguous()))
+            return list(self._run(inputs.contiguous()))
         parts: list[Sequence[Tensor]] = []
-        for part in canvas.split(size):
+        for part in inputs.split(size):
             whole = F.pad(part, (0, 0) * 3 + (0, size - len(part)))
             parts.append([output[: len(part)] for output in self._run(whole.contiguous())])
         return [torch.cat(output) for output in zip(*parts, strict=True)]
 
-    def normalised(self, canvas: Tensor) -> Tensor:
-        """The input as the file takes it."""
+    def normalised(self, inputs: Tensor) -> Tensor:
+        """Pixels as the file takes them."""
         if self.about.normalises:
-            return canvas
+            return inputs
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.about.mean, self.about.std))
-        return (canvas - mean) / std
+        return (inputs - mean) / std
 
     def select(self, outputs: Sequence[Tensor]) -> Selected:
         """Detections of the file's outputs; where it gives candidates they are selected here."""
@@ -99,20 +97,20 @@ class ExportedDetector:
         """Refused, as `observe`."""
         raise self._refusal()
 
-    def canvas(self, batch: Batch) -> Tensor:
+    def inputs(self, batch: Batch) -> Tensor:
         """The images on the file's input, filled with the model's own colour.
 
         What does not fit is made smaller.
         """
         height, width = self.about.size_hw
-        canvas = torch.tensor(self.about.fill).view(1, 3, 1, 1).repeat(len(batch.images), 1, height, width)
-        for slot, image, (h, w), scale in zip(canvas, batch.images, batch.sizes_hw, self._scales(batch), strict=True):
+        inputs = torch.tensor(self.about.fill).view(1, 3, 1, 1).repeat(len(batch.images), 1, height, width)
+        for slot, image, (h, w), scale in zip(inputs, batch.images, batch.sizes_hw, self._scales(batch), strict=True):
             part = image[:, :h, :w]
             if scale < 1:
                 size = (max(1, int(h * scale)), max(1, int(w * scale)))
                 part = F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
             slot[:, : part.shape[1], : part.shape[2]] = part
-        return canvas
+        return inputs
 
     def _refusal(self) -> InputError:
         return InputError(f"{self.path}: an exported file gives detections alone; name the run that it came from")

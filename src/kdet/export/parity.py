@@ -64,8 +64,8 @@ def compare(detector: Detector, exported: ExportedDetector, batches: Iterable[Ba
     sides = Sides()
     with torch.no_grad(), evaluating(detector.model):
         for batch in batches:
-            canvas = exported.canvas(batch)
-            whole = replace(batch, images=canvas, sizes_hw=[exported.about.size_hw] * len(canvas))
+            inputs = exported.inputs(batch)
+            whole = replace(batch, images=inputs, sizes_hw=[exported.about.size_hw] * len(inputs))
             for ours, theirs in zip(detector.predict(whole), exported.predict(whole), strict=True):
                 sides.add(ours, theirs, exported.about.selection.score, exported.about.selection.detections)
     parity = sides.parity()

@@ -63,9 +63,11 @@ def predict_images(
 def _batch_of(pixels: Tensor, detector: Detector, number: int) -> Batch:
     """One image at the network's size."""
     nothing = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    image, target = Pipeline(detector.image_size)(pixels, nothing)
-    size_hw = (int(pixels.shape[1]), int(pixels.shape[2]))
-    return collate([Sample(image=image, target=target, image_id=number, original_size_hw=size_hw)])
+    pipeline = Pipeline(detector.image_size, canvas=detector.canvas)
+    image, target = pipeline(pixels, nothing)
+    size_hw, canvas_hw = (int(pixels.shape[1]), int(pixels.shape[2])), pipeline.canvas_hw
+    sample = Sample(image=image, target=target, image_id=number, original_size_hw=size_hw, canvas_hw=canvas_hw)
+    return collate([sample])
 
 
 def _record(

@@ -19,7 +19,6 @@ from kdet.data import (
     make_loader,
     share_of,
 )
-from kdet.data.resize import ImageSize, resized_hw
 from kdet.errors import InputError, WorkError
 from kdet.evaluate import evaluate
 from kdet.export import (
@@ -36,22 +35,22 @@ from kdet.export import (
     quantise,
 )
 from kdet.files import exists, is_folder
-from kdet.ops.canvas import padded_hw
+from kdet.ops.canvas import canvas_hw, padded_hw, resized_hw
 from kdet.report import card, write_page
 from kdet.study.compare import RESULT
 from kdet.study.models import open_model
 from kdet.study.speed import as_json, measure
 from kdet.train import open_data, read_recipe
 from kdet.train.run_folder import RECIPE, environment, write_json
-from kdet.types import Detector, SizeHW
+from kdet.types import Canvas, Detector, ImageSize, SizeHW
 
 Say = Callable[[str], None]
 
 _BATCH = 8
 _MOST_DROP = {"fp32": 0.002, "int8": 0.01}
-"""AP that a file may lose by default. float32 on the same pixels loses nothing; the file's fixed canvas may."""
+"""AP that a file may lose by default. float32 on the same pixels loses nothing; the file's fixed input may."""
 
-_OF_THE_CANVAS = (
+_OF_THE_INPUT = (
     "; on the same pixels file and model agree, so it is lost to the input's fixed size, where the model pads as "
     "little as each batch needs: --size HxW gives it another"
 )
@@ -63,7 +62,7 @@ class Wish:
 
     to: str
     size_hw: SizeHW | None = None
-    """Of the input; None = the smallest that holds every validation image at the model's own size."""
+    """Of the input; None = the model's square, else the smallest that holds every validation image at its own size."""
     batch: int | None = None
     """Images at a time; None = any number where the target can, else one."""
     normalises: bool = True
@@ -107,7 +106,7 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
     val, train = _data(model, val, train, needs_train=wish.int8, say=say)
     about = about_export(
         detector,
-        size_hw=wish.size_hw or canvas_for(val.index.sizes_hw, detector.image_size),
+        size_hw=wish.size_hw or canvas_for(val.index.sizes_hw, detector.image_size, detector.canvas),
         batch=wish.batch or (None if target.any_batch else 1),
         normalises=wish.normalises,
         selects=wish.selects and target.selects,
@@ -145,8 +144,10 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
     return {**result, "out": str(out)}
 
 
-def canvas_for(sizes_hw: NDArray[np.int32], image_size: ImageSize) -> SizeHW:
-    """The smallest input for images of these sizes (N×2) at a model's own, padded as the model pads them."""
+def canvas_for(sizes_hw: NDArray[np.int32], image_size: ImageSize, canvas: Canvas) -> SizeHW:
+    """A model's square; else the smallest input for images of these sizes (N×2) at its own, padded as it pads them."""
+    if (square_hw := canvas_hw(image_size, canvas)) is not None:
+        return square_hw
     sizes = [resized_hw((h, w), image_size) for h, w in np.unique(sizes_hw, axis=0).tolist()]
     return padded_hw((max(h for h, _ in sizes), max(w for _, w in sizes)))
 
@@ -197,7 +198,7 @@ def _require_new(out: Path, name: str) -> None:
 
 
 def _batches(source: Source, detector: Detector) -> Any:
-    dataset = DetectionDataset(source, Pipeline(detector.image_size))
+    dataset = DetectionDataset(source, Pipeline(detector.image_size, canvas=detector.canvas))
     return make_loader(dataset, evaluation_batches(len(dataset), batch_size=_BATCH))
 
 
@@ -256,9 +257,9 @@ def _in_eight_bits(exported: ExportedDetector, train: Source, count: int, path: 
     say(f"eight bits: ranges from {len(images.index)} images")
 
     def inputs() -> Iterator[Tensor]:
-        dataset = DetectionDataset(images, Pipeline(exported.image_size))
+        dataset = DetectionDataset(images, Pipeline(exported.image_size, canvas=exported.canvas))
         for i in range(len(dataset)):
-            yield exported.normalised(exported.canvas(collate([dataset[(0, i)]])))
+            yield exported.normalised(exported.inputs(collate([dataset[(0, i)]])))
 
     quantise(exported.path, path, inputs(), exported.about)
     exported.path.unlink()
@@ -281,7 +282,7 @@ def _ap(detector: Detector, exported: ExportedDetector, sample: Source, most: fl
         raise WorkError(
             f"the file loses {drop:.4f} AP ({ours:.4f} → {theirs:.4f}) where {most:g} is allowed; it was not kept. "
             "Allow more with --max-drop"
-            + (", or calibrate on more images" if exported.about.precision == "int8" else _OF_THE_CANVAS)
+            + (", or calibrate on more images" if exported.about.precision == "int8" else _OF_THE_INPUT)
         )
     return {"model": ours, "file": theirs, "drop": drop}
 

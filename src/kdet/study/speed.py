@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdet.data import Pipeline, Shapes, ShapesSource, collate
-from kdet.data.resize import ImageSize
 from kdet.errors import InputError
 from kdet.files import is_folder, parse_json, read_text
 from kdet.study.models import open_to_run, precision_of
 from kdet.study.rounds import peak_memory
 from kdet.study.workers import processes
 from kdet.train.run_folder import BEST, METRICS
-from kdet.types import Batch, Detector, Sample, Target
+from kdet.types import Batch, Canvas, Detector, ImageSize, Sample, Target
 
 _PICTURES = 8
 _DRAWN_PX = 256
@@ -82,8 +81,9 @@ def measure(
         raise InputError(f"expected a batch of at least 1 and a time above 0, got {batch} and {seconds:g}")
     detectors, devices = zip(*(_ready(path, device, in_fp32) for path in models), strict=True)
     sizes = [image_size or detector.image_size for detector in detectors]
-    ones = [_pictures(size, 1, where) for size, where in zip(sizes, devices, strict=True)]
-    many = [_pictures(size, batch, where) for size, where in zip(sizes, devices, strict=True)]
+    canvases = [detector.canvas for detector in detectors]
+    ones = [_pictures(*each, 1) for each in zip(sizes, canvases, devices, strict=True)]
+    many = [_pictures(*each, batch) for each in zip(sizes, canvases, devices, strict=True)]
     pairs = list(zip(detectors, ones, many, strict=True))
     latency = _in_turns([lambda d=d, b=b: d.predict(b) for d, b, _ in pairs], seconds * len(models) / 2)
     throughput = _in_turns([lambda d=d, b=b: d.predict(b) for d, _, b in pairs], seconds * len(models) / 2)
@@ -101,7 +101,7 @@ def measure(
             latency_ms=1e3 * median(latency[i]),
             latency_p90_ms=1e3 * quantiles(latency[i], n=10)[-1],
             images_per_second=batch / median(throughput[i]),
-            peak_bytes=_peak_in_a_fresh_process(path, size, device, in_fp32) if memory else None,
+            peak_bytes=_peak_in_a_fresh_process(path, size, canvases[i], device, in_fp32) if memory else None,
         )
         for i, (path, detector, size, one) in enumerate(zip(models, detectors, sizes, ones, strict=True))
     ]
@@ -145,16 +145,20 @@ def _ready(path: Path, device: str | None, in_fp32: bool) -> tuple[Detector, str
     return detector, device
 
 
-def _pictures(size: ImageSize, count: int, device: str) -> Batch:
+def _pictures(size: ImageSize, canvas: Canvas, device: str, count: int) -> Batch:
     """Generated scenes at the network's size: NMS takes as long as there are boxes, and noise has none."""
     side = size if isinstance(size, int) else size[0]
     source = ShapesSource(Shapes(val_images=_PICTURES, image_size=min(_DRAWN_PX, side)), split="val")
-    pipeline, nothing = Pipeline(size), Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    pipeline, nothing = (
+        Pipeline(size, canvas=canvas),
+        Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64)),
+    )
     samples: list[Sample] = []
     for i in range(count):
         image: Tensor = pipeline(source.read(i % _PICTURES), nothing)[0]
         hw = (image.shape[-2], image.shape[-1])
-        samples.append(Sample(image=image, target=nothing, image_id=i, original_size_hw=hw))
+        sample = Sample(image=image, target=nothing, image_id=i, original_size_hw=hw, canvas_hw=pipeline.canvas_hw)
+        samples.append(sample)
     return collate(samples).to(device)
 
 
@@ -178,14 +182,16 @@ def _bytes_of(path: Path) -> int:
     return path.stat().st_size + (beside.stat().st_size if path.suffix == ".xml" and beside.exists() else 0)
 
 
-def _peak_in_a_fresh_process(path: Path, size: ImageSize, device: str | None, in_fp32: bool) -> int | None:
+def _peak_in_a_fresh_process(
+    path: Path, size: ImageSize, canvas: Canvas, device: str | None, in_fp32: bool
+) -> int | None:
     with processes(1, threads=torch.get_num_threads()) as pool:
-        return pool.submit(_peak, path, size, device, in_fp32).result()
+        return pool.submit(_peak, path, size, canvas, device, in_fp32).result()
 
 
-def _peak(path: Path, size: ImageSize, device: str | None, in_fp32: bool) -> int | None:
+def _peak(path: Path, size: ImageSize, canvas: Canvas, device: str | None, in_fp32: bool) -> int | None:
     """Of this process or its GPU memory, beyond what was held before the model was there."""
-    one = _pictures(size, 1, "cpu")
+    one = _pictures(size, canvas, "cpu", 1)
     before = {where: peak_memory(where) for where in ("cpu", "cuda")}
     detector, device = _ready(path, device, in_fp32)
     with torch.no_grad():

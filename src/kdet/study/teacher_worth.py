@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 
 from kdet.data import DetectionDataset, Pipeline, Source, make_loader
-from kdet.data.resize import ImageSize
 from kdet.detectors.weights import CLASS_LAYERS, StoredWeights, download, is_file, library_weights, read_weights
 from kdet.distill import Distiller, Taught
 from kdet.errors import InputError
@@ -21,7 +21,7 @@ from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher
 from kdet.train.run_folder import BEST
 from kdet.train.run_log import Progress
 from kdet.train.scoring import KNOWS_NOTHING, in_own_words
-from kdet.types import Detector
+from kdet.types import Canvas, Detector, ImageSize
 
 SAMPLE = 200
 """Validation images at most; the choice follows from the recipe's seed."""
@@ -49,17 +49,19 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
         InputError: no sampled image holds an object.
     """
     rows = _sample(len(source.index), recipe.train.seed)
-    student = _score(distiller.student, "student", source, rows, recipe, engine)
+    canvas = distiller.student.canvas
+    score = partial(_score, source=source, rows=rows, recipe=recipe, engine=engine, canvas=canvas)
+    student = score(distiller.student, "student", image_size=recipe.data.image_size)
     found: list[Worth] = []
     for own, lesson in zip(recipe.teachers, distiller.lessons, strict=True):
         stored = stored_weights(own)
         detector = in_own_words(lesson.teacher.detector, own.class_map)
-        known = lesson.finds_objects
+        known, size = lesson.finds_objects, own.image_size or recipe.data.image_size
         origin = own.origin if stored is None and not isinstance(own, RunTeacher) else stored and stored.origin
         found.append(
             Worth(
                 images=len(rows),
-                teacher=_score(detector, "teacher", source, rows, recipe, engine, own.image_size) if known else None,
+                teacher=score(detector, "teacher", image_size=size) if known else None,
                 student=student,
                 not_loaded=[] if stored is None else not_loaded(lesson.teacher.detector, stored),
                 tensors=len(lesson.teacher.model.state_dict()),
@@ -157,13 +159,15 @@ def _sample(images: int, seed: int) -> list[int]:
 def _score(
     detector: Detector,
     name: str,
+    *,
     source: Source,
     rows: list[int],
     recipe: Recipe,
     engine: Engine,
-    image_size: ImageSize | None = None,
+    image_size: ImageSize,
+    canvas: Canvas,
 ) -> dict[str, Any]:
-    data = DetectionDataset(source, Pipeline(image_size or recipe.data.image_size))
+    data = DetectionDataset(source, Pipeline(image_size, canvas=canvas))
     size = recipe.train.batch_size
     batches = [[(0, row) for row in rows[first : first + size]] for first in range(0, len(rows), size)]
     truth = source.index.subset(rows)

@@ -20,16 +20,18 @@ from kdet.data import (
     split_off,
     without_labels,
 )
-from kdet.data.resize import ImageSize
 from kdet.distill import METHODS, Distiller, FrozenTeacher
 from kdet.errors import InputError
+from kdet.ops.canvas import described
 from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
 from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons, build_teacher
-from kdet.types import Detector
+from kdet.types import Detector, ImageSize
+
+_LIBRARIES = ("torchvision", "transformers", "libreyolo", "ultralytics", "kdet")
 
 
 def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
@@ -95,7 +97,12 @@ def training_data(
     count = len(labelled.index)
     unlabelled = open_unlabelled(recipe, say)
     source = labelled if unlabelled is None else joined(labelled, unlabelled)
-    pipeline = Pipeline(image_size(recipe), recipe.data.augment, teacher_scale=distiller.teacher_scale)
+    pipeline = Pipeline(
+        image_size(recipe),
+        recipe.data.augment,
+        canvas=distiller.student.canvas,
+        teacher_scale=distiller.teacher_scale,
+    )
     require_keepable(recipe, distiller, pipeline)
     sampler = EpochSampler(
         count,
@@ -130,14 +137,24 @@ def image_size(recipe: Recipe) -> ImageSize:
 
 
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
-    """The detector of `student:` for the classes of the data."""
-    model = recipe.student
-    student = build_detector(model, classes, image_size(recipe), say)
+    """The detector of `student:` for the classes of the data, on the recipe's canvas."""
+    model, size, canvas = recipe.student, image_size(recipe), recipe.data.canvas
+    student = build_detector(model, classes, size, say, canvas=canvas)
+    say(f"canvas: {described(size, student.canvas)}, {_whose(student) if canvas == 'auto' else 'as the recipe says'}")
     if model.has_pretrained_backbone and student.build_arguments and None in (model.norm, model.trainable_layers):
         norm, layers = (student.build_arguments.get(key) for key in ("norm", "trainable_layers"))
         if norm is not None:
             say(f"pretrained backbone: norm {norm}, trainable_layers {layers}, as its library has it")
     return student
+
+
+def _whose(student: Detector) -> str:
+    """Where a student's own canvas comes from."""
+    kind = type(student.model)
+    library = kind.__module__.split(".")[0]
+    if library not in _LIBRARIES:
+        return "as it was wrapped"
+    return f"as the {kind.__name__} of {library} has it"
 
 
 def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], say: Say) -> Distiller:
@@ -161,6 +178,12 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     if recipe.data.unlabelled is not None:
         distiller.pseudo_score = recipe.data.unlabelled.score
     for number, lesson in enumerate(distiller.lessons, start=1):
+        own, name = lesson.teacher.detector, "teacher" if len(distiller.lessons) == 1 else f"teacher {number}"
+        if own.predicts and own.canvas != student.canvas:
+            say(
+                f"{name}: its own canvas is {own.canvas}, but it sees the student's pixels ({student.canvas}), and its "
+                "AP in this run is the one on these; `kdet evaluate` gives the one on its own"
+            )
         if len(distiller.lessons) > 1:
             say(f"teacher {number}: {', '.join(term.name for term in lesson.terms)}")
         for line in lesson.pairing.describe():

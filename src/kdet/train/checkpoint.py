@@ -129,9 +129,10 @@ def _counted(groups: Sequence[tuple[str | None, int]]) -> str:
 
 def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     """The weights, if they are those of a module like this."""
-    if others := sorted(weights.keys() ^ module.state_dict().keys()):
-        side = "the saved state alone has" if others[0] in weights else "the saved state lacks"
-        raise ValueError(f"{side} {others[0]}, one of {len(others)}: another recipe, or another version of kdet")
+    saved, own = ({name: t.shape for name, t in state.items()} for state in (weights, module.state_dict()))
+    if others := sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name)):
+        more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
+        raise ValueError(f"{others[0]}{more} not the same there: another recipe, or another version of kdet")
     return weights
 
 

@@ -25,7 +25,7 @@ from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run import Run
-from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, begin, save_student, saved_state, write_json
+from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, as_begun, begin, save_student, saved_state, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
@@ -61,6 +61,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         WorkError: the training itself failed.
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
+    recipe = as_begun(recipe, folder) if resume else recipe
     torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
     require_sound_gradients(recipe)
@@ -152,7 +153,7 @@ def _prepare(
         loader=make_loader(
             data, sampler, workers=engine.loaders(settings.workers), pin_memory=engine.device.type == "cuda"
         ),
-        scorer=Scorer(recipe, folder, engine, log, val_source),
+        scorer=Scorer(recipe, folder, engine, log, val_source, student.canvas),
         total_steps=total_steps,
         interruption=interruption,
     )
@@ -207,7 +208,8 @@ def _train(run: Run) -> Outcome:
 
 def _write_maps(run: Run) -> None:
     if run.engine.is_main:
-        pipeline = Pipeline(image_size(run.recipe), teacher_scale=run.distiller.teacher_scale)
+        scale, canvas = run.distiller.teacher_scale, run.student.canvas
+        pipeline = Pipeline(image_size(run.recipe), canvas=canvas, teacher_scale=scale)
         shown = DetectionDataset(run.scorer.source, pipeline)
         write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
 

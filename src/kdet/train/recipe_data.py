@@ -10,6 +10,7 @@ from kdet.data.resize import image_size_of
 from kdet.data.shapes import Shapes
 from kdet.data.transforms import Augmentation
 from kdet.data.validate import OnBadBox
+from kdet.types import Canvas
 
 
 def _image_size(value: Any) -> Any:
@@ -47,6 +48,9 @@ class _AnyData(Strict):
 
     labels: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training images that is used, always the same ones; a quarter is part of the half."""
+    canvas: Literal["auto"] | Canvas = "auto"
+    """auto = as the student's own library has it; pad: aspect kept, a batch padded to a multiple of 32 of its largest
+    image; letterbox: aspect kept, on a square; stretch: squeezed into the square, whose `image_size` is one number."""
     hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
     unlabelled: Unlabelled | None = None
@@ -64,7 +68,7 @@ class FileData(_AnyData):
     images: Path | None = None
     """Folder of the images where it is not the usual one."""
     image_size: ImageSize = (800, 1333)
-    """Long side, or [short side, limit], in pixels; padded to a multiple of 32."""
+    """Long side, or [short side, limit], in pixels; of a square canvas its side."""
     augment: Augmentation = Augmentation()
     """What happens to training images at random."""
     on_bad_box: OnBadBox = "fix"

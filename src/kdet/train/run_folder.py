@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from kdet.detectors import FACTORY, plain
 from kdet.errors import InputError
+from kdet.files import parse_yaml, read_text
 from kdet.tensor_file import save_tensors
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import write_recipe
@@ -81,6 +83,15 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
     return False
 
 
+def as_begun(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe of a run that goes on: one that began before there was `data.canvas` stays on `pad`, as it was."""
+    text = read_text(folder / RECIPE)
+    begun = None if text is None else parse_yaml(text, str(folder / RECIPE), yaml.SafeLoader)
+    if not isinstance(begun, dict) or "canvas" in begun.get("data", {}):
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"canvas": "pad"})})
+
+
 def saved_state(folder: Path) -> bool:
     """Whether a run has a state to resume from; `.old` where it was killed between two renames."""
     return any((folder / name).exists() for name in (RESUME, f"{RESUME}.old"))
@@ -112,6 +123,7 @@ def environment(seed: int) -> dict[str, Any]:
 def save_student(detector: Detector, state: Mapping[str, Tensor], path: Path) -> None:
     """The student alone, under the library's key names, with what rebuilds it in the file's header; atomic."""
     about = {"build": detector.build_arguments, "class_names": detector.class_names, "family": detector.family}
+    about |= {"canvas": detector.canvas}
     new = path.with_suffix(".new")
     save_tensors(state, new, metadata={"kdet": json.dumps(about), "format": "pt"})
     if config := (detector.build_arguments or {}).get("config"):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from kdet.data import DetectionDataset, Pipeline, Source, evaluation_batches, make_loader
-from kdet.data.resize import ImageSize
 from kdet.distill import Taught
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader, write_predictions
@@ -14,7 +13,7 @@ from kdet.train.engine import Engine
 from kdet.train.recipe import Recipe
 from kdet.train.run_folder import CURVES, PREDICTIONS, TEACHER, TEACHER_CURVES, TEACHER_PREDICTIONS, write_json
 from kdet.train.run_log import Progress, RunLog
-from kdet.types import Detector
+from kdet.types import Canvas, Detector, ImageSize
 
 KNOWS_NOTHING = 0.05
 """AP below which a teacher's answers are noise."""
@@ -30,10 +29,14 @@ def in_own_words(teacher: Detector, class_map: Mapping[str, str]) -> Detector:
 class Scorer:
     """Evaluates student and teacher on the same images in the same way."""
 
-    def __init__(self, recipe: Recipe, folder: Path, engine: Engine, log: RunLog, source: Source) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, engine: Engine, log: RunLog, source: Source, canvas: Canvas
+    ) -> None:
+        """`canvas`: the student's, which its teachers see as well."""
         self.folder, self.engine, self.log = folder, engine, log
         self.truth = source.index
         self.source, self.settings, self.image_size = source, recipe.train, recipe.data.image_size
+        self.canvas: Canvas = canvas
         self.teachers = recipe.teachers
 
     def student(self, detector: Detector, *, step: int, epoch: int) -> dict[str, Any]:
@@ -45,6 +48,9 @@ class Scorer:
 
     def teach(self, lessons: Sequence[Taught]) -> None:
         """Metrics, predictions and curves of each teacher on the same images, once, before training.
+
+        They are those of what it shows to the student, and so of the student's canvas, at the teacher's own size where
+        it has one: a teacher of another canvas may do better on its own, but that is nothing to learn from.
 
         Those of the first are teacher.json, teacher-predictions.json, teacher-curves.json; of the second teacher2….
         Without lessons a teacher is there to start from, and is not evaluated.
@@ -70,7 +76,7 @@ class Scorer:
                 )
 
     def _score(self, detector: Detector, label: str, predictions: str, curves: str, size: ImageSize) -> dict[str, Any]:
-        data = DetectionDataset(self.source, Pipeline(size))
+        data = DetectionDataset(self.source, Pipeline(size, canvas=self.canvas))
         batches = evaluation_batches(
             len(data), batch_size=self.settings.batch_size, rank=self.engine.rank, world=self.engine.world
         )

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from kdet import detectors
-from kdet.data.resize import ImageSize
 from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, FrozenTeacher, Lesson, Schedule, Term
 from kdet.errors import InputError
@@ -19,7 +18,7 @@ from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import nearest
 from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
 from kdet.train.run_folder import BEST, RECIPE
-from kdet.types import Detector
+from kdet.types import Detector, ImageSize
 
 
 def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Lesson]:

@@ -101,8 +101,13 @@ FPN_DETECTORS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def _ssdlite(num_classes: int, width: float, norm: Norm, trainable_layers: int, **rest: Any) -> nn.Module:
-    """torchvision's SSDlite, with its own BatchNorm constants; its backbone is trained whole or not at all."""
+def _ssdlite(
+    num_classes: int, width: float, norm: Norm, trainable_layers: int, side: int | None, **rest: Any
+) -> nn.Module:
+    """torchvision's SSDlite, with its own BatchNorm constants; its backbone is trained whole or not at all.
+
+    It squeezes images into a square of this side; None = 320.
+    """
     if trainable_layers not in (0, 5):
         raise ValueError(f"expected trainable_layers 0 or 5 for ssdlite, got {trainable_layers}")
     model: Any = ssdlite320_mobilenet_v3_large(
@@ -114,6 +119,8 @@ def _ssdlite(num_classes: int, width: float, norm: Norm, trainable_layers: int, 
         **({"width_mult": width} if width != 1 else {}),
         **rest,
     )
+    if side is not None:
+        model.transform.fixed_size = (side, side)
     if trainable_layers == 0:
         freeze_norms(model.backbone.features.requires_grad_(False))
     return model
@@ -160,7 +167,8 @@ def build_model(
             raise ValueError(f"expected backbone mobilenet_v3_large for ssdlite, got {backbone}")
         if body_state is not None:
             raise ValueError("expected no backbone_weights for ssdlite: its extractor regroups the blocks; use weights")
-        return _ssdlite(num_classes, width, NORMS[norm], trainable_layers)
+        side = image_size if isinstance(image_size, int) else None
+        return _ssdlite(num_classes, width, NORMS[norm], trainable_layers, side)
     body = make_body(backbone, width, NORMS[norm], state=body_state, trainable_layers=trainable_layers)
 
     def pyramid(first_stage: int, extra: nn.Module) -> BackboneWithFPN:
