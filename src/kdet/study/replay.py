@@ -62,11 +62,7 @@ def _gradient_norms(distiller: Distiller, batch: Batch) -> dict[str, float]:
         parts = distiller(batch).parts
     except ValueError:  # a loss that refuses what it reads; the readings show where
         return {}
-    return {
-        name: _norm(gradients_of(value, trained))
-        for name, value in parts.items()
-        if value.requires_grad
-    }
+    return {name: _norm(gradients_of(value, trained)) for name, value in parts.items() if value.requires_grad}
 
 
 def _norm(gradients: Sequence[Tensor | None]) -> float:
