@@ -208,10 +208,10 @@ def _train(run: Run) -> Outcome:
 
 def _write_maps(run: Run) -> None:
     if run.engine.is_main:
-        scale, canvas = run.distiller.teacher_scale, run.student.canvas
-        pipeline = Pipeline(image_size(run.recipe), canvas=canvas, teacher_scale=scale)
-        shown = DetectionDataset(run.scorer.source, pipeline)
-        write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
+        canvas, scale = run.student.canvas, run.distiller.teacher_scale
+        shown = Pipeline(image_size(run.recipe), canvas=canvas, teacher_scale=scale)
+        data = DetectionDataset(run.scorer.source, shown)
+        write_maps(run.folder, data, _scored(run), run.distiller, run.engine.device)
 
 
 def _epoch(run: Run) -> None:
