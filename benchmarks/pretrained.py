@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--lr", type=float, default=0.002)
     parser.add_argument("--runs", type=Path, default=Path("runs/pretrained"))
+    parser.add_argument("--factors", type=float, nargs="+", default=FACTORS, help="of the grid's, to begin with")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     if arguments.table:
@@ -72,20 +73,35 @@ def main() -> None:
     if arguments.detector is None or arguments.weights is None:
         parser.error("name a detector and --weights, or --table")
     torch.set_num_threads(1)
-    axes = {"backbone_lr": FACTORS, "norm": NORMS, "trainable_layers": LAYERS}
-    cells = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    for seed, cell in itertools.product(range(arguments.seeds), cells):  # seed by seed, so that an early end is fair
-        aps: list[float] = cell.setdefault("AP", [])
-        own = recipe(arguments.detector, arguments.weights, seed, arguments.steps, arguments.lr, cell)
-        name = f"{cell['norm']}-{cell['trainable_layers']}-{cell['backbone_lr']:g}"
-        folder = arguments.runs / f"{arguments.detector}-lr{arguments.lr:g}" / f"{name}-seed{seed}"
-        if not (folder / "metrics.json").exists():
+    runs = arguments.runs / f"{arguments.detector}-lr{arguments.lr:g}"
+    for seed, cell in itertools.product(range(arguments.seeds), cells()):  # seed by seed, so that an early end is fair
+        folder = runs / name_of(cell, seed)
+        if cell["backbone_lr"] in arguments.factors and not (folder / "metrics.json").exists():
+            own = recipe(arguments.detector, arguments.weights, seed, arguments.steps, arguments.lr, cell)
             fit(own, folder, resume=folder.exists())
-        aps.append(round(float(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["AP"]), 4))
-        settings = {"steps": arguments.steps, "lr": arguments.lr, "image_size": 192, "batch_size": 4}
-        content = {"detector": arguments.detector, **settings, "cells": cells, "environment": whereabouts()}
-        path = RESULTS / f"pretrained-{arguments.detector}-lr{arguments.lr:g}.json"
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            write(runs, {"detector": arguments.detector, "steps": arguments.steps, "lr": arguments.lr})
+
+
+def cells() -> list[dict[str, Any]]:
+    """The whole grid."""
+    axes = {"backbone_lr": FACTORS, "norm": NORMS, "trainable_layers": LAYERS}
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def name_of(cell: dict[str, Any], seed: int) -> str:
+    """Of a run's folder."""
+    return f"{cell['norm']}-{cell['trainable_layers']}-{cell['backbone_lr']:g}-seed{seed}"
+
+
+def write(runs: Path, settings: dict[str, Any]) -> None:
+    """What all runs that are there found."""
+    found: list[dict[str, Any]] = []
+    for cell in cells():
+        files = [runs / name_of(cell, seed) / "metrics.json" for seed in range(100)]
+        aps = [json.loads(file.read_text(encoding="utf-8"))["AP"] for file in files if file.exists()]
+        found.append(cell | {"AP": [round(ap, 4) for ap in aps]})
+    content = {**settings, "image_size": 192, "batch_size": 4, "cells": found, "environment": whereabouts()}
+    (RESULTS / f"pretrained-{runs.name}.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def table() -> str:
@@ -94,7 +110,7 @@ def table() -> str:
     lines.append("|---|---|---|---|---|---|")
     for path in sorted(RESULTS.glob("pretrained-*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
-        for cell in sorted(known["cells"], key=lambda cell: -mean(cell["AP"])):
+        for cell in sorted((cell for cell in known["cells"] if cell["AP"]), key=lambda cell: -mean(cell["AP"])):
             aps = cell["AP"]
             spread = f"{mean(aps):.3f} ± {stdev(aps):.3f}" if len(aps) > 1 else f"{aps[0]:.3f}"
             setting = f"{cell['norm']} | {cell['trainable_layers']} | {cell['backbone_lr']:g}"

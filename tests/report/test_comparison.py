@@ -14,13 +14,14 @@ from kdet.errors import InputError
 from kdet.report import comparison_page
 from kdet.report.gain_charts import GainBar, gain_chart
 
-NOTHING = dict.fromkeys(("gain", "interval", "image_interval", "gap_closed", "verdict"))
+NOTHING = dict.fromkeys(("gain", "interval", "image_interval", "gap_closed", "verdict", "p", "holm"))
 
 
 def arm(name: str, aps: Sequence[float], **values: Any) -> dict[str, Any]:
     """A row of compare.json."""
-    cost = {"seconds": 61.5, "time": 1.25, "memory_bytes": 2.0**30, "memory": 1.5}
-    return {"name": name, "AP": list(aps), "cost": cost} | NOTHING | values
+    cost = {"time": 1.25, "memory": 1.5, "step_seconds": 0.25, "step_bytes": 2**30}
+    common = {"name": name, "AP": list(aps), "cost": cost, "training_seconds": 61.5, "terms": {}}
+    return common | NOTHING | values
 
 
 def comparison(folder: Path, arms: Sequence[dict[str, Any]], classes: Sequence[str] = ("cat",), **more: Any) -> Path:
@@ -53,9 +54,39 @@ HELPED = arm(
     image_interval=[-0.0102, 0.0709],
     gap_closed=0.105,
     verdict="helped",
+    p=0.012345,
+    holm="not shown",
+    terms={
+        "structural": {
+            "weight": "auto",
+            "share": 3.0,
+            "placebo": False,
+            "weights": {"structural/8": 0.71234, "structural/16": 12.5},
+            "pull": 2.98765,
+        }
+    },
 )
-HURT = arm("rm+pfi", (0.1, 0.11), gain=-0.1, interval=[-0.12, -0.08], image_interval=[-0.2, -0.05], verdict="hurt")
-OPEN = arm("l2", (0.2, 0.3), gain=0.02, interval=[-0.1, 0.14], image_interval=[0.01, 0.03], verdict="not shown")
+HURT = arm(
+    "rm+pfi",
+    (0.1, 0.11),
+    gain=-0.1,
+    interval=[-0.12, -0.08],
+    image_interval=[-0.2, -0.05],
+    verdict="hurt",
+    p=0.001,
+    holm="hurt",
+)
+OPEN = arm(
+    "l2",
+    (0.2, 0.3),
+    gain=0.02,
+    interval=[-0.1, 0.14],
+    image_interval=[0.01, 0.03],
+    verdict="not shown",
+    p=0.3,
+    holm="not shown",
+    terms={"l2": {"weight": 1.0, "share": None, "placebo": False, "weights": {}, "pull": 174.3}},
+)
 NONE = arm("none", (0.2, 0.2276543))
 
 
@@ -66,10 +97,10 @@ def page(tmp_path: Path) -> str:
 
 def test_verdicts_in_words(page: str) -> None:
     text = Page(page).text
-    assert "structural helped: +0.031 AP (95 % interval +0.012 … +0.050, 2 seeds)." in text
+    assert "structural helped: +0.031 AP (95 % interval +0.012 … +0.050, 2 seeds)" in text
     assert "rm+pfi hurt: −0.100 AP (95 % interval −0.120 … −0.080, 2 seeds)." in text
     assert "l2 is not shown to help or to hurt: +0.020 AP" in text
-    assert "structural helped: +0.031 AP\n" in text  # the headline
+    assert "structural helped: +0.031 AP, not after Holm's correction\n" in text  # the headline
     assert "Not run: seeds 2, 3." in text
 
 
@@ -88,6 +119,43 @@ def test_page_is_whole_and_readable_without_colour(page: str) -> None:
     assert all(title in text for title in ("By class", "By size", "By the IoU", "By kind of error"))
     assert "structural/seed-1" in text and "backbone: resnet10" in text and "abc1234" in text
     assert "AP 0.2" not in text and "0.269 (epoch 3)" in text  # the best epoch stands apart
+
+
+def test_terms_stand_there_with_weight_and_pull(page: str) -> None:
+    """So that a reader sees a straw man."""
+    text = Page(page).text
+    assert "What was distilled" in text and "auto (share 3) came to 8: 0.712, 16: 12.5" in text
+    assert {2.98765, 174.3} <= set(Page(page).numbers())
+
+
+def test_warnings_come_first(tmp_path: Path) -> None:
+    warning = "arm l2: l2 pulled 174 times as hard as the task at weight 1"
+    html = comparison_page(comparison(tmp_path, [NONE, OPEN], warnings=[warning]))
+    text = Page(html).text
+    assert f"Arm {warning[4:]}." in text and text.index("Arm l2: l2 pulled") < text.index("The arms")
+    assert_accessible(html)
+
+
+def test_among_several_arms_the_verdict_for_all_of_them_stands_beside_the_single_ones(
+    page: str, tmp_path: Path
+) -> None:
+    text = Page(page).text
+    assert "After Holm" in text and {0.012345, 0.001, 0.3} <= set(Page(page).numbers())
+    assert (
+        "structural helped: +0.031 AP (95 % interval +0.012 … +0.050, 2 seeds); after Holm's correction: not shown."
+        in text
+    )
+    alone = Page(comparison_page(comparison(tmp_path / "alone", [NONE, HELPED]))).text
+    assert "structural helped: +0.031 AP\n" in alone and "Holm" not in alone
+
+
+def test_results_of_an_earlier_kdet_are_still_read(tmp_path: Path) -> None:
+    new = ("p", "holm", "terms", "training_seconds")
+    old = [{key: value for key, value in one.items() if key not in new} for one in (NONE, HELPED)]
+    for one in old:
+        one["cost"] = {"seconds": 61.5, "time": 1.25, "memory_bytes": 2.0**30, "memory": 1.5}
+    text = Page(comparison_page(comparison(tmp_path, old))).text
+    assert "structural helped: +0.031 AP" in text and "What was distilled" not in text
 
 
 def test_one_seed(tmp_path: Path) -> None:

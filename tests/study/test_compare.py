@@ -77,7 +77,7 @@ def test_cost_is_measured_in_turns_before_the_runs_and_written_down(made: tuple[
     assert none["cost"]["time"] == none["cost"]["memory"] == 1
     for arm in (structural, placebo):  # the teacher's weights and the terms' activations
         assert arm["cost"]["memory"] > 1.2 and arm["cost"]["step_seconds"] > 0
-    assert structural["cost"]["memory"] == placebo["cost"]["memory"]
+    assert structural["cost"]["memory"] == pytest.approx(placebo["cost"]["memory"], rel=1e-3)
     assert all(arm["training_seconds"] > 0 for arm in result["arms"])
 
 

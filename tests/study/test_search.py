@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from fakes import tiny_recipe
+from kdet.data import Shapes, ShapesSource, convert
 from kdet.errors import InputError
 from kdet.study import bench
 from kdet.study.bench import Bench, Trial
-from kdet.study.search import search
-from kdet.train import Recipe, read_recipe
+from kdet.study.search import search, table
+from kdet.study.seen import flattered, seen_in_training
+from kdet.train import Recipe, open_data, read_recipe, write_recipe
 from train.train_cases import teacher_file
 
 
@@ -126,3 +128,58 @@ def test_a_trial_keeps_the_options_of_the_recipe_and_leaves_out_levels_where_tha
 def test_no_run_is_begun_that_would_not_fit(tmp_path):
     late = Bench(recipe_in(tmp_path), tmp_path, steps=[1, 3], seconds=0.0, reading_features=frozenset())
     assert not late.fits(0)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "seen"),
+    [
+        ({"images": 12}, 2),  # all training images, and the two that are held out among them
+        ({"images": 12, "hold_out": 0.2}, 0),  # the very same are held out there
+        ({"images": 12, "seed": 7}, 0),  # other images under the same names
+        (None, None),  # a weights file tells nothing
+    ],
+)
+def test_a_teacher_that_was_trained_on_what_is_held_out_is_noticed(
+    tmp_path: Path, trained_on: dict[str, Any] | None, seen: int | None
+) -> None:
+    """A search on generated images, the teacher's run folder beside its weights."""
+    teacher = teacher_file(tmp_path / "teacher")
+    if trained_on is not None:
+        write_recipe(Recipe.model_validate(tiny_recipe(data=trained_on)), tmp_path / "teacher" / "recipe.yaml")
+    data = {"images": 12, "hold_out": 0.2}
+    recipe = Recipe.model_validate(tiny_recipe(data=data, teacher={"run": str(teacher)}, distill=[{"method": "l2"}]))
+    judged = open_data(recipe, print)[1]
+    assert len(judged.index) == 2 and seen_in_training(recipe, judged) == [seen]
+    lines = list(flattered(recipe, judged))
+    assert len(lines) == bool(seen)
+    if seen:
+        assert "was trained on 2 of the 2 images" in lines[0] and "`data: {hold_out: 0.2}`" in lines[0]
+
+
+def test_files_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
+    """A share of the labels, and a copy of the folder under another name."""
+    for folder in ("here", "copy"):
+        source = ShapesSource(Shapes(images=10, image_size=64))
+        convert({"train": source, "val": source}, "yolo", tmp_path / folder)
+    (tmp_path / "teacher").mkdir()
+
+    def of(folder: str, **more: Any) -> dict[str, Any]:
+        path = str(tmp_path / folder / "data.yaml")
+        return {"format": "yolo", "train": path, "val": path, "image_size": 64, **more}
+
+    plain = tiny_recipe(data=None, teacher={"run": str(teacher_file(tmp_path / "teacher"))}, distill=[{"method": "l2"}])
+    recipe = Recipe.model_validate({**plain, "data": of("here", hold_out=0.4)})
+    judged = open_data(recipe, print)[1]
+    found: list[int | None] = []
+    for data in (of("here"), of("here", labels=0.3), of("copy"), of("gone")):
+        write_recipe(
+            Recipe.model_validate({**tiny_recipe(data=None), "data": data}), tmp_path / "teacher" / "recipe.yaml"
+        )
+        found += seen_in_training(recipe, judged)
+    assert found == [4, 3, 0, None]  # the first three in the order of both choices are the labelled share
+
+
+def test_the_evidence_and_the_table_say_what_the_teacher_has_seen(searched):
+    _, result = searched
+    assert result["held_out"] == {"images": 1, "seen_by_teachers": [None]}
+    assert "is not known" in result["notes"][0] and result["notes"][0] in table(result)

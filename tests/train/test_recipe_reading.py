@@ -9,6 +9,7 @@ import yaml
 from fakes import tiny_recipe, write_yaml
 from kdet.errors import InputError
 from kdet.train import Recipe, read_recipe, write_recipe
+from kdet.train.recipe_models import TermRecipe
 from kdet.train.teachers import make_terms
 
 TEXT = """\
@@ -176,10 +177,21 @@ def test_wrong_terms_are_named(term: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_levels_are_the_methods_own_unless_the_recipe_names_some() -> None:
+    written = [TermRecipe(method="pkd"), TermRecipe(method="pkd", strides=[8, 128])]
+    assert [(term.strides, term.finest) for term in make_terms(written)] == [(None, 4), ((8, 128), 4)]
+    assert [term.finest for term in make_terms([TermRecipe(method="pkd", finest=None)])] == [None]
+
+
+def test_a_published_weight_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="distill: l2: no weight of l2 was published"):
+        make_terms([TermRecipe(method="l2", weight="published")])
+
+
 def test_terms_take_name_weight_schedule_and_options_from_the_recipe() -> None:
     written = [
         {"method": "structural", "weight": 2.5, "name": "mine", "window": 7, "schedule": {"warmup": 0.1}},
-        {"method": "rank_mimicking", "rank_by": "both", "placebo": True},
+        {"method": "rank_mimicking", "weight": "published", "rank_by": "both", "placebo": True},
         {"method": "lp"},
     ]
     recipe = Recipe.model_validate(tiny_recipe(teacher={"run": "t"}) | {"distill": written})
@@ -188,7 +200,7 @@ def test_terms_take_name_weight_schedule_and_options_from_the_recipe() -> None:
         ("mine", 2.5, False),
         ("rank_mimicking", 2.0, True),
         ("rank_mimicking_box", 2.0, True),
-        ("lp", 4.0, False),
+        ("lp", "auto", False),
     ]
     assert terms[0].schedule.warmup == 0.1
     assert terms[0].loss.keywords["window"] == 7  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from kdet.detectors.exact import exact
 from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.torchvision_parts import (
     as_dicts,
+    backbone_kind,
     describe_levels,
     detections,
     grids,
@@ -46,6 +47,7 @@ class SsdDetector:
 
     def __init__(self, model: SSD, class_names: Sequence[str]) -> None:
         self.model: Any = model  # torchvision's attributes carry no types
+        self.architecture: tuple[str, str] = (self.family, backbone_kind(model.backbone))
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.canvas: Canvas = own_canvas(model)

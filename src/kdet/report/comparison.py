@@ -90,14 +90,15 @@ def comparison_page(folder: Path) -> str:
     """
     result = _read(folder / "compare.json")
     try:
-        arms = [_arm(row) for row in result["arms"]]
+        arms = _arms(result["arms"])
+        several = _several(result["arms"])
         shown = {name: read_run(folder / runs[0]["folder"]) for name, runs in result["runs"].items()}
         charts = [_gain_chart(arms), _ap_chart(arms, result["teacher"]["AP"]), _iou_chart(result["breakdown"], arms)]
         charts += [curves.ap_while_training(shown, f"AP while training, seed {result['seeds'][0]}")]
         return render(
             "comparison.html.j2",
             title="Comparison",
-            headline=_headline(arms),
+            headline=_headline(arms, several=several),
             arms=arms,
             teacher=number(result["teacher"]["AP"]),
             seeds=result["seeds"],
@@ -107,7 +108,7 @@ def comparison_page(folder: Path) -> str:
             runs=result["runs"],
             left_out=[*result["left_out"], *result.get("warnings", ())],
             notes=result["notes"],
-            several=sum(arm.p is not None for arm in arms) > 1,
+            several=several,
             recipes={name: run.recipe_text for name, run in shown.items()},
             environment=environment_rows(list(shown.values())[-1]),
         )
@@ -122,7 +123,7 @@ def arms_of_comparison(path: Path) -> list[ArmView]:
         InputError: not one of `kdet compare`.
     """
     try:
-        return [_arm(row) for row in _read(path)["arms"]]
+        return _arms(_read(path)["arms"])
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a result of `kdet compare` ({error!r})") from None
 
@@ -137,7 +138,16 @@ def _read(path: Path) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], content)
 
 
-def _arm(row: Mapping[str, Any]) -> ArmView:
+def _arms(rows: Sequence[Mapping[str, Any]]) -> list[ArmView]:
+    return [_arm(row, several=_several(rows)) for row in rows]
+
+
+def _several(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is anything to correct for."""
+    return sum(row.get("p") is not None for row in rows) > 1
+
+
+def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
     cost = row["cost"]
     return ArmView(
         name=str(row["name"]),
@@ -154,7 +164,7 @@ def _arm(row: Mapping[str, Any]) -> ArmView:
         p=number(row.get("p")),
         holm=row.get("holm"),
         terms=tuple(_term(name, term) for name, term in row.get("terms", {}).items()),
-        words=_words(row),
+        words=_words(row, several=several),
     )
 
 
@@ -168,7 +178,7 @@ def _pair(ends: Any) -> tuple[float, float] | None:
     return None if ends is None else (float(ends[0]), float(ends[1]))
 
 
-def _words(row: Mapping[str, Any]) -> str:
+def _words(row: Mapping[str, Any], *, several: bool) -> str:
     """The verdict as a sentence; empty for the arm that the others are compared with."""
     if row["gain"] is None:
         return ""
@@ -177,14 +187,17 @@ def _words(row: Mapping[str, Any]) -> str:
     if row["interval"] is None:
         return f"{start} on one seed, which proves nothing."
     low, high = row["interval"]
-    return f"{start} (95 % interval {signed(low)} … {signed(high)}, {len(row['AP'])} seeds)."
+    sure = f"{start} (95 % interval {signed(low)} … {signed(high)}, {len(row['AP'])} seeds)"
+    differs = several and row["holm"] != row["verdict"]
+    return f"{sure}; after Holm's correction: {row['holm']}." if differs else f"{sure}."
 
 
-def _headline(arms: Sequence[ArmView]) -> str:
+def _headline(arms: Sequence[ArmView], *, several: bool) -> str:
     helped = [arm for arm in arms if arm.verdict == "helped" and arm.gain is not None]
-    if helped:
-        best = max(helped, key=lambda arm: arm.gain or 0.0)
-        return f"{best.name} helped: {signed(best.gain or 0.0)} AP"
+    if helped:  # before all others those that helped among all arms, too
+        best = max(helped, key=lambda arm: (arm.holm == "helped", arm.gain or 0.0))
+        line = f"{best.name} helped: {signed(best.gain or 0.0)} AP"
+        return f"{line}, not after Holm's correction" if several and best.holm != "helped" else line
     hurt = [arm.name for arm in arms if arm.verdict == "hurt"]
     if hurt:
         return f"Nothing is shown to help; {' and '.join(hurt)} hurt"
