@@ -110,3 +110,11 @@ def enliven(model: torch.nn.Module, images: torch.Tensor, last: tuple[str, ...])
             if name.endswith(last):
                 parameter.normal_(0, 0.2)
     model.eval()
+
+
+def assert_same_found(ours, theirs, *, score, px):
+    """Detections (scores, labels, boxes) have a partner on the other side; of equal scores another may come first."""
+    near = (ours[0][:, None] - theirs[0]).abs() <= score
+    near &= ours[1][:, None] == theirs[1]
+    near &= (ours[2][:, None] - theirs[2]).abs().amax(-1) <= px
+    assert near.any(0).all() and near.any(1).all()

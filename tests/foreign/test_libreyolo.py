@@ -3,6 +3,7 @@
 import copy
 import importlib
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from libreyolo.models.rtmdet.loss import RTMDetLoss
 from libreyolo.models.rtmdet.nn import LibreRTMDetModel
 from libreyolo.models.yolo9.nn import LibreYOLO9Model
 from libreyolo.models.yolox.nn import LibreYOLOXModel
+from libreyolo.validation import preprocessors
 
 import kdet
 from fakes import images_and_targets, same_state
@@ -77,9 +79,25 @@ def test_detections_are_the_librarys_own(model):
             continue
         theirs = postprocess(answer, 0.001, 0.6, input_size=size, original_size=(width, height), max_det=300)
         assert len(one.scores) == len(theirs["scores"]) > 3
-        torch.testing.assert_close(one.scores, torch.tensor(theirs["scores"]), atol=1e-4, rtol=0)
-        assert one.labels.tolist() == theirs["classes"]
-        torch.testing.assert_close(one.boxes, torch.tensor(theirs["boxes"]), atol=1e-3, rtol=0)
+        found_there = [torch.tensor(theirs[key]) for key in ("scores", "classes", "boxes")]
+        pairs.assert_same_found((one.scores, one.labels, one.boxes), found_there, score=1e-4, px=1e-3)
+
+
+VALIDATORS = {"yolov9": "YOLO9", "yolox": "YOLOX", "rtmdet": "RTMDet"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("size_hw", [(96, 128), (60, 80), (200, 100), (33, 500)])
+def test_the_canvas_is_the_one_of_the_librarys_validator(model, size_hw):
+    detector, _ = built(model)
+    detector.image_size = 128
+    image = torch.full((3, *size_hw), 200 / 255)
+    batch = detector.batch([image])
+    pixels = detector._normalised(batch)[0]
+    preprocess = getattr(preprocessors, f"{VALIDATORS[model]}ValPreprocessor")((128, 128))
+    theirs, _ = preprocess(np.full((*size_hw, 3), 200, np.uint8), np.zeros((0, 5)), (128, 128))
+    theirs = torch.from_numpy(theirs).flip(0) if model == "rtmdet" else torch.from_numpy(theirs)  # blue, green, red
+    torch.testing.assert_close(pixels, theirs, atol=2e-2, rtol=1e-3)
 
 
 def theirs_of(model, module, images, targets):
@@ -168,6 +186,7 @@ def test_the_users_own_module_is_wrapped_and_wrong_configs_are_explained():
 SETS = {"d_fine": "n", "rt_detr_v2": "r18", "rt_detr_v4": "s"}
 TRAINERS = {"d_fine": "dfine.trainer.DFINETrainer", "rt_detr_v4": "rtdetrv4.trainer.RTDETRv4Trainer"}
 """Those whose trainer builds the loss."""
+BOX = torch.tensor([[8.0, 12.0, 40.0, 48.0]])
 SET_SIZE = 256
 """The libraries choose 300 queries among the cells, so there must be as many."""
 
@@ -211,6 +230,22 @@ def test_a_set_detectors_losses_are_the_librarys_own_and_every_weight_learns(mod
     torch.testing.assert_close(total, theirs, atol=1e-4, rtol=1e-5)
     total.backward()
     assert all(p.grad is not None for p in detector.model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("model", SETS)
+def test_a_set_detector_sees_the_square_of_the_librarys_validator(model):
+    detector = set_detector(model)
+    batch = detector.batch([torch.rand(3, 60, 80)], [Target(boxes=BOX, labels=torch.tensor([0]))])
+    name = "RTDETRv2" if model == "rt_detr_v2" else "DFINE"
+    preprocess = getattr(preprocessors, f"{name}ValPreprocessor")((SET_SIZE, SET_SIZE))
+    scale = 1 if preprocess.wants_unresized_image else SET_SIZE / 80  # of what the library's data set hands over
+    pixels, boxes = preprocess(
+        np.zeros((round(60 * scale), round(80 * scale), 3), np.uint8),
+        np.concatenate([BOX.numpy() * scale, [[0]]], 1),
+        (SET_SIZE, SET_SIZE),
+    )
+    assert pixels.shape[1:] == tuple(batch.images.shape[-2:]) == (SET_SIZE, SET_SIZE)
+    torch.testing.assert_close(batch.targets[0]["boxes"], torch.from_numpy(boxes[:1, :4]).float(), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("model", SETS)

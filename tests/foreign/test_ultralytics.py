@@ -12,6 +12,7 @@ pytest.importorskip("ultralytics", reason="needs ultralytics, in an environment 
 import foreign_pairs as pairs
 from benchmarks.yolo_models import architecture, build, load_back
 from ultralytics import YOLO
+from ultralytics.data.augment import LetterBox
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.nms import non_max_suppression
 
@@ -70,6 +71,7 @@ def test_detections_are_those_of_predict_on_the_same_image():
     pixels = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     detector = kdet.wrap(model, ["thing"])
     detector.image_size = 128
+    detector.canvas = "pad"  # its predict takes the smallest rectangle; with `rect=False` the image is in the middle
     image = torch.from_numpy(pixels).permute(2, 0, 1) / 255
     batch = detector.batch([image])
     settled(detector, batch.images.repeat(2, 1, 1, 1))
@@ -79,8 +81,23 @@ def test_detections_are_those_of_predict_on_the_same_image():
     library.model = model
     result = library.predict(pixels[..., ::-1].copy(), imgsz=128, conf=0.001, iou=0.7, max_det=300, verbose=False)[0]
     assert len(found.scores) == len(result.boxes) > 20
-    torch.testing.assert_close(found.scores, result.boxes.conf, atol=1e-3, rtol=0)  # it fuses convolutions and norms
-    torch.testing.assert_close(found.boxes, result.boxes.xyxy, atol=0.1, rtol=0)
+    theirs = result.boxes.conf, result.boxes.cls, result.boxes.xyxy
+    # it fuses convolutions and norms
+    pairs.assert_same_found((found.scores, found.labels, found.boxes), theirs, score=1e-3, px=0.1)
+
+
+def test_the_canvas_has_the_size_of_the_librarys_own():
+    """Its image stands in the middle, ours at the top left; both are as large."""
+    letterbox = LetterBox((128, 128))
+    for height, width in ((96, 128), (60, 80), (200, 100), (33, 500)):
+        model = build(["thing"], "yolo11", NANO, 0.33)
+        detector = kdet.wrap(model, ["thing"])
+        detector.image_size = 128
+        batch = detector.batch([torch.ones(3, height, width)])
+        params = letterbox.get_params({"img": np.ones((height, width, 3), np.uint8)})
+        assert letterbox(image=np.ones((height, width, 3), np.uint8)).shape[:2] == tuple(batch.images.shape[-2:])
+        theirs = params["new_unpad"]  # width, height; rounded where kdet and libreyolo cut
+        assert all(abs(a - b) <= 1 for a, b in zip(theirs[::-1], batch.sizes_hw[0], strict=True))
 
 
 @pytest.mark.parametrize("name", GENERATIONS)

@@ -18,6 +18,7 @@ from kdet.evaluate import evaluate
 from kdet.export import about_export
 from kdet.export.about import About
 from kdet.study.release import canvas_for
+from kdet.study.rounds import require_same_recipe
 from kdet.train import load_detector
 from kdet.train.run_folder import RECIPE, as_begun
 from kdet.types import Detector
@@ -111,6 +112,8 @@ def test_a_run_from_before_there_were_canvases_goes_on_without(wide: Path, tmp_p
     (tmp_path / RECIPE).write_text(yaml.safe_dump(content))
     assert as_begun(recipe, tmp_path).data.canvas == "pad"
     assert as_begun(recipe, tmp_path / "nothing").data.canvas == "auto"
+    with pytest.raises(InputError, match=r"another recipe \(data.canvas: auto here, pad there\)"):
+        require_same_recipe(recipe, tmp_path)  # a comparison does not go on on another canvas
 
 
 def test_a_teacher_is_scored_on_what_it_shows_the_student(wide: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ def export(
     to: Annotated[str, typer.Option("--to", help="onnx, pt2, openvino, executorch or litert.")] = "onnx",
     out: Out = Path("exported"),
     size: Annotated[
-        str | None, typer.Option("--size", metavar="HxW", help="Of the input; default: as the images need.")
+        str | None,
+        typer.Option("--size", metavar="HxW", help="Of the input; default: the model's square, or as the images need."),
     ] = None,
     batch: Annotated[
         int | None, typer.Option("--batch-size", help="Images at a time; default: any number, where the target can.")

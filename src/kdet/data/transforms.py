@@ -94,6 +94,10 @@ class Pipeline:
         self.steps = v2.Compose([*crop, *last])
         self.steps_without_crop = v2.Compose(last)
 
+    def plain(self) -> "Pipeline":
+        """The same without augmentation."""
+        return Pipeline(self.image_size, canvas=self.canvas, teacher_scale=self.teacher_scale)
+
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
         """A 3×H×W uint8 image with boxes in its pixels → the same at the network's size, every box valid."""
         viewed = self.viewed(image, target)

@@ -15,7 +15,7 @@ from kdet.errors import InputError, WorkError
 from kdet.study.arms import Arm, recipe_for
 from kdet.train import Outcome, Recipe, fit, read_recipe
 from kdet.train.build import resolved
-from kdet.train.run_folder import METRICS, RECIPE, write_json
+from kdet.train.run_folder import METRICS, RECIPE, as_begun, write_json
 
 Json = dict[str, Any]
 Items = list[Any]
@@ -167,7 +167,7 @@ def require_same_recipe(recipe: Recipe, folder: Path) -> None:
     path = folder / RECIPE
     if not path.exists():
         return
-    theirs = read_recipe(path).model_dump(mode="json")
+    theirs = as_begun(read_recipe(path), folder).model_dump(mode="json")
     ours = resolved(recipe).model_dump(mode="json")
     if differs := _first_difference(ours, theirs):
         raise InputError(f"{folder}: holds a run of another recipe ({differs}); name another folder with --out")

@@ -29,7 +29,7 @@ from kdet.train.recipe import Recipe
 from kdet.train.recipe_data import FileData, ShapesData
 from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons, build_teacher
-from kdet.types import Detector, ImageSize
+from kdet.types import Detector
 
 _LIBRARIES = ("torchvision", "transformers", "libreyolo", "ultralytics", "kdet")
 
@@ -98,7 +98,7 @@ def training_data(
     unlabelled = open_unlabelled(recipe, say)
     source = labelled if unlabelled is None else joined(labelled, unlabelled)
     pipeline = Pipeline(
-        image_size(recipe),
+        recipe.data.image_size,
         recipe.data.augment,
         canvas=distiller.student.canvas,
         teacher_scale=distiller.teacher_scale,
@@ -131,14 +131,9 @@ def relabelled(source: Source, class_names: Sequence[str]) -> Source:
     return IndexedSource(source.index.relabelled(class_names), source)
 
 
-def image_size(recipe: Recipe) -> ImageSize:
-    """The network's input size."""
-    return recipe.data.image_size
-
-
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
     """The detector of `student:` for the classes of the data, on the recipe's canvas."""
-    model, size, canvas = recipe.student, image_size(recipe), recipe.data.canvas
+    model, size, canvas = recipe.student, recipe.data.image_size, recipe.data.canvas
     student = build_detector(model, classes, size, say, canvas=canvas)
     say(f"canvas: {described(size, student.canvas)}, {_whose(student) if canvas == 'auto' else 'as the recipe says'}")
     if model.has_pretrained_backbone and student.build_arguments and None in (model.norm, model.trainable_layers):

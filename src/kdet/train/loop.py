@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from kdet.data import DetectionDataset, EpochSampler, Pipeline, Source, make_loader
+from kdet.data import DetectionDataset, EpochSampler, Source, make_loader
 from kdet.distill import Distiller
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.ops.modes import frozen_norms
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, image_size, open_data, resolved, training_data
+from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
@@ -209,10 +209,9 @@ def _train(run: Run) -> Outcome:
 
 def _write_maps(run: Run) -> None:
     if run.engine.is_main:
-        scale, canvas = run.distiller.teacher_scale, run.student.canvas
-        pipeline = Pipeline(image_size(run.recipe), canvas=canvas, teacher_scale=scale)
-        shown = DetectionDataset(run.scorer.source, pipeline)
-        write_maps(run.folder, shown, _scored(run), run.distiller, run.engine.device)
+        assert isinstance(run.loader.dataset, DetectionDataset)
+        data = DetectionDataset(run.scorer.source, run.loader.dataset.pipeline.plain())
+        write_maps(run.folder, data, _scored(run), run.distiller, run.engine.device)
 
 
 def _epoch(run: Run) -> None:

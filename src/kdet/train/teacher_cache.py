@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdet.data import DetectionDataset, Pipeline, collate
+from kdet.data import DetectionDataset, collate
 from kdet.distill import Taught
 from kdet.distill.answers import Answers
 from kdet.distill.cache import TeacherCache
@@ -51,8 +51,7 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
     assert recipe.cache is not None and isinstance(run.loader.dataset, DetectionDataset)
     data, teacher = run.loader.dataset, lesson.teacher
     mode = mode_for(data.pipeline, needs)
-    own = data.pipeline
-    plain = DetectionDataset(data.source, Pipeline(own.image_size, canvas=own.canvas, teacher_scale=own.teacher_scale))
+    plain = DetectionDataset(data.source, data.pipeline.plain())
     first = _batch(plain, 0, lesson).to(run.engine.device)
     with run.engine.autocast():
         started = time.perf_counter()
@@ -62,9 +61,9 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         require_movable(seen, first)
     about = {
         "teacher": state_hash(teacher.model)[:_SHOWN],
-        "image_size": [own.image_size, lesson.scale],
+        "image_size": [data.pipeline.image_size, lesson.scale],
         "anchors": _hash_of_anchors(teacher.levels),
-        "canvas": own.canvas,
+        "canvas": data.pipeline.canvas,
         "images": hash_of_images(data),
         "precision": run.recipe.train.precision,
         "mode": mode,
