@@ -18,6 +18,8 @@ from fakes import CLASSES, DETECTOR_NAMES, batch_for, same_state, state_of, tiny
 from kdet.detectors import build
 from kdet.distill import Distiller
 from kdet.ops.modes import frozen_norms
+from kdet.train import read_recipe
+from kdet.train.build import resolved
 from kdet.types import Batch, Detector
 from yolo_fakes import yolo
 
@@ -179,3 +181,15 @@ def test_the_stages_are_counted_as_torchvision_counts_them(build_body: Any, laye
     norms = {key.rpartition(".")[0] for key in frozen} - {key.rpartition(".")[0] for key in own}
     kinds = {type(ours.backbone.body.get_submodule(path)) for path in norms}
     assert nn.BatchNorm2d not in kinds and (FrozenBatchNorm2d in kinds) == bool(norms)
+
+
+def test_the_log_and_the_record_say_what_was_taken_for_pretrained_weights(tmp_path: Path) -> None:
+    torch.save(tiny().model.backbone.body.state_dict(), tmp_path / "body.pth")
+    recipe = recipe_of(student={"backbone_weights": str(tmp_path / "body.pth")}, train={"epochs": 1})
+    assert (recipe.student.norm, recipe.student.trainable_layers) == (None, None)
+    run(recipe, tmp_path / "run")
+    said = [record["text"] for record in records(tmp_path / "run", "note")]
+    assert f"{tmp_path / 'body.pth'}: norm frozen, trainable_layers 3, as its library has it" in said
+    recorded = read_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (recorded.student.norm, recorded.student.trainable_layers) == ("frozen", 3)
+    assert resolved(recorded) == recorded

@@ -136,10 +136,10 @@ def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
     model, size, canvas = recipe.student, recipe.data.image_size, recipe.data.canvas
     student = build_detector(model, classes, size, say, canvas=canvas)
     say(f"canvas: {described(size, student.canvas)}, {_whose(student) if canvas == 'auto' else 'as the recipe says'}")
-    if model.has_pretrained_backbone and student.build_arguments and None in (model.norm, model.trainable_layers):
-        norm, layers = (student.build_arguments.get(key) for key in ("norm", "trainable_layers"))
-        if norm is not None:
-            say(f"pretrained backbone: norm {norm}, trainable_layers {layers}, as its library has it")
+    weights = model.weights or model.backbone_weights
+    if weights and model.detector in detectors.BARE and None in (model.norm, model.trainable_layers):
+        own = student.build_arguments or {}
+        say(f"{weights}: norm {own['norm']}, trainable_layers {own['trainable_layers']}, as its library has it")
     return student
 
 
