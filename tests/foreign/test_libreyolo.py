@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torchvision.ops import box_convert
 
 pytest.importorskip("libreyolo", reason="needs libreyolo, in an environment of its own: make test-foreign")
@@ -300,3 +300,35 @@ def test_the_student_is_written_down_as_it_computes_for_any_batch(model, selects
     for images in (graph.example(1), graph.example(3)):
         # The model itself is no oracle: these weights blow the last digit of another memory format up to pixels.
         torch.testing.assert_close(written(images), graph(images))
+
+
+SETS = {"rt_detr_v2": "r18", "d_fine": "n", "rt_detr_v4": "s"}
+
+
+@pytest.mark.parametrize("model", [*MODELS, *SETS])
+def test_the_backbone_is_the_librarys_and_yoloxs_pyramid_is_no_part_of_it(model):
+    config = {"model": model, "size": (MODELS | SETS)[model]}
+    detector = detectors.build("libreyolo", classes=pairs.CLASSES, config=config, image_size=pairs.SIZE)
+    body = detector.model.backbone.backbone if model == "yolox" else detector.model.backbone
+    inside = {id(p) for p in body.parameters()}
+    assert {id(p) for p in detectors.backbone_parameters(detector)} == inside
+    assert detectors.usual_backbone_lr(detector) == (0.1 if model in SETS else 1.0)
+
+
+def test_with_weights_the_backbones_stem_is_frozen_as_the_library_freezes_it_statistics_too(tmp_path):
+    def built_with(weights):
+        config = {"model": "rt_detr_v2", "size": "r18"}
+        return detectors.build(
+            "libreyolo", classes=pairs.CLASSES, config=config, weights=weights, image_size=pairs.SIZE
+        )
+
+    fresh = built_with(None)
+    assert all(p.requires_grad for p in fresh.model.backbone.parameters())
+    save_file({k: v.contiguous() for k, v in fresh.native_state().items()}, tmp_path / "weights.safetensors")
+    loaded = built_with(str(tmp_path / "weights.safetensors"))
+    frozen = {name for name, p in loaded.model.backbone.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name, _ in loaded.model.backbone.named_parameters() if name.startswith("conv1.")}
+    kdet.Distiller(loaded).train()
+    norms = {name: m.training for name, m in loaded.model.backbone.named_modules() if hasattr(m, "running_mean")}
+    assert {training for name, training in norms.items() if name.startswith("conv1.")} == {False}
+    assert {training for name, training in norms.items() if not name.startswith("conv1.")} == {True}

@@ -18,6 +18,7 @@ from ultralytics.utils.nms import non_max_suppression
 import kdet
 from fakes import images_and_targets, same_state
 from kdet.cli.app import app
+from kdet.detectors import backbone_parameters
 from kdet.errors import InputError
 from kdet.export import about_export, graph_of, open_exported
 from kdet.export.pt2_file import exported
@@ -240,3 +241,10 @@ def test_a_trained_student_becomes_a_file_with_nms_inside(tmp_path):
     assert result["parity"]["detections"] > 0
     exported_file = open_exported(tmp_path / "out" / "student.onnx")
     assert exported_file.about.batch is None and exported_file.about.selects
+
+
+@pytest.mark.parametrize(("name", "layers"), [("yolov8", 10), ("yolo11", 11), ("yolo26", 11)])
+def test_the_backbone_is_what_the_librarys_description_calls_so(name, layers):
+    detector, _ = wrapped(name)
+    inside = {id(p) for layer in detector.model.model[:layers] for p in layer.parameters()}
+    assert {id(p) for p in backbone_parameters(detector)} == inside
