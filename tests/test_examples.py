@@ -87,6 +87,7 @@ def test_an_example_trains_the_student_and_leaves_the_teacher(name: str, tiny: A
         assert {"boxes", "scores", "labels"} <= set(found[0])
 
 
+@pytest.mark.long
 def test_the_reference_loop_distils_with_three_added_lines_and_runs_without_them(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

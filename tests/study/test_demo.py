@@ -29,6 +29,7 @@ def tiny(tmp_path_factory):
     return result, folder
 
 
+@pytest.mark.long
 def test_result_has_a_row_for_every_arm(tiny):
     result, _ = tiny
     assert set(demo.LABELS) <= set(result)
@@ -36,6 +37,7 @@ def test_result_has_a_row_for_every_arm(tiny):
         assert {"AP", "AP50", "parameters", "steps", "train_seconds", "gain"} <= set(result[arm])
 
 
+@pytest.mark.long
 def test_gain_is_ap_over_alone_and_ap_is_that_of_the_run(tiny):
     result, folder = tiny
     assert result["distilled"]["gain"] == result["distilled"]["AP"] - result["alone"]["AP"]
@@ -44,6 +46,7 @@ def test_gain_is_ap_over_alone_and_ap_is_that_of_the_run(tiny):
         assert result[arm]["AP"] == json.loads((folder / arm / "metrics.json").read_text())["AP"]
 
 
+@pytest.mark.long
 def test_page_pictures_and_numbers_are_written(tiny):
     result, folder = tiny
     page = (folder / "index.html").read_text(encoding="utf-8")
@@ -96,6 +99,7 @@ def test_an_interrupted_demo_goes_on_and_a_finished_one_stays(tiny, tmp_path, mo
     }
 
 
+@pytest.mark.long
 def test_table_names_every_arm(tiny):
     result, _ = tiny
     text = demo.table(result)
