@@ -116,7 +116,7 @@ def require_sound_gradients(recipe: Recipe) -> None:
         InputError: it was asked for by name; `auto` does not take it there.
     """
     if recipe.train.precision == "bf16-mixed" and recipe.bf16_fault:
-        raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32, or images above 64 px")
+        raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32")
 
 
 def _prepare(

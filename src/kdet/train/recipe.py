@@ -17,10 +17,8 @@ def bf16_is_fast() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-_WITH_P7 = ("retinanet", "fcos", "atss", "gfl")
-"""Their P7 is a convolution of stride 2 on P6."""
-_ONE_CELL_PX = 64
-"""Up to this long side P6 is a single cell."""
+_ONE_CELL_PX = {**dict.fromkeys(("retinanet", "fcos", "atss", "gfl"), 64), "ssdlite": 256}
+"""Up to this long side a convolution of stride 2 reads a single cell: P7's of P6; SSDlite's last, of the level before."""
 
 
 class TrainRecipe(Strict):
@@ -127,9 +125,13 @@ class Recipe(Strict):
         """What torch 2.15 gets wrong: bf16 gradients of a stride-2 convolution on a 1×1 map, on the CPU; else None."""
         size = self.data.image_size
         long_side = size if isinstance(size, int) else size[1]
-        if torch.cuda.is_available() or self.student.detector not in _WITH_P7 or long_side > _ONE_CELL_PX:
+        least = _ONE_CELL_PX.get(self.student.detector, 0)
+        if torch.cuda.is_available() or long_side > least:
             return None
-        return f"bf16-mixed gives wrong gradients on the CPU where P6 is a single cell (image_size {long_side})"
+        return (
+            f"bf16-mixed gives wrong gradients on the CPU where a level of {self.student.detector} is a single cell "
+            f"(image_size {long_side}; images above {least} px are sound)"
+        )
 
     @property
     def teachers(self) -> tuple[OneTeacher, ...]:
