@@ -1,13 +1,11 @@
 """Links of the pages lead somewhere, and the README's commands have help; tests/test_docs.py runs what is shown."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from patience import PATIENCE_S
+from cli.cli_cases import in_this_process
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -18,14 +16,8 @@ def test_every_command_of_the_readme_answers_to_help():
     names = {line.split()[1] for line in COMMAND.findall((ROOT / "README.md").read_text(encoding="utf-8"))}
     assert {"demo", "train", "distill", "evaluate", "predict", "report", "data", "list"} <= names
     for name in sorted(names):
-        done = subprocess.run(
-            [sys.executable, "-m", "kdet.cli", name, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
-        assert done.returncode == 0 and (name == "data" or "Example:" in done.stdout), name
+        done = in_this_process(name, "--help", folder=ROOT)
+        assert done.status == 0 and (name == "data" or "Example:" in done.out), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -213,6 +213,7 @@ def test_teacher_sees_the_data_of_its_student(path):
     assert teacher.student.anchor_scale == student.student.anchor_scale  # rank mimicking compares the same anchors
 
 
+@pytest.mark.long
 @every([path for path in SMALL if path not in DISTILLED])
 def test_trains_alone(path, few, tmp_path):
     outcome = fit(read_recipe(path, (*few(path.parent.name), *TWO_STEPS)), tmp_path / "run")
@@ -220,6 +221,7 @@ def test_trains_alone(path, few, tmp_path):
     assert (tmp_path / "run" / "student.safetensors").is_file()
 
 
+@pytest.mark.long
 @every(DISTILLED)
 def test_distils(path, few, teacher_of, tmp_path):
     settings = (*few(path.parent.name), *TWO_STEPS, f"teacher.run={teacher_of(path)}")

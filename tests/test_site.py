@@ -87,11 +87,13 @@ def pages(site: Path) -> dict[Path, Page]:
     return {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
 
 
+@pytest.mark.long
 def test_every_page_is_built(site: Path, pages: dict[Path, Page]) -> None:
     assert {site / name.replace(".md", ".html") for name in NAV} == set(pages) - {site / "404.html"}
     assert all(page.headings == 1 for page in pages.values())
 
 
+@pytest.mark.long
 def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[Path, Page]) -> None:
     for path, page in pages.items():
         assert page.loaded and not [address for address in page.loaded if re.match(r"(\w+:)?//", address)], path
@@ -102,6 +104,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[Path, Page]) 
         assert not re.search(r"url\([\"']?(https?:)?//|@import", text), sheet
 
 
+@pytest.mark.long
 def test_links_between_pages_lead_to_a_page_and_a_heading(site: Path, pages: dict[Path, Page]) -> None:
     followed = 0
     for path, page in pages.items():
@@ -118,6 +121,7 @@ def test_links_between_pages_lead_to_a_page_and_a_heading(site: Path, pages: dic
     assert followed > 100
 
 
+@pytest.mark.long
 def test_the_api_page_has_every_public_name(pages: dict[Path, Page], site: Path) -> None:
     ids = pages[site / "api.html"].ids
     assert {f"kdet.{name}" for name in kdet.__all__} <= ids

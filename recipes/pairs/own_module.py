@@ -46,7 +46,7 @@ class Own(nn.Module):
             hidden = self.head(at)
             logits.append(self.classes(hidden).flatten(2).transpose(1, 2))
             sides.append(self.sides(hidden).exp().flatten(2).transpose(1, 2) * stride)
-        return torch.cat(logits, 1), torch.cat(sides, 1)
+        return torch.cat(logits, 1).float(), torch.cat(sides, 1).float()  # in mixed precision, too
 
 
 def middles(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -106,11 +106,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
-        targets = None
-        if self.targets is not None:
-            targets = [
-                Target(boxes=target["boxes"].to(device), labels=target["labels"].to(device)) for target in self.targets
-            ]
+        targets = self.targets and [
+            Target(boxes=target["boxes"].to(device), labels=target["labels"].to(device)) for target in self.targets
+        ]
         larger = None if self.teacher_images is None else self.teacher_images.to(device)
         return replace(self, images=self.images.to(device), targets=targets, teacher_images=larger)
 
@@ -206,12 +204,8 @@ class Observation:
     def level_logits(self, class_logits: Tensor) -> list[Tensor]:
         """Class logits N×A×K of this pass as maps: one N×(A·K)×H×W per level, A here the anchors of one cell."""
         counts = [h * w * a for (h, w), a in zip(self.cells_hw, self.anchors_per_cell, strict=True)]
-        maps: list[Tensor] = []
-        parts = class_logits.split(counts, dim=1)
-        for part, (h, w), a in zip(parts, self.cells_hw, self.anchors_per_cell, strict=True):
-            n, _, k = part.shape
-            maps.append(part.reshape(n, h, w, a * k).permute(0, 3, 1, 2))
-        return maps
+        levels = zip(class_logits.split(counts, dim=1), self.cells_hw, self.anchors_per_cell, strict=True)
+        return [p.reshape(len(p), h, w, a * p.shape[2]).permute(0, 3, 1, 2) for p, (h, w), a in levels]
 
 
 @dataclass(frozen=True)
@@ -258,6 +252,8 @@ class Detector(Protocol):
 
     family: str
     """As in a recipe's `detector:`."""
+    architecture: tuple[str, str]
+    """The kinds of detector and backbone, whatever their size and however it was made."""
     model: nn.Module
     """The library's own module, untouched; its state_dict is the student file."""
     class_names: tuple[str, ...]

@@ -226,9 +226,12 @@ def test_under_fp16_small_gradients_are_measured_as_they_are_in_float32():
 
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e3])
 def test_a_gradient_through_half_precision_neither_vanishes_nor_overflows(size: float) -> None:
-    feature = torch.ones(1, 1, 4, 4, requires_grad=True)
-    loss = size * (feature.half() * torch.full((4, 4), 2.0).half()).float().sum()
-    torch.testing.assert_close(gradient_at([feature], loss)[0], torch.full((16,), 2.0 * size), rtol=1e-3, atol=0)
+    feature = torch.ones(4, 4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.float16):
+        found = gradient_at([feature], size * (feature @ (2 * torch.eye(4))).float().sum())
+    torch.testing.assert_close(found[0], torch.full((16,), 2.0 * size), rtol=1e-3, atol=0)
+    half = torch.ones(16, dtype=torch.float16, requires_grad=True)  # a model in half precision
+    torch.testing.assert_close(gradient_at([half], 2 * size * half.float().sum())[0], found[0], rtol=1e-3, atol=0)
 
 
 def test_levels_that_are_frozen_pull_with_nothing():

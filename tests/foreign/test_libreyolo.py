@@ -18,10 +18,14 @@ from libreyolo.models.yolox.nn import LibreYOLOXModel
 import kdet
 from fakes import images_and_targets, same_state
 from kdet import detectors
+from kdet.distill import Distiller, Lesson
+from kdet.distill.adapters import NoAdapter
+from kdet.distill.methods import structural
 from kdet.errors import InputError
 from kdet.export import about_export, graph_of
 from kdet.export.pt2_file import exported
-from kdet.train import load_detector
+from kdet.study.check import check
+from kdet.train import Recipe, load_detector
 from kdet.types import Need, Target
 
 MODELS = {"yolov9": "t", "yolox": "n", "rtmdet": "t"}
@@ -231,6 +235,42 @@ def test_a_set_detector_learns_and_loads_back(model, tmp_path):
     assert pairs.trained(content, tmp_path / "run")[-1]["parts"]["structural"] > 0
     stored = load_file(tmp_path / "run" / "student-last.safetensors")
     assert same_state(stored, load_detector(tmp_path / "run" / "student-last.safetensors").native_state())
+
+
+def any_model(model):
+    config = {"model": model, "size": (MODELS | SETS)[model]}
+    return detectors.build("libreyolo", classes=pairs.CLASSES, config=config, image_size=SET_SIZE)
+
+
+@pytest.mark.parametrize("model", [*MODELS, *SETS])
+def test_every_model_teaches_every_model_with_the_default_adapter(model):
+    """Where channels agree too; one family with itself needs no adapter, and takes none."""
+    torch.manual_seed(0)
+    student = any_model(model)
+    lessons = [Lesson(teacher=any_model(other), terms=structural(), name=other) for other in [*MODELS, *SETS]]
+    pair = Distiller(student, lessons=lessons).train()
+    for other in [*MODELS, *SETS]:
+        assert isinstance(pair.criterion.adapters[f"{other}/structural"], NoAdapter) == (other == model)
+    images, targets = images_and_targets()
+    batch = student.batch(images, [Target(boxes=t["boxes"], labels=t["labels"] - 1) for t in targets])
+    report = pair(batch)
+    report.total.backward()
+    assert report.total.isfinite()
+
+
+WEIGHTS = pairs.ROOT.parent / "shared" / "data" / "weights" / "yolox_nano_coco.safetensors"
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the pretrained YOLOX-nano of ../shared/data/weights is not here")
+@pytest.mark.parametrize("method", ["structural", "prediction_guided"])
+def test_check_of_a_pretrained_yolox_that_teaches_another(method):
+    teacher = pairs.libreyolo("yolox", "n") | {
+        "weights": str(WEIGHTS),
+        "classes": [*pairs.CLASSES, *map(str, range(77))],
+    }
+    report = check(Recipe.model_validate(pairs.recipe(pairs.libreyolo("yolox", "n"), teacher, [method])))
+    assert [problem.text for problem in report.problems if problem.status == "failed"] == []
+    assert report.terms is not None
 
 
 def test_other_classes_start_with_a_fresh_class_layer(tmp_path):

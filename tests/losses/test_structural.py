@@ -259,7 +259,7 @@ def test_the_fast_path_is_exact_in_float32_whatever_the_precision_of_products(si
 
 
 @pytest.mark.parametrize("normalize", ["channel", "sample", None])
-@pytest.mark.parametrize("size", [(7, 9), (3, 6), (6, 25)])
+@pytest.mark.parametrize("size", [(7, 9), (3, 6), pytest.param((6, 25), marks=pytest.mark.long)])
 def test_the_fast_gradient_is_the_derivative(normalize, size, device_way):
     student, teacher = torch.rand(2, 2, 2, *size, dtype=torch.float64).unbind()
     student.requires_grad_()

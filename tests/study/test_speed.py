@@ -41,6 +41,7 @@ def test_operations_grow_with_the_pixels(tmp_path: Path) -> None:
     assert (small.image_size, large.image_size) == (128, 256)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_memory_is_that_of_a_process_that_opens_the_model_alone(tmp_path: Path) -> None:
     path = weights(tmp_path, "a.safetensors")

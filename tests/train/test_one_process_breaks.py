@@ -17,6 +17,8 @@ from kdet.train import Recipe, step
 from kdet.train.bad_batch import read
 from kdet.types import Batch, Need, Observation
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Case:

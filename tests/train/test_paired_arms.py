@@ -70,7 +70,7 @@ def made_yolo(*, classes: Sequence[str]) -> nn.Module:
 
 def recipe(name: str, **sections: Any) -> Recipe:
     """Four steps of a tiny student; clipped, averaged, two batches a step."""
-    train = {"epochs": 2, "batch_size": 2, "accumulate": 2, "ema": 0.9, "clip_norm": None}
+    train = {"epochs": 2, "batch_size": 2, "accumulate": 2, "ema": 0.9, "clip_norm": 0.1}
     plain = tiny_recipe(train={**train, **sections.pop("train", {})}, **sections)
     if name not in DETECTOR_NAMES or name == "ssdlite":
         plain["student"] = {}

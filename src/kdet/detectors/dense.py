@@ -19,6 +19,7 @@ from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.plain.towers import rows
 from kdet.detectors.torchvision_parts import (
     as_dicts,
+    backbone_kind,
     describe_levels,
     detections,
     grids,
@@ -44,6 +45,7 @@ class DenseDetector:
         self.gives = family.gives
         self._family = family
         self.model: Any = model  # torchvision's attributes carry no types
+        self.architecture: tuple[str, str] = (self.family, backbone_kind(self.model.backbone))
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.canvas: Canvas = own_canvas(model)

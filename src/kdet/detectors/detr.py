@@ -65,6 +65,7 @@ class DetrDetector:
         self.build_arguments: dict[str, Any] | None = None
         self.class_names = tuple(class_names)
         self._family = FAMILIES[model.config.model_type]
+        self.architecture: tuple[str, str] = (str(model.config.model_type), _backbone_kind(model.config))
         self.pixels = pixels or (IMAGENET if self._family.normalises else AS_THEY_ARE)
         self.fill = self.pixels[0]
         self.image_size = image_size or self._family.image_size
@@ -219,6 +220,13 @@ def describe_levels(model: Any, family: Family) -> tuple[Level, ...]:
     ):
         torch.func.functional_call(model, kept, (), named)
     return tuple(Level(str(i), int(m.shape[1]), round(side / m.shape[3])) for i, m in enumerate(maps))
+
+
+def _backbone_kind(config: Any) -> str:
+    """Its type, and of timm's, which are all of one type, the name without the size."""
+    backbone = getattr(config, "backbone_config", None)
+    name = str(getattr(backbone, "backbone", None) or getattr(config, "backbone", None) or "")
+    return f"{getattr(backbone, 'model_type', '')} {name.rstrip('0123456789')}".strip()
 
 
 def _size(batch: Batch) -> SizeHW:

@@ -58,6 +58,7 @@ class FoundationDetector:
 
     def __init__(self, name: str, backbone: Backbone) -> None:
         self.family = name
+        self.architecture: tuple[str, str] = ("foundation", name)
         self.model = backbone.model
         self.levels = tuple(
             Level(f"stride {stride}", channels, stride)

@@ -69,6 +69,7 @@ class HookedDetector:
         if any(stride < 1 for stride in strides):
             raise InputError(f"strides: expected pixels per cell, 1 or more, got {list(strides)}")
         self.family = type(model).__name__
+        self.architecture: tuple[str, str] = (type(model).__module__, self.family)
         self.model = model
         self.class_names = tuple(class_names)
         self.predicts = given.predict is not None

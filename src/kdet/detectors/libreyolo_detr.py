@@ -39,6 +39,7 @@ class LibreDetrDetector:
     def __init__(self, family: str, model: Any, class_names: Sequence[str], make_loss: MakeLoss) -> None:
         self.family = family
         self.model: Any = model  # libreyolo's attributes carry no types
+        self.architecture: tuple[str, str] = (family, type(model.backbone).__name__)
         self.class_names = tuple(class_names)
         self.build_arguments: dict[str, Any] | None = None
         self.image_size: int | tuple[int, int] = 640

@@ -41,6 +41,11 @@ class Yolo9Parts:
         self._make_loss = make_loss
         self._loss: tuple[torch.device, Any] | None = None
 
+    @property
+    def backbone(self) -> str:
+        """By its class."""
+        return type(self.model.backbone).__name__
+
     def neck(self, images: Tensor) -> list[Tensor]:
         """Backbone and neck."""
         return list(self.model.neck(*self.model.backbone(images)))
@@ -97,6 +102,11 @@ class YoloxParts:
         self.model = model
         self.strides = tuple(int(stride) for stride in model.head.strides)
         self.image_size: int | tuple[int, int] = 640
+
+    @property
+    def backbone(self) -> str:
+        """By its class."""
+        return type(self.model.backbone).__name__
 
     def neck(self, images: Tensor) -> list[Tensor]:
         """Backbone with its neck; the module reads blue, green, red."""
@@ -157,6 +167,11 @@ class RtmdetParts:
         self.strides = tuple(int(stride) for stride in model.head.strides)
         self.image_size: int | tuple[int, int] = 640
         self._make_loss = make_loss
+
+    @property
+    def backbone(self) -> str:
+        """By its class."""
+        return type(self.model.backbone).__name__
 
     def neck(self, images: Tensor) -> list[Tensor]:
         """Backbone and neck; the module reads blue, green, red."""

@@ -52,6 +52,11 @@ class PointParts(Protocol):
     """Fraction of the run, for losses that change over it; None = as built."""
 
     @property
+    def backbone(self) -> str:
+        """Its kind, whatever its size."""
+        ...
+
+    @property
     def pixels(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of the three colours, in 0…1."""
         ...
@@ -108,6 +113,7 @@ class PointDetector:
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
         self.gives = given(has_edges=parts.has_edges)
+        self.architecture: tuple[str, str] = (family, parts.backbone)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None
         self.pixels: tuple[Sequence[float], Sequence[float]] = parts.pixels

@@ -17,6 +17,7 @@ from kdet.detectors.plain import CascadeHeads
 from kdet.detectors.rcnn_candidates import candidates_of, selection_of
 from kdet.detectors.torchvision_parts import (
     as_dicts,
+    backbone_kind,
     describe_levels,
     detections,
     make_batch,
@@ -44,6 +45,7 @@ class RcnnDetector:
     def __init__(self, model: FasterRCNN, class_names: Sequence[str]) -> None:
         self.family = "cascade_rcnn" if isinstance(model.roi_heads, CascadeHeads) else "faster_rcnn"
         self.model: Any = model  # torchvision's attributes carry no types
+        self.architecture: tuple[str, str] = (self.family, backbone_kind(model.backbone))
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.canvas: Canvas = own_canvas(model)

@@ -16,6 +16,7 @@ from kdet.detectors.exact import exact
 from kdet.detectors.plain.exact import sizes_alone
 from kdet.detectors.torchvision_parts import (
     as_dicts,
+    backbone_kind,
     describe_levels,
     detections,
     grids,
@@ -46,6 +47,7 @@ class SsdDetector:
 
     def __init__(self, model: SSD, class_names: Sequence[str]) -> None:
         self.model: Any = model  # torchvision's attributes carry no types
+        self.architecture: tuple[str, str] = (self.family, backbone_kind(model.backbone))
         self.build_arguments: dict[str, Any] | None = None
         self.image_size = own_image_size(model)
         self.canvas: Canvas = own_canvas(model)
@@ -67,7 +69,7 @@ class SsdDetector:
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
         """Extractor; heads and the task losses only where `needs` asks for them."""
-        images = self._normalised(batch, exact=Need.LOSSES in needs)
+        images = self._normalised(batch, unpadded=Need.LOSSES in needs)
         features = list(self.model.backbone(images.tensors).values())
         size_hw = (int(images.tensors.shape[2]), int(images.tensors.shape[3]))
         if not needs & _HEAD:
@@ -96,7 +98,7 @@ class SsdDetector:
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections after the model's own threshold, top-k and NMS."""
-        images = self._normalised(batch, exact=True)
+        images = self._normalised(batch, unpadded=True)
         features = list(self.model.backbone(images.tensors).values())
         outputs, anchors = self._answers(features), self._anchors(images, features)
         with full_precision(images.tensors):
@@ -128,13 +130,13 @@ class SsdDetector:
         """Default boxes A×4 of each image, float32."""
         return self.model.anchor_generator(images, sizes_alone(features))
 
-    def _normalised(self, batch: Batch, *, exact: bool) -> ImageList:
-        """Exact: where every image fills the square, without the padding to a multiple of 32 that torchvision has not.
+    def _normalised(self, batch: Batch, *, unpadded: bool) -> ImageList:
+        """Unpadded: where images fill the square, without the padding to a multiple of 32, which torchvision has not.
 
         Not for a teacher's maps, which show all of the student's canvas.
         """
         images = normalised(self.model, batch)
-        if exact and self.canvas == "stretch" and set(batch.sizes_hw) == {(self.image_size, self.image_size)}:
+        if unpadded and self.canvas == "stretch" and set(batch.sizes_hw) == {(self.image_size, self.image_size)}:
             height, width = batch.sizes_hw[0]
             images.tensors = images.tensors[..., :height, :width].contiguous(memory_format=torch.channels_last)
         return images

@@ -110,6 +110,19 @@ def _of_first_cells(generator: Any, cells_hw: Sequence[SizeHW], size_hw: SizeHW)
     return [anchors[:count] for anchors, count in zip(levels, per_cell, strict=True)]
 
 
+_PARTS = ("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection.")
+"""Where the modules are defined of which any network may be built."""
+
+
+def backbone_kind(backbone: nn.Module) -> str:
+    """The network that a backbone is made of: the file that defines its blocks; ResNet and ResNeXt share one."""
+    blocks = [module for module in backbone.modules() if not type(module).__module__.startswith(_PARTS)]
+    kind = type(blocks[0] if blocks else backbone)
+    convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    grouped = any(1 < convolution.groups < convolution.in_channels for convolution in convolutions)
+    return f"{kind.__module__ if blocks else kind.__name__}{' in groups' if grouped else ''}"
+
+
 def own_image_size(model: Any) -> int | tuple[int, int]:
     """The size that the model's own transform resizes to: a fixed one, else the last short side and the limit."""
     transform = model.transform

@@ -86,6 +86,11 @@ class YoloParts:
         self._device: torch.device | None = None
 
     @property
+    def backbone(self) -> str:
+        """Its blocks by their classes, which change from version to version."""
+        return " ".join(sorted({type(layer).__name__ for layer in self.model.model[:-1]}))
+
+    @property
     def selection(self) -> Selection:
         """As the library validates: of the branch that the head chooses, which may end without NMS."""
         ends_itself = self._end_to_end

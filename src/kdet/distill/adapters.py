@@ -45,7 +45,7 @@ def _convolution(student_channels: int, teacher_channels: int, identity_start: b
 
 
 def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detector, teacher: Detector) -> nn.Module:
-    """The adapter that a term's mode asks for.
+    """The adapter that a term's mode asks for; `auto` as the structural paper found φ of use: across architectures.
 
     Raises:
         InputError: `never`, where the channels differ.
@@ -58,16 +58,6 @@ def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detect
         )
     if not levels or mode == "never":
         return NoAdapter()
-    if mode == "auto" and not differ and _kin(student) == _kin(teacher):
+    if mode == "auto" and not differ and student.architecture == teacher.architecture:
         return NoAdapter()
     return Adapter(levels, identity_start=mode != "always")
-
-
-def _kin(detector: Detector) -> tuple[str, str]:
-    """Detector and backbone family: the paper's φ helps across these, and not within."""
-    arguments = detector.build_arguments or {}
-    if "config" in arguments:
-        config = arguments["config"]
-        return config["model_type"], str((config.get("backbone_config") or {}).get("model_type"))
-    backbone = str(arguments.get("backbone", ""))
-    return detector.family, backbone.rstrip("0123456789_xd").split("_")[0]

@@ -8,28 +8,33 @@ from torch import Tensor
 from kdet.ops.ranks import mean_over_ranks
 
 _SCALES = (2.0**15, 2.0**8, 1.0)
-"""What a loss is multiplied by on its way back; the largest power of two that fp16 holds, and less where that is too
-much."""
+"""What a loss is multiplied by on its way back: the largest power of two of fp16, and less where that is too much."""
 
 
 def gradients_of(value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
     """The gradient of a scalar in float32; None where it does not depend on an input.
 
     Under fp16 a gradient passes layers whose least number is 6e-8, and what a single loss sends there is often less. So
-    the loss is scaled as a training's is (torch.amp.GradScaler), and the gradient divided afterwards, in float32. In
-    float32 and bf16 this changes no bit. Every rank must take part where a loss is one over all ranks.
+    the loss is scaled there as a training's is (torch.amp.GradScaler), and the gradient divided in float32 afterwards.
+    All ranks must take part.
     """
-    open_ones = [tensor for tensor in inputs if tensor.requires_grad]
-    if not value.requires_grad or not open_ones:
+    trained = [tensor for tensor in inputs if tensor.requires_grad]
+    if not value.requires_grad or not trained:
         return [None] * len(inputs)
     found: list[Tensor | None] = []
-    for scale in _SCALES:
-        scaled = _plain(value.float() * scale, open_ones)
+    for scale in _SCALES if _in_fp16(value, trained) else (1.0,):
+        scaled = _plain(value.float() * scale, trained)
         found = [None if gradient is None else gradient.float() / scale for gradient in scaled]
-        if _finite_on_all_ranks(found, value):
+        if scale == 1 or _finite_on_all_ranks(found, value):
             break
     by_input = iter(found)
     return [next(by_input) if tensor.requires_grad else None for tensor in inputs]
+
+
+def _in_fp16(value: Tensor, inputs: Sequence[Tensor]) -> bool:
+    device = value.device.type
+    autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    return autocast or any(tensor.dtype == torch.float16 for tensor in inputs)
 
 
 def _plain(value: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:

@@ -60,6 +60,12 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
     """
     if lesson.teacher.model is student.model:
         raise InputError("student and teacher are the same module; give the teacher a copy of its own")
+    for side, detector in (("student", student), ("teacher", lesson.teacher)):
+        if not detector.levels:
+            raise InputError(
+                f"the {side} ({detector.family}) has no feature maps to compare; "
+                "of an exported file name the run that it came from"
+            )
     frozen = lesson.teacher if isinstance(lesson.teacher, FrozenTeacher) else FrozenTeacher(lesson.teacher)
     pairing = pair(
         student.levels,

@@ -32,6 +32,7 @@ class ExportedDetector:
         self.precision = precision if about.precision == "fp32" else about.precision
         """In which it computes here: fp32, bf16, fp16 or int8."""
         self.family = f"{about.family}, {path.suffix[1:]}"
+        self.architecture: tuple[str, str] = (about.family, "exported")
         self.class_names = about.class_names
         self.image_size = about.image_size
         self.canvas: Canvas = about.canvas

@@ -61,7 +61,7 @@ class MGDLoss(nn.Module):
             student: The student's levels, in the teacher's channels.
             teacher: The teacher's levels, of the same shapes; no gradient goes there.
             keep: 1 in the cells that the generator sees and 0 in the others, N×1×H×W a level; None draws it from
-                torch's generator of the device.
+                torch's generator of the device; a Distiller lets it draw numbers that are not the student's.
         """
         levels = pair_levels(student, teacher)
         students = [s for s, _ in levels]

@@ -35,7 +35,7 @@ class Trial:
         return found
 
     def __str__(self) -> str:
-        levels = "all levels" if self.strides is None else f"strides {list(self.strides)}"
+        levels = "each method's levels" if self.strides is None else f"strides {list(self.strides)}"
         return f"{self.methods}, share {self.share:g}, {levels}"
 
 

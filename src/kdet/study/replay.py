@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdet.distill import Distiller, readings
+from kdet.distill.gradients import gradients_of
 from kdet.train import Recipe, bad_batch
 from kdet.train.build import build_distiller, build_student
 from kdet.train.engine import Engine
@@ -61,11 +62,7 @@ def _gradient_norms(distiller: Distiller, batch: Batch) -> dict[str, float]:
         parts = distiller(batch).parts
     except ValueError:  # a loss that refuses what it reads; the readings show where
         return {}
-    return {
-        name: _norm(torch.autograd.grad(value, trained, retain_graph=True, allow_unused=True))
-        for name, value in parts.items()
-        if value.requires_grad
-    }
+    return {name: _norm(gradients_of(value, trained)) for name, value in parts.items() if value.requires_grad}
 
 
 def _norm(gradients: Sequence[Tensor | None]) -> float:

@@ -2,7 +2,7 @@
 
 Successive halving: every candidate gets a short run with a learning-rate schedule of its own; the better third gets one
 three times as long, and so on. Validation images are never looked at: a part of the training images is held out. A
-teacher that was trained on that part flatters the candidates, which is said; one with the same `hold_out` does not.
+teacher that was trained on that part may flatter the candidates, which is said; one with the same `hold_out` does not.
 """
 
 import sys
@@ -148,7 +148,7 @@ def _how_clean(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     if None in seen:
         doubts.append(
             "which images a teacher was trained on is not known; if the held-out ones are among them, gains over the "
-            "student alone are flattered"
+            "student alone may be too good"
         )
     return {"images": len(judged.index), "seen_by_teachers": seen}, doubts
 

@@ -27,14 +27,14 @@ def seen_in_training(recipe: Recipe, judged: Source) -> list[int | None]:
 
 
 def flattered(recipe: Recipe, judged: Source) -> Iterator[str]:
-    """Why gains on these images are too good to be true, one line for each teacher that has learned their labels."""
+    """Why gains on these images may be too good, one line for each teacher that has learned their labels."""
     for number, seen in enumerate(seen_in_training(recipe, judged), start=1):
         if not seen:
             continue
         who = "the teacher" if len(recipe.teachers) == 1 else f"teacher {number}"
         line = (
             f"{who} was trained on {seen} of the {len(judged.index)} images on which AP is measured: it knows their "
-            "labels and passes on what it knows, so gains over the student alone are flattered"
+            "labels and passes on what it knows, so gains over the student alone may be too good"
         )
         if recipe.data.hold_out is not None:
             line += f"; train one for this choice with the same `data: {{hold_out: {recipe.data.hold_out:g}}}`"

@@ -82,7 +82,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
-        log.say(f"train.workers: {engine.loaders(recipe.train.workers)} processes load images")
+        if loaders := engine.loaders(recipe.train.workers):
+            log.say(f"train.workers: {loaders} processes load images")
         log.say(describe_groups(run.optimizer))
         if kept := len(list(frozen_norms(student.model))):
             log.say(f"student: {kept} norms lie in frozen layers and keep their statistics")

@@ -57,7 +57,8 @@ class TrainRecipe(Strict):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay, reached by a ramp, of a moving average of the weights, which is then what is evaluated and saved."""
     precision: Literal["auto", "fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
-    """auto = bf16-mixed where the machine is fast with it, else fp32; fp16-mixed needs a GPU."""
+    """auto = bf16-mixed where the machine is fast and right with it, else fp32; fp16-mixed needs a GPU. Anchors, boxes,
+    losses and every look at AP are in float32 in any case."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
