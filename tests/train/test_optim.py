@@ -281,5 +281,6 @@ def test_an_average_belongs_to_the_state_so_that_its_ramp_goes_on(tmp_path: Path
 
 
 def test_the_line_names_every_group() -> None:
-    optimizer = make_optimizer(Distiller(tiny()), recipe_of(train={"weight_decay": 0.05}))
-    assert describe_groups(optimizer).count("tensors") == len(optimizer.param_groups) == 4
+    student = tiny()
+    optimizer = make_optimizer(Distiller(student), recipe_of(train={"weight_decay": 0.05}))
+    assert describe_groups(optimizer, student.model).count("tensors") == len(optimizer.param_groups) == 4

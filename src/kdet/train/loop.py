@@ -16,7 +16,6 @@ from kdet.distill import Distiller
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
-from kdet.ops.modes import frozen_norms
 from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
 from kdet.train.engine import Engine
@@ -84,9 +83,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
         if loaders := engine.loaders(recipe.train.workers):
             log.say(f"train.workers: {loaders} processes load images")
-        log.say(describe_groups(run.optimizer))
-        if kept := len(list(frozen_norms(student.model))):
-            log.say(f"student: {kept} norms lie in frozen layers and keep their statistics")
+        log.say(describe_groups(run.optimizer, student.model))
         try:
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")

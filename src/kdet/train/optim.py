@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from kdet.detectors import backbone_parameters, usual_backbone_lr
 from kdet.distill import Distiller
 from kdet.errors import InputError
+from kdet.ops.modes import frozen_norms
 from kdet.train.recipe import Recipe, TrainRecipe
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
@@ -77,11 +78,15 @@ def parameter_groups(distiller: Distiller, settings: TrainRecipe, factor: float)
     return list(groups.values())
 
 
-def describe_groups(optimizer: torch.optim.Optimizer) -> str:
-    """The groups in one line."""
-    return "optimizer: " + "; ".join(
+def describe_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
+    """The groups in one line, and how many norms of the student's model are frozen."""
+    groups = [
         f"{group['name']} {len(group['params'])} tensors, lr ×{group['factor']:g}, decay {group['weight_decay']:g}"
         for group in optimizer.param_groups
+    ]
+    kept = len(list(frozen_norms(model)))
+    return "optimizer: " + "; ".join(
+        [*groups, *([f"{kept} norms in frozen layers keep their statistics"] * bool(kept))]
     )
 
 
