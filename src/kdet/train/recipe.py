@@ -18,7 +18,7 @@ def bf16_is_fast() -> bool:
 
 
 _ONE_CELL_PX = {**dict.fromkeys(("retinanet", "fcos", "atss", "gfl"), 64), "ssdlite": 256}
-"""Up to this long side a convolution of stride 2 reads a single cell: P7's reads P6, SSDlite's last the level before."""
+"""Up to this long side a convolution of stride 2 reads a single cell: P7's reads P6, SSDlite's the level before."""
 
 
 class TrainRecipe(Strict):
