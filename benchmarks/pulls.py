@@ -22,7 +22,7 @@ from kdet.distill.doubts import USUAL_PULL
 from kdet.errors import InputError
 from kdet.train import Recipe, open_data
 from kdet.train.build import build_student, training_data
-from kdet.train.optim import learning_rate, make_optimizer
+from kdet.train.optim import learning_rate, make_optimizer, set_learning_rate
 from kdet.types import Batch, Detector
 
 RT_DETR: dict[str, Any] = {
@@ -53,10 +53,10 @@ PAIRS: dict[str, dict[str, Any]] = {
         "teacher": {"detector": "retinanet", "fpn_channels": 64, "anchor_scale": 0.5, **WIDE},
         "student": {"detector": "retinanet", "fpn_channels": 64, "anchor_scale": 0.5, **NARROW},
     },
-    "gfl, 256 channels, 192 px": {
-        "size": 192,
-        "teacher": {"detector": "gfl", "fpn_channels": 256, **WIDE},
-        "student": {"detector": "gfl", "fpn_channels": 256, **NARROW},
+    "gfl, 128 channels, 160 px": {
+        "size": 160,
+        "teacher": {"detector": "gfl", "fpn_channels": 128, **WIDE},
+        "student": {"detector": "gfl", "fpn_channels": 128, **NARROW},
     },
     "rt_detr, 64 channels, 96 px": {
         "size": 96,
@@ -66,7 +66,7 @@ PAIRS: dict[str, dict[str, Any]] = {
 }
 LOOKS = (0, 20, 60)
 """Steps of the student after which it is looked at."""
-BATCHES = 5
+BATCHES = 3
 """Batches of a look; the median of their pulls is taken."""
 
 
@@ -105,8 +105,8 @@ def pulls_of(size: int, teacher: dict[str, Any], student: dict[str, Any]) -> dic
 
 def recipe_of(size: int, model: dict[str, Any]) -> Recipe:
     """The student of a recipe, as in recipes/shapes."""
-    train = {"epochs": 1, "batch_size": 8, "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05, "clip_norm": 10.0}
-    data = {"format": "shapes", "images": 8 * (LOOKS[-1] + 1), "val_images": 1, "image_size": size}
+    train = {"epochs": 1, "batch_size": 4, "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05, "clip_norm": 10.0}
+    data = {"format": "shapes", "images": 4 * (LOOKS[-1] + 1), "val_images": 1, "image_size": size}
     return Recipe.model_validate({"data": data, "student": model, "train": train})
 
 
@@ -133,13 +133,12 @@ def learning(detector: Detector, recipe: Recipe) -> Iterator[list[Batch]]:
     """Train on the task alone; where it is to be looked at, the batches for that."""
     alone = Distiller(detector).train()
     data, sampler = training_data(recipe, open_data(recipe, print)[0], alone, print)
-    optimizer = make_optimizer(detector.model.parameters(), recipe.train)
+    optimizer = make_optimizer(alone, recipe)
     batches = list(make_loader(data, sampler))
     for step, batch in enumerate(batches):
         if step in LOOKS:
             yield batches[:BATCHES]
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe.train, step, len(batches))
+        set_learning_rate(optimizer, learning_rate(recipe.train, step, len(batches)))
         optimizer.zero_grad()
         alone(batch).total.backward()
         torch.nn.utils.clip_grad_norm_(detector.model.parameters(), recipe.train.clip_norm or 0)
