@@ -103,8 +103,8 @@ class Balance(nn.Module):
         for name, levels in self.reaches.items():
             chosen = range(len(task)) if levels is None else levels
             norms.append(torch.stack([_norm([side[i] for i in chosen]) for side in (task, parts[name])]))
-        # Of the whole batch, as one process would find it: a rank's loss counts 1/W in the whole one, and the squares of
-        # its images' gradients add up.
+        # Of the whole batch, as one process would find it: a rank's loss counts 1/W in the whole one, and the squares
+        # of its images' gradients add up.
         squares = mean_over_ranks(torch.stack(norms, 1).square())
         task_norms, term_norms = (squares / num_ranks()).sqrt().double()
         finite = (task_norms + term_norms).isfinite()
