@@ -55,7 +55,9 @@ def test_torchvisions_coco_list_keeps_its_columns_and_loses_its_fillers() -> Non
 def test_a_wrapped_model_takes_its_input_size_from_its_own_transform() -> None:
     assert wrap(tiny(image_size=(64, 96)).model, CLASSES).image_size == (64, 96)
     assert wrap(tiny(image_size=64).model, CLASSES).image_size == 64
-    assert wrap(tiny("ssdlite").model, CLASSES).image_size == 320
+    assert wrap(tiny("ssdlite", image_size=96).model, CLASSES).image_size == 96
+    bare = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
+    assert wrap(bare, CLASSES).image_size == 320
 
 
 def test_a_wrapped_ssdlite_of_the_bare_library_can_be_observed() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdet.distill.gradients import gradients_of
 from kdet.distill.parts import Part, shares_of
-from kdet.ops.ranks import mean_over_ranks
+from kdet.ops.ranks import mean_over_ranks, num_ranks
 from kdet.types import Pull
 
 WINDOW = 20
@@ -103,7 +103,10 @@ class Balance(nn.Module):
         for name, levels in self.reaches.items():
             chosen = range(len(task)) if levels is None else levels
             norms.append(torch.stack([_norm([side[i] for i in chosen]) for side in (task, parts[name])]))
-        task_norms, term_norms = mean_over_ranks(torch.stack(norms, 1)).double()
+        # Of the whole batch, as one process would find it: a rank's loss counts 1/W in the whole one, and the squares
+        # of its images' gradients add up.
+        squares = mean_over_ranks(torch.stack(norms, 1).square())
+        task_norms, term_norms = (squares / num_ranks()).sqrt().double()
         finite = (task_norms + term_norms).isfinite()
         self.task_norms += torch.where(finite, task_norms, 0)
         self.term_norms += torch.where(finite, term_norms, 0)
