@@ -69,7 +69,7 @@ def test_a_run_is_exported_on_its_own_data_with_a_card(exported):
     ],
 )
 def test_the_input_is_no_larger_than_the_images_need(sizes_hw, image_size, canvas_hw):
-    assert canvas_for(np.array(sizes_hw, np.int32), image_size) == canvas_hw
+    assert canvas_for(np.array(sizes_hw, np.int32), image_size, "pad") == canvas_hw
 
 
 def test_a_weights_file_needs_data(tmp_path):

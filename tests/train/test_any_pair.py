@@ -11,6 +11,7 @@ from PIL import Image
 from train_cases import distilled, recipe_of, records, run, teacher_file
 
 from fakes import CLASSES
+from kdet.distill import SHARE
 from kdet.errors import InputError
 from kdet.study.check import check
 from kdet.study.check_text import as_text
@@ -57,7 +58,12 @@ def test_a_teachers_weight_multiplies_those_of_its_terms(tmp_path: Path) -> None
 
     recipe = distilled(tmp_path, teacher=two_teachers(tmp_path))
     lessons = build_lessons(recipe, ("circle", "square", "triangle"), lambda line: None)
-    assert [[term.weight for term in lesson.terms] for lesson in lessons] == [[4.0, 4.0], [1.0]]
+    assert [[term.weight for term in lesson.terms] for lesson in lessons] == [["auto", "auto"], [1.0]]
+    assert [term.share for term in lessons[0].terms] == [SHARE, SHARE]
+    content = recipe.model_dump(mode="json")
+    content["teacher"][0]["weight"] = 0.5
+    halved = build_lessons(Recipe.model_validate(content), ("circle", "square", "triangle"), lambda line: None)
+    assert [term.share for term in halved[0].terms] == [SHARE / 2, SHARE / 2]
 
 
 def test_check_shows_the_pairing_of_every_teacher(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_a_containers_quota_counts(
     assert usable(tmp_path / "no control groups") == 1
 
 
-def test_auto_is_what_a_recipe_takes_and_the_log_says_what_it_came_to(tmp_path: Path) -> None:
+def test_auto_is_what_a_recipe_takes_and_comes_to_none_on_the_cpu(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(tiny_recipe(train={"epochs": 1, "max_steps": 1}))
     assert recipe.train.workers == "auto"
     run(recipe, tmp_path / "run")
-    assert any("train.workers: 0" in note["text"] for note in records(tmp_path / "run", "note"))
+    assert not any("train.workers" in note["text"] for note in records(tmp_path / "run", "note")), "none on the CPU"
