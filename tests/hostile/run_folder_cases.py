@@ -184,6 +184,7 @@ def state_of(folder: Path) -> dict[str, tuple[Callable[[Path], object], Words]]:
     return {
         "weights 0 bytes": (swap("trainables.safetensors", b""), damaged),
         "weights of another": (swap("trainables.safetensors", save({"other": torch.zeros(2)})), damaged),
+        "weights cut": (swap("trainables.safetensors", (folder / "trainables.safetensors").read_bytes()[:-9]), damaged),
         "weights gone": (lambda sign: (folder / "trainables.safetensors").unlink(), "saved no state yet"),
         "optimizer 0 bytes": (swap("optimizer.pt", b""), damaged),
         "optimizer cut": (swap("optimizer.pt", (folder / "optimizer.pt").read_bytes()[:500]), damaged),
