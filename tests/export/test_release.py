@@ -61,15 +61,18 @@ def test_a_run_is_exported_on_its_own_data_with_a_card(exported):
 
 
 @pytest.mark.parametrize(
-    ("sizes_hw", "image_size", "canvas_hw"),
+    ("sizes_hw", "image_size", "canvas", "input_hw"),
     [
-        ([(240, 320), (240, 320)], 256, (192, 256)),
-        ([(240, 320), (320, 240)], 256, (256, 256)),
-        ([(480, 640), (360, 640)], (800, 1333), (800, 1344)),
+        ([(240, 320), (240, 320)], 256, "pad", (192, 256)),
+        ([(240, 320), (320, 240)], 256, "pad", (256, 256)),
+        ([(480, 640), (360, 640)], (800, 1333), "pad", (800, 1344)),
+        ([(240, 320), (240, 320)], 256, "letterbox", (256, 256)),
+        ([(240, 320), (240, 320)], 256, "stretch", (256, 256)),
+        ([(240, 320), (240, 320)], 300, "letterbox", (320, 320)),
     ],
 )
-def test_the_input_is_no_larger_than_the_images_need(sizes_hw, image_size, canvas_hw):
-    assert canvas_for(np.array(sizes_hw, np.int32), image_size, "pad") == canvas_hw
+def test_the_input_is_the_models_square_or_no_larger_than_the_images_need(sizes_hw, image_size, canvas, input_hw):
+    assert canvas_for(np.array(sizes_hw, np.int32), image_size, canvas) == input_hw
 
 
 def test_a_weights_file_needs_data(tmp_path):
