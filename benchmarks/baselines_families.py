@@ -89,27 +89,22 @@ def _ultralytics(name: str, **arms: dict[str, Any]) -> Family:
     )
 
 
+def _one_stage(detector: str) -> Family:
+    return Family(
+        library="torchvision",
+        loop=torchvision_reference,
+        arms={"reference": {**HFLIP, "lr_of_16": 0.01}},
+        student={"detector": detector, **MOBILENET},
+        as_library=FROZEN,
+        size=160,
+        epochs=8,
+        train={**SGD, "lr": 0.005},
+    )
+
+
 FAMILIES = {
-    "RetinaNet": Family(
-        library="torchvision",
-        loop=torchvision_reference,
-        arms={"reference": {**HFLIP, "lr_of_16": 0.01}},
-        student={"detector": "retinanet", **MOBILENET},
-        as_library=FROZEN,
-        size=160,
-        epochs=8,
-        train={**SGD, "lr": 0.005},
-    ),
-    "FCOS": Family(
-        library="torchvision",
-        loop=torchvision_reference,
-        arms={"reference": {**HFLIP, "lr_of_16": 0.01}},
-        student={"detector": "fcos", **MOBILENET},
-        as_library=FROZEN,
-        size=160,
-        epochs=8,
-        train={**SGD, "lr": 0.005},
-    ),
+    "RetinaNet": _one_stage("retinanet"),
+    "FCOS": _one_stage("fcos"),
     "Faster R-CNN": Family(
         library="torchvision",
         loop=torchvision_reference,
