@@ -104,7 +104,12 @@ def _torchvision(family: Family, lr_of_16: float) -> Family:
     return replace(family, library="torchvision", loop=torchvision_reference, arms=arms, as_library=FROZEN)
 
 
-TWO_STAGES = {"fpn_channels": 32, "batch": 4, "epochs": 3, "train": {**SGD, "lr": 0.005, "warmup_steps": 72}}
+TWO_STAGES: dict[str, Any] = {
+    "fpn_channels": 32,
+    "batch": 4,
+    "epochs": 3,
+    "train": {**SGD, "lr": 0.005, "warmup_steps": 72},
+}
 FAMILIES = {
     "RetinaNet": _torchvision(_alone("retinanet"), lr_of_16=0.01),
     "FCOS": _torchvision(_alone("fcos"), lr_of_16=0.01),
