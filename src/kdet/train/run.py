@@ -49,5 +49,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """All epochs, or as many steps as were wanted."""
-        return self.counters.epoch >= self.recipe.train.epochs or self.counters.step >= self.total_steps
+        """All epochs, or as many steps as were wanted, or no patience is left."""
+        return self.counters.step >= self.total_steps or self.counters.epoch >= self.recipe.train.epochs or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        """As many looks at AP in a row without a new best as `patience` allows."""
+        return self.recipe.train.patience is not None and self.counters.misses >= self.recipe.train.patience
