@@ -70,6 +70,16 @@ class TrainRecipe(Strict):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """Weights, order and augmentation."""
 
+    def stretched(self, times: int) -> "TrainRecipe":
+        """The same loop in so many times the steps: the learning rate at step `times`·n is that at step n of this one.
+
+        So are the looks at AP: as many as here, each so many times as far apart, and `patience` is the same part of
+        the run.
+        """
+        keys = ("epochs", "max_steps", "warmup_steps", "evaluate_every")
+        own = {key: getattr(self, key) for key in keys}
+        return self.model_copy(update={key: value and value * times for key, value in own.items()})
+
     @model_validator(mode="after")
     def _patience_needs_looks(self) -> "TrainRecipe":
         if self.patience is not None and not self.evaluate_every:
