@@ -99,7 +99,7 @@ def comparison_page(folder: Path) -> str:
     result = _read(folder / "compare.json")
     try:
         arms = _arms(result["arms"])
-        several, longer = _several(result["arms"]), longer_rows(result["arms"])
+        several, longer = is_corrected(result["arms"]), longer_rows(result["arms"])
         shown = {name: read_run(folder / runs[0]["folder"]) for name, runs in result["runs"].items()}
         charts = [_gain_chart(arms), time_chart(result.get("ap_over_time", {}))]
         charts += [_ap_chart(arms, result["teacher"]["AP"]), _iou_chart(result["breakdown"], arms)]
@@ -138,6 +138,20 @@ def arms_of_comparison(path: Path) -> list[ArmView]:
         raise InputError(f"{path}: not a result of `kdet compare` ({error!r})") from None
 
 
+def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are several methods to correct for by Holm; the student alone for longer is none.
+
+    Args:
+        rows: the arms of a compare.json.
+    """
+    return sum(row.get("p") is not None and not _baseline(row) for row in rows) > 1
+
+
+def weight_in_words(term: Mapping[str, Any]) -> str:
+    """`auto (share 3)` or the number, of a term of an arm."""
+    return f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     text = read_text(path)
     if text is None:
@@ -149,12 +163,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _arms(rows: Sequence[Mapping[str, Any]]) -> list[ArmView]:
-    return [_arm(row, several=_several(rows)) for row in rows]
-
-
-def _several(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there is anything to correct for."""
-    return sum(row.get("p") is not None and not _baseline(row) for row in rows) > 1
+    return [_arm(row, several=is_corrected(rows)) for row in rows]
 
 
 def _baseline(row: Mapping[str, Any]) -> bool:
@@ -184,9 +193,8 @@ def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
 
 
 def _term(name: str, term: Mapping[str, Any]) -> TermView:
-    weight = f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
     weights = {part.removeprefix(f"{name}/"): float(value) for part, value in term["weights"].items()}
-    return TermView(name=name, weight=weight, weights=weights, pull=number(term["pull"]))
+    return TermView(name=name, weight=weight_in_words(term), weights=weights, pull=number(term["pull"]))
 
 
 def _pair(ends: Any) -> tuple[float, float] | None:
