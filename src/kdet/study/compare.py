@@ -17,6 +17,7 @@ from kdet.study.arms import NONE, Arm, arms_of, require_buildable
 from kdet.study.breakdown import breakdown, errors_of
 from kdet.study.budget import seconds_of
 from kdet.study.compare_text import power, table
+from kdet.study.early_look import fell_behind
 from kdet.study.gain import Finished, arm_rows, finished, read_json
 from kdet.study.pulls import straw_men, terms_of
 from kdet.study.rounds import Planned, Pool, plan, run_rounds
@@ -121,7 +122,7 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
         "runs": {name: [_run_row(run, rounds[0][0].folder.parents[1]) for run in of] for name, of in runs.items()},
         "ap_over_time": ap_over_time(runs, rows),
         "breakdown": parts,
-        "warnings": [*flattered(recipe, val), *straw_men(terms)],
+        "warnings": [*flattered(recipe, val), *straw_men(terms), *_behind(rounds)],
         "notes": [
             *notes,
             *_notes(recipe, arms, truth, fair_start=fair_start),
@@ -131,6 +132,11 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
             *([missing] if missing else []),
         ],
     }
+
+
+def _behind(rounds: Rounds) -> list[str]:
+    runs = [run for of_seed in rounds for run in of_seed if run.alone]
+    return [f"{run.name}: {line}" for run in runs if (line := fell_behind(run.folder, run.alone))]
 
 
 def _run_row(run: Finished, out: Path) -> dict[str, Any]:

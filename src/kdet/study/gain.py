@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from kdet.errors import InputError
 from kdet.evaluate import LEVEL, holm, paired_t_interval, paired_t_p, percentile_interval
-from kdet.report.collect import read_run
+from kdet.report.collect import looks_of
 from kdet.study.rounds import cost_of
 from kdet.train.run_folder import CURVES, METRICS
 
@@ -63,7 +63,7 @@ def finished(folder: Path, resampled: NDArray[np.float64]) -> Finished:
         InputError: one of them cannot be read.
     """
     metrics, curves = (read_json(folder / name) for name in (METRICS, CURVES))
-    looks = tuple((look.step, float(look.metrics["AP"])) for look in read_run(folder).evaluations)
+    looks = tuple((look.step, float(look.metrics["AP"])) for look in looks_of(folder))
     cost = cost_of(folder)
     return Finished(folder=folder, metrics=metrics, curves=curves, cost=cost, resampled=resampled, looks=looks)
 

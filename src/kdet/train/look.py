@@ -32,6 +32,9 @@ def evaluate(run: Run) -> dict[str, Any]:
         if better:
             save_student(detector, state, run.folder / BEST)
         write_json(run.folder / METRICS, metrics | _which(run, metrics["AP"], epoch))
+        if run.watch is not None and (warning := run.watch()):
+            run.log.say(f"{run.folder.name}: warning: {warning}")
+            run.watch = None
     run.engine.wait()
     if first and (reason := stopped_early(run)):
         run.log.say(f"{run.folder.name}: {reason}")

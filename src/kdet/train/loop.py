@@ -23,7 +23,7 @@ from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
-from kdet.train.run import Run
+from kdet.train.run import Run, Watch
 from kdet.train.run_folder import RESUME, TEACHER, as_begun, begin, saved_state
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
@@ -49,13 +49,14 @@ class Outcome:
     steps: int
 
 
-def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
+def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> Outcome:
     """Train the student of a recipe, alone or distilled.
 
     Args:
         recipe: with `teacher:` and `distill:`, or without either.
         folder: the run folder to make, or with `resume` to continue.
         resume: continue where the saved state stands.
+        watch: asked after each look at AP; what it has to warn of goes to the log.
 
     Raises:
         InputError: wrong input; nothing is left half-written.
@@ -77,6 +78,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
+        run.watch = watch
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
