@@ -77,7 +77,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | No
     going_on = engine.is_main and begin(folder, resolved(recipe), resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
-        run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
+        run = assemble(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         run.watch = watch
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
@@ -120,7 +120,7 @@ def require_sound_gradients(recipe: Recipe) -> None:
         raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32")
 
 
-def _prepare(
+def assemble(
     recipe: Recipe,
     folder: Path,
     engine: Engine,
@@ -131,6 +131,7 @@ def _prepare(
     training: tuple[DetectionDataset, EpochSampler],
     val_source: Source,
 ) -> Run:
+    """A run before its first step, from what was built for it."""
     settings, (data, sampler) = recipe.train, training
     optimizer = make_optimizer(distiller, recipe)
     module, optimizer = engine.prepare(distiller, optimizer)
