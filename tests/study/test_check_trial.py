@@ -9,6 +9,7 @@ import pytest
 import torch
 from check_cases import recipe_of, save, warned
 from compare_cases import teacher_of
+from safetensors.torch import load_file
 from scipy import stats
 
 from fakes import state_of
@@ -66,17 +67,9 @@ def test_a_placebo_ends_where_the_student_alone_does(tmp_path: Path) -> None:
     """The same start, batches and random numbers, to the last bit."""
     own = recipe(tmp_path, {"method": "structural"})
     placebo = own.model_copy(update={"distill": [own.distill[0].model_copy(update={"weight": 0.0, "placebo": True})]})
-    losses = [
-        outcome_of(of, "x", steps=3, rows=[0, 1, 2, 3]).losses
-        for of in (variants_of(own)["without"], variants_of_all(placebo))
-    ]
+    losses = [outcome_of(of, "x", steps=3, rows=[0, 1, 2, 3]).losses for of in (variants_of(own)["without"], placebo)]
     assert losses[0] == losses[1]
     assert outcome_of(variants_of(own)["structural"], "x", steps=3, rows=[0, 1, 2, 3]).losses != losses[0]
-
-
-def variants_of_all(own: Recipe) -> Recipe:
-    """A recipe as it is, with the part held out."""
-    return own
 
 
 def test_a_student_is_trained_as_a_run_trains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,14 +85,8 @@ def test_a_student_is_trained_as_a_run_trains_it(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(trial_run, "score", score)
     outcome_of(own, "x", steps=99, rows=[0, 1, 2, 3])
     fit(own, tmp_path / "run")
-    theirs = trial_run_weights(tmp_path / "run")
-    assert theirs and all(torch.equal(seen[0][name], tensor) for name, tensor in theirs.items())
-
-
-def trial_run_weights(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(folder / "student-last.safetensors")
+    theirs = load_file(tmp_path / "run" / "student-last.safetensors")
+    assert len(theirs) > 20 and all(torch.equal(seen[0][name], tensor) for name, tensor in theirs.items())
 
 
 def test_the_held_out_images_are_not_trained_on_and_validation_is_not_looked_at(tmp_path: Path) -> None:
@@ -115,7 +102,7 @@ def test_all_start_from_what_the_recipe_inherits_whichever_teacher_has_the_term(
         {"run": str(teacher_of(tmp_path / "a", width=0.25, fpn_channels=32)), "distill": [{"method": "structural"}]},
         {"run": str(teacher_of(tmp_path / "b")), "name": "b", "distill": [{"method": "l2"}]},
     ]
-    own = recipe(tmp_path, teacher=teachers, distill=[], student={"inherit": "neck"})
+    own = recipe(tmp_path, teacher=teachers, student={"inherit": "neck"})
     variants = variants_of(own)
     assert list(variants) == ["without", "t1/structural", "b/l2", "all together"]
     assert {variant.student.inherit for variant in variants.values()} == {"neck"}
@@ -130,7 +117,7 @@ def test_unlabelled_images_are_left_out(tmp_path: Path) -> None:
 
 
 def test_too_little_time_says_how_much_is_needed(tmp_path: Path) -> None:
-    """12 steps of 0.1 + 0.05 s alone and of 0.2 + 0.05 s with each term and with both are 10.8 s, of 0.7 of the time."""
+    """12 steps of 0.1 + 0.05 s alone and three times of 0.2 + 0.05 s are 10.8 s, which 0.7 of the time must hold."""
     with pytest.raises(TooShort, match=r"12 steps of 4 students take 11 s here, .* give --trial 15s or more"):
         try_terms(recipe(tmp_path), 15.0, STEP)
 
