@@ -70,8 +70,15 @@ def time_chart(lines: Mapping[str, Mapping[str, Any]]) -> Chart | None:
                 x = [value / second for value in line["seconds"]]
                 series.append(Series(name=name, x=x, y=line["AP"], slot=slot, faint=faint))
     points = [("", list(zip(one.x, one.y, strict=True))) for one in series]
-    limits = {"y_limits": from_zero(points), "x_limits": (0.0, longest / second)}
-    return line_chart("AP against training time", series, x_label=unit, mark_ends=True, note=_NOTE, **limits)
+    return line_chart(
+        "AP against training time",
+        series,
+        x_label=unit,
+        y_limits=from_zero(points),
+        x_limits=(0.0, longest / second),
+        mark_ends=True,
+        note=_NOTE,
+    )
 
 
 def _against(found: Mapping[str, Any]) -> Against:
