@@ -24,6 +24,8 @@ from kdet.train.run_log import RunLog
 from kdet.train.step import take_step
 from kdet.types import Batch, Detector
 
+_BATCHES = 8
+"""That are wanted at the least, to judge on."""
 _NEVER = 2**31
 """Steps between records of a log that nobody reads."""
 
@@ -118,8 +120,9 @@ def _losses(run: Run, student: Detector, rows: Sequence[int]) -> Iterator[float]
 
 
 def _batches(run: Run, student: Detector, rows: Sequence[int]) -> Iterator[Batch]:
-    """All of one size, as batch normalisation wants it; the images that remain are left out unless they are all."""
-    size = min(run.recipe.train.batch_size, len(rows))
+    """All of one size, two images or more, for batch normalisation; what remains is left out unless it is all."""
+    # Small ones: the interval is over the batches, and of two or three it would show nothing.
+    size = min(len(rows), max(2, min(run.recipe.train.batch_size, len(rows) // _BATCHES)))
     batches = [[(0, row) for row in rows[first : first + size]] for first in range(0, len(rows) - size + 1, size)]
     pipeline = Pipeline(run.recipe.data.image_size, canvas=student.canvas)
     data = DetectionDataset(relabelled(run.scorer.source, student.class_names), pipeline)
