@@ -1,7 +1,6 @@
 """Recipes of several teachers, of a teacher at its own size, and of images without labels: real runs of a few steps."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,12 @@ import torch
 from PIL import Image
 from train_cases import distilled, recipe_of, records, run, teacher_file
 
-from fakes import CLASSES
 from kdet.distill import SHARE
 from kdet.errors import InputError
 from kdet.study.check import check
 from kdet.study.check_text import as_text
 from kdet.train import read_recipe
-from kdet.train.build import build_distiller, build_student
 from kdet.train.recipe import Recipe
-from kdet.train.recipe_models import RunTeacher
-from kdet.train.run_folder import save_student
-from kdet.types import Target
 
 FEW = {"format": "shapes", "images": 8, "val_images": 4, "image_size": 64, "scale": [0.3, 0.6], "clutter": 0}
 
@@ -116,25 +110,6 @@ def test_a_folder_of_images_without_labels(tmp_path: Path) -> None:
         Image.effect_noise((70, 50), 80).convert("RGB").save(pictures / f"{i}.png")
     assert run(unlabelled(tmp_path, str(tmp_path / "pictures")), tmp_path / "run").steps == 8
     assert "unlabelled: 3 images" in log_of(tmp_path / "run")
-
-
-def test_what_a_detr_predicts_reaches_a_dense_student_as_boxes(tmp_path: Path) -> None:
-    from detr_fakes import tiny_detr
-
-    teacher = tiny_detr(classes=CLASSES, size=64)
-    save_student(teacher, teacher.native_state(), tmp_path / "detr.safetensors")
-    recipe = unlabelled(tmp_path, "rest", labels=0.5)
-    recipe = recipe.model_copy(
-        update={"teacher": RunTeacher(run=tmp_path / "detr.safetensors"), "distill": recipe.distill[:1]}
-    )
-    distiller = build_distiller(recipe, build_student(recipe, CLASSES, print), CLASSES, print)
-    images = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
-    none = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    batch = replace(distiller.student.batch(images, [none, none]), unlabelled=(1,))
-    labelled = distiller.labelled(batch).targets
-    assert labelled is not None
-    assert [len(target["boxes"]) > 0 for target in labelled] == [False, True]
-    assert set(labelled[1]["labels"].tolist()) <= {1, 2, 3}  # columns of the student, whose first is the background
 
 
 @pytest.mark.parametrize(

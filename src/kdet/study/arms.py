@@ -22,7 +22,7 @@ class Arm:
 
     name: str
     terms: tuple[TermRecipe, ...]
-    """Empty: without a teacher."""
+    """Empty: without a teacher, or with nothing of it but its boxes on unlabelled images."""
 
     @property
     def placebo(self) -> bool:
@@ -45,7 +45,7 @@ def arms_of(recipe: Recipe, names: Sequence[str]) -> list[Arm]:
     asked = list(names) if NONE in names else [NONE, *names]
     if len(asked) < 2:
         raise InputError(f"--arms: nothing to compare with `none`; name an arm, such as {'+'.join(_SHORT)}")
-    if recipe.teacher is None:
+    if recipe.teacher is None and recipe.data.unlabelled is None:
         raise InputError("the recipe has no `teacher:` to distil from; add `teacher: {run: …}`")
     return [Arm(name=name, terms=_terms(recipe, name)) for name in asked]
 
@@ -61,7 +61,9 @@ def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False)
     """
     train = recipe.train.model_copy(update={"seed": seed})
     common = recipe.model_copy(update={"train": train, "arms": {}})
-    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone(inherit=fair_start)
+    if arm.name == NONE:
+        return common.alone(inherit=fair_start)
+    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.boxes_only()
 
 
 def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool = False) -> None:
