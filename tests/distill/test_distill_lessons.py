@@ -1,4 +1,4 @@
-"""Several teachers, teachers that see larger images, and images without labels."""
+"""Several teachers, and teachers that see larger images."""
 
 from dataclasses import replace
 
