@@ -7,7 +7,7 @@ from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
 from kdet.data.inspect import inspect
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
-from kdet.data.model_labels import is_labelled_by_a_model, open_model_labels
+from kdet.data.model_labels import is_labelled_by_a_model, open_model_labels, write_record
 from kdet.data.resize import image_size_of, resize
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
@@ -53,4 +53,5 @@ __all__ = [
     "split_off",
     "with_objects",
     "without_labels",
+    "write_record",
 ]

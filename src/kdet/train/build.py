@@ -95,7 +95,7 @@ def _with_model_boxes(own: Unlabelled, classes: Sequence[str], say: Say) -> Sour
     source = relabelled(open_model_labels(Path(own.images)), classes)
     index = source.index
     if index.scores is None:
-        raise InputError(f"data: unlabelled: {own.images}: its boxes have no scores; write it anew with `kdet label`")
+        raise InputError(f"data: unlabelled: {own.images}: no box with a score in it; write it anew with `kdet label`")
     kept = index.only_boxes(index.scores >= own.score)
     say(
         f"unlabelled: {len(index)} images, {own.per_batch} a batch, with {len(kept.labels)} boxes from score "

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kdet.data import (
     DetectionDataset,
-    IndexedSource,
     Joined,
     Objects,
     Pipeline,
@@ -86,17 +86,16 @@ def put_teacher_boxes(
         found = choose_thresholds(recipe, finder.recipe, whole.labelled, finder.on, say)
         least = np.array([found[name].score if name in found else 1.0 for name in classes])
         record["score"] = {name: asdict(one) for name, one in found.items()}
-    source = with_objects(
-        whole.unlabelled, classes, [_objects(by_row.get(row)) for row in range(first, len(whole.index))]
-    )
-    assert source.index.scores is not None
-    index = source.index.only_boxes(source.index.scores >= least[source.index.labels])
+    rows_of_all = range(first, len(whole.index))
+    objects = [objects_of(by_row.get(row, _NOTHING), least) for row in rows_of_all]
+    source = with_objects(whole.unlabelled, classes, objects)
+    index = source.index
     if only is None and not len(index.labels):
         raise InputError(
             f"data: unlabelled: the teacher finds nothing on {len(rows)} images from its score {own.score} on; lower "
             "`score`, or see what it finds with `kdet predict`"
         )
-    data.source = joined(whole.labelled, IndexedSource(index, whole.unlabelled))
+    data.source = joined(whole.labelled, source)
     with_boxes = int((np.diff(index.offsets) > 0).sum())
     counts = {name: count for name, count in index.class_counts().items() if count}
     seconds = time.perf_counter() - started
@@ -160,13 +159,22 @@ class _Finder:
             self.kept.save(str(one.image_id), {key: torch.from_numpy(value) for key, value in columns.items()}, None)
 
 
-def _objects(found: ImagePredictions | None) -> Objects:
-    """Detections as objects of an index."""
-    boxes = np.zeros((0, 4), np.float32) if found is None else found.boxes_xyxy
+def objects_of(found: ImagePredictions, least: NDArray[np.float64]) -> Objects:
+    """Those detections whose score is at least their class'."""
+    kept = found.scores >= least[found.labels]
+    boxes = found.boxes_xyxy[kept]
     return Objects(
         boxes_xyxy=boxes,
-        labels=np.zeros(0, np.int64) if found is None else found.labels,
+        labels=found.labels[kept],
         crowd=np.zeros(len(boxes), np.bool_),
         areas=np.zeros(len(boxes), np.float32),
-        scores=np.zeros(0, np.float32) if found is None else found.scores,
+        scores=found.scores[kept],
     )
+
+
+_NOTHING = ImagePredictions(
+    image_id=-1,
+    boxes_xyxy=np.zeros((0, 4), np.float32),
+    scores=np.zeros(0, np.float32),
+    labels=np.zeros(0, np.int64),
+)
