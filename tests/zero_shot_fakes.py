@@ -118,7 +118,7 @@ def zero_shot_folder(folder: Path, kind: str, seed: int = 0) -> Path:
         images = transformers.DetrImageProcessor(size=size, do_pad=False)
         processor = transformers.OmDetTurboProcessor(images, _clip_tokenizer(77))
     else:
-        images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+        images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 130, "longest_edge": 200})
         processor = transformers.GroundingDinoProcessor(images, _bert_tokenizer())
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -11,6 +11,7 @@ from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Floats, Names, Objects, as_labels, offsets_of
 from kdet.data.listing import image_names
 from kdet.data.source import FileSource, IndexedSource, Source
+from kdet.data.transforms import MIN_SIDE_PX
 from kdet.errors import InputError
 
 
@@ -61,7 +62,7 @@ def without_labels(source: Source) -> Source:
 def with_objects(source: Source, classes: Sequence[str], objects: Sequence[Objects]) -> Source:
     """The same images with these objects on them, one entry an image; all of them have scores, and labels of `classes`.
 
-    What a detector finds beyond the image, or without an area in it, is left out.
+    What a detector finds beyond the image, or of less than a pixel in it, is left out.
     """
     counts = np.array([len(own.labels) for own in objects], np.int64)
     limits = np.repeat(source.index.sizes_hw[:, [1, 0, 1, 0]].astype(np.float32), counts, axis=0)
@@ -77,7 +78,7 @@ def with_objects(source: Source, classes: Sequence[str], objects: Sequence[Objec
         scores=np.concatenate([_scores_of(own, len(own.labels)) for own in objects]),
         offsets=offsets_of(counts),
     )
-    return IndexedSource(index.only_boxes((sides > 0).all(axis=1)), source)
+    return IndexedSource(index.only_boxes((sides >= MIN_SIDE_PX).all(axis=1)), source)
 
 
 def joined(labelled: Source, unlabelled: Source) -> Joined:
