@@ -66,7 +66,7 @@ def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_js
         if recipe.student.inherit:
             print("kdet train: no teacher, so `student: inherit` is left out", file=sys.stderr)
         recipe = recipe.alone()
-    elif recipe.teacher is None:
+    elif recipe.teacher is None and recipe.data.unlabelled is None:
         raise InputError(f"{path}: no `teacher:` to distil from; `kdet train` trains the student alone")
     elif recipe.only_starts_from_teacher:
         raise InputError(f"{path}: no `distill:` terms; add e.g. `distill: [{{method: structural}}]`")

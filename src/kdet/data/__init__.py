@@ -7,12 +7,13 @@ from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
 from kdet.data.inspect import inspect
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
+from kdet.data.model_labels import is_labelled_by_a_model, open_model_labels, write_record
 from kdet.data.resize import image_size_of, resize
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
-from kdet.data.subset import rest_of, share_of, split_off
+from kdet.data.subset import chosen, rest_of, share_of, split_off
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
-from kdet.data.unlabelled import image_folder, joined, without_labels
+from kdet.data.unlabelled import Joined, image_folder, joined, with_objects, without_labels
 from kdet.data.validate import OnBadBox
 
 __all__ = [
@@ -25,20 +26,24 @@ __all__ = [
     "FileSource",
     "Format",
     "IndexedSource",
+    "Joined",
     "Objects",
     "OnBadBox",
     "Pipeline",
     "Shapes",
     "ShapesSource",
     "Source",
+    "chosen",
     "collate",
     "convert",
     "evaluation_batches",
     "image_folder",
     "image_size_of",
     "inspect",
+    "is_labelled_by_a_model",
     "joined",
     "make_loader",
+    "open_model_labels",
     "open_source",
     "read_image",
     "recognise",
@@ -46,5 +51,7 @@ __all__ = [
     "rest_of",
     "share_of",
     "split_off",
+    "with_objects",
     "without_labels",
+    "write_record",
 ]

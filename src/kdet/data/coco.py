@@ -156,6 +156,7 @@ def _draft(file: Path, split: str, images: Path | None, classes: Sequence[str] |
         labels=labels,
         crowd=np.frombuffer(records.crowd, bool),
         areas=np.frombuffer(records.areas, np.float64),
+        scores=np.frombuffer(records.scores, np.float64),
         entries=ids,
         describe=lambda row, entry: f"{file}: annotation {entry} (image {file_names[row]!r})",
     )
@@ -211,6 +212,7 @@ def _annotation_entries(index: DetectionIndex) -> Iterator[dict[str, Any]]:
         ):
             # The shortest decimals that give the same float32 again; what ten digits cannot hold is far below that.
             x1, y1, x2, y2 = (float(str(value)) for value in box)
+            score = {} if own.scores is None else {"score": float(str(own.scores[k]))}
             yield {
                 "id": start + k + 1,
                 "image_id": int(index.image_ids[i]),
@@ -218,6 +220,7 @@ def _annotation_entries(index: DetectionIndex) -> Iterator[dict[str, Any]]:
                 "bbox": [x1, y1, round(x2 - x1, 10), round(y2 - y1, 10)],
                 "area": float(str(area)),
                 "iscrowd": int(crowd),
+                **score,
             }
 
 

@@ -37,6 +37,7 @@ class Annotation(msgspec.Struct, gc=False, kw_only=True):
     bbox: tuple[float, float, float, float]
     category_id: int
     id: int
+    score: float = nan
 
 
 class Records:
@@ -53,6 +54,8 @@ class Records:
         """x, y, width, height, one box after the other."""
         self.areas = array("d")
         """NaN where the record gives none."""
+        self.scores = array("d")
+        """Likewise."""
         self.crowd = array("b")
         self.categories: list[Any] = []
 
@@ -88,6 +91,7 @@ class Records:
         _extend(self.category_ids, [one.category_id for one in block])
         _extend(self.boxes, list(chain.from_iterable([one.bbox for one in block])))
         _extend(self.areas, [one.area for one in block])
+        _extend(self.scores, [one.score for one in block])
         _extend(self.crowd, [one.iscrowd for one in block])
 
     def _take_annotation(self, record: dict[str, Any]) -> None:
@@ -99,14 +103,15 @@ class Records:
             self.ids.append(identity)
             self.annotated.append(record["image_id"])
             self.category_ids.append(record["category_id"])
-            self.areas.append(record.get("area", float("nan")))
+            self.areas.append(record.get("area", nan))
+            self.scores.append(nan if record.get("score") is None else record["score"])
             self.crowd.append(record.get("iscrowd") or 0)
         except KeyError as missing:
             raise InputError(f"{self.file}: annotation {identity} has no {missing}") from None
         except (TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{self.file}: annotation {identity!r:.40} needs whole numbers for id, image_id, category_id and "
-                f"iscrowd (0 or 1), and four numbers for bbox; it has {str(record)[:160]}"
+                f"iscrowd (0 or 1), four numbers for bbox and one for score; it has {str(record)[:160]}"
             ) from None
 
     def _take_image(self, record: dict[str, Any]) -> None:

@@ -52,7 +52,10 @@ def convert(splits: Mapping[str, Source], to: str, folder: Path, *, copy_images:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     crowd = sum(int(index.crowd.sum()) for index in indices.values())
-    return (f"{folder}: {crowd} crowd regions left out; YOLO has none",) if to == "yolo" and crowd else ()
+    notes = [f"{folder}: {crowd} crowd regions left out; YOLO has none"] if to == "yolo" and crowd else []
+    if to == "voc" and any(index.scores is not None for index in indices.values()):
+        notes.append(f"{folder}: the scores of the boxes left out; VOC has none")
+    return tuple(notes)
 
 
 def _distinct_names(indices: Mapping[str, DetectionIndex]) -> dict[str, DetectionIndex]:

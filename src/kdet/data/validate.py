@@ -57,6 +57,8 @@ class Draft:
     crowd: Flags
     areas: NDArray[np.float64]
     """B; NaN where the file gives none."""
+    scores: NDArray[np.float64]
+    """B; how sure a model was of a box, NaN where the file says nothing."""
     entries: Ints
     """B; annotation id, line or object number."""
     describe: Callable[[int, int], str]
@@ -67,7 +69,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
     """The index of a draft.
 
     Raises:
-        InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box.
+        InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box, a bad score.
     """
     if not draft.classes:
         raise InputError(f"{draft.file}: no categories; a detection data set names at least one class")
@@ -85,6 +87,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         height, width = draft.sizes_hw[row].tolist()
         raise InputError(f"{draft.file}: image {draft.file_names[row]!r} has the size {width}×{height}")
     boxes, keep, notes = _mended(draft, on_bad_box)
+    scores = _scores(draft)
     chosen = _by_image(draft.rows, keep)
     boxes_xyxy = boxes[chosen]
     # Made small first, then gathered from all over: more of a small array is at hand.
@@ -101,8 +104,21 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         crowd=draft.crowd[chosen],
         areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
         offsets=offsets_of(np.bincount(draft.rows[keep], minlength=len(draft.file_names))),
+        scores=None if scores is None else scores[chosen],
         notes=notes,
     )
+
+
+def _scores(draft: Draft) -> NDArray[np.float32] | None:
+    """How sure each box is; None where the file says it of none."""
+    said = ~np.isnan(draft.scores)
+    if not said.any():
+        return None
+    if (wrong := np.flatnonzero(said & ~((draft.scores >= 0) & (draft.scores <= 1)))).size:
+        first = int(wrong[0])
+        where = draft.describe(int(draft.rows[first]), int(draft.entries[first]))
+        raise InputError(f"{where}: score {draft.scores[first]:g} is not in 0…1; mend the scores, or take them out")
+    return np.where(said, draft.scores, 1.0).astype(np.float32)
 
 
 def _by_image(rows: Ints, keep: Flags) -> Ints:

@@ -103,6 +103,7 @@ def _draft(
         labels=_labels(classes, files, placed),
         crowd=np.array([thing.difficult for _, _, thing in placed], bool),
         areas=np.full(len(corners), np.nan),
+        scores=np.full(len(corners), np.nan),
         entries=np.array([number for _, number, _ in placed], np.int64),
         describe=lambda row, entry: f"{files[row]}: object {entry} (image {names[row]!r})",
     )

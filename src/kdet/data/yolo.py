@@ -1,8 +1,14 @@
-"""YOLO folders: data.yaml, images/ and labels/ with one text file an image; boxes relative to the image's size."""
+"""YOLO folders: data.yaml, images/ and labels/ with one text file an image; boxes relative to the image's size.
 
+Where the boxes are a model's, scores/ has a file beside each of labels/, with one score a line. They are not a sixth
+number of labels/, for other tools refuse that.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
@@ -12,7 +18,7 @@ from kdet.data.index import DetectionIndex
 from kdet.data.validate import Draft, OnBadBox, check_names, checked
 from kdet.data.yolo_yaml import Settings, find_yaml, images_of, read_settings
 from kdet.errors import InputError
-from kdet.files import is_file, read_text
+from kdet.files import is_file, is_folder, read_text
 
 _MOST_BYTES = 16 * 2**20
 """Of one image's labels; a million boxes."""
@@ -27,6 +33,8 @@ class _Columns:
     labels: list[int] = field(default_factory=list[int])
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list[tuple[float, float, float, float]])
     """x1 y1 x2 y2 relative to the image."""
+    scores: list[float] = field(default_factory=list[float])
+    """NaN where there is none."""
 
 
 def read(
@@ -53,17 +61,22 @@ def read(
     class_names = tuple(classes) if classes is not None else settings.names
     root, names = images_of(settings, split, images)
     check_names(settings.file, names)
-    label_files = [_label_file(root, name) for name in names]
+    label_files = [_file_for(root, name, "labels") for name in names]
+    has_scores = is_folder(_file_for(root, "image", "scores").parent)
     columns = _Columns()
     for row, file in enumerate(label_files):
         _read_labels(file, row, len(class_names), columns)
+        new = len(columns.rows) - len(columns.scores)
+        columns.scores += _scores(_file_for(root, names[row], "scores"), new) if has_scores else [math.nan] * new
     if not columns.rows and not any(is_file(file) for file in label_files):
         raise InputError(f"{settings.file}: no label files; looked for {label_files[0]} and {len(names) - 1} others")
     return checked(_draft(settings, class_names, root, names, label_files, columns), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
-    """Write labels/{split}/ and data.yaml into a folder. YOLO has no crowd regions: they are left out.
+    """Write labels/{split}/, scores/{split}/ where there are scores, and data.yaml into a folder.
+
+    YOLO has no crowd regions: they are left out.
 
     Returns:
         The folder where the images belong, `images/{split}/`.
@@ -77,6 +90,12 @@ def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
             raise InputError(f"{file}: two images share this name; YOLO needs names that differ without suffix")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(_lines(index, i)), encoding="utf-8")
+        if index.scores is not None:
+            own = index.objects(i)
+            assert own.scores is not None
+            file = (folder / "scores" / split / index.file_names[i]).with_suffix(".txt")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(f"{score!s}\n" for score in own.scores[~own.crowd]), encoding="utf-8")
     _write_yaml(index, folder / "data.yaml", split)
     return folder / "images" / split
 
@@ -113,18 +132,33 @@ def _draft(
         labels=np.array(columns.labels, np.int64),
         crowd=np.zeros(len(rows), bool),
         areas=np.full(len(rows), np.nan),
+        scores=np.array(columns.scores, np.float64),
         entries=np.array(columns.lines, np.int64),
         describe=lambda row, entry: f"{label_files[row]}:{entry} (image {names[row]!r})",
     )
 
 
-def _label_file(root: Path, name: str) -> Path:
+def _file_for(root: Path, name: str, kind: Literal["labels", "scores"]) -> Path:
     """labels/… for images/…, as YOLO has it: the last folder called images is exchanged."""
     parts = (root / name).with_suffix(".txt").parts
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
-            return Path(*parts[:place], "labels", *parts[place + 1 :])
-    return Path(*parts)
+            return Path(*parts[:place], kind, *parts[place + 1 :])
+    return Path(*parts) if kind == "labels" else Path(*parts[:-1], kind, parts[-1])
+
+
+def _scores(file: Path, count: int) -> list[float]:
+    """Those of an image with so many boxes; without a file nothing is said of them."""
+    text = read_text(file, _MOST_BYTES)
+    if text is None:
+        return [math.nan] * count
+    try:
+        scores = [float(line) for line in text.split()]
+    except ValueError:
+        raise InputError(f"{file}: expected one score a line; write it anew with `kdet label`") from None
+    if len(scores) != count:
+        raise InputError(f"{file}: {len(scores)} scores of {count} boxes; write both anew with `kdet label`")
+    return scores
 
 
 def _read_labels(file: Path, row: int, num_classes: int, columns: _Columns) -> None:

@@ -49,7 +49,6 @@ class Watched:
 def watch(distiller: Distiller, batch: Batch) -> Watched:
     """One forward pass of either model, as a step of training does it."""
     assert distiller.criterion is not None
-    batch = distiller.labelled(batch)
     kept = replace(batch, images=batch.images.clone())
     needs = distiller.criterion.student_needs | {Need.LOSSES}
     with glimpse(distiller.model) as of_student:

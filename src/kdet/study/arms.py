@@ -22,9 +22,14 @@ class Arm:
 
     name: str
     terms: tuple[TermRecipe, ...]
-    """Empty: without a teacher."""
+    """Empty: without a teacher, or with nothing of it but its boxes on unlabelled images."""
     times: int = 1
     """How many times the optimizer steps of the others it takes; more than once is a baseline, the student alone."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is the student without anything of a teacher."""
+        return self.name == NONE or self.times > 1
 
     @property
     def placebo(self) -> bool:
@@ -48,7 +53,7 @@ def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) ->
     asked = [NONE, *(name for name in names if name != NONE)]
     if len(asked) < 2:
         raise InputError(f"--arms: nothing to compare with `none`; name an arm, such as {'+'.join(_SHORT)}")
-    if recipe.teacher is None:
+    if recipe.teacher is None and recipe.data.unlabelled is None:
         raise InputError("the recipe has no `teacher:` to distil from; add `teacher: {run: …}`")
     if wrong := sorted(times for times in longer if times < 2 or longer.count(times) > 1):
         raise InputError(f"--longer {wrong[0]}: expected whole numbers above 1, each once, such as 2,4")
@@ -71,7 +76,9 @@ def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False)
     """
     train = recipe.train.stretched(arm.times).model_copy(update={"seed": seed})
     common = recipe.model_copy(update={"train": train, "arms": {}})
-    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone(inherit=fair_start)
+    if arm.alone:
+        return common.alone(inherit=fair_start)
+    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.boxes_only()
 
 
 def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool = False) -> None:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from statistics import median
 
 import torch
@@ -34,10 +34,13 @@ from kdet.train.engine import Engine
 from kdet.train.loop import require_sound_gradients
 from kdet.train.optim import make_optimizer
 from kdet.train.recipe import Recipe
+from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.types import Batch
 
 _BATCHES = 3
 """Of the first epoch, on which steps are timed."""
+_LOOKED_AT = 8
+"""Batches whose unlabelled images have the teacher's boxes; further ones are read where these hold no object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,8 @@ def prepare(recipe: Recipe) -> Prepared:
     student = build_student(recipe, train.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
     data, sampler = training_data(recipe, train, distiller, notes.append)
+    looked_at = {i for batch in islice(sampler, _LOOKED_AT) for _, i in batch}
+    put_teacher_boxes(recipe, distiller, data, engine, notes.append, only=looked_at)
     batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
     pairing = [line for lesson in distiller.lessons for line in lesson.pairing.describe()]
     return Prepared(

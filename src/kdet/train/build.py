@@ -14,6 +14,7 @@ from kdet.data import (
     Source,
     image_folder,
     joined,
+    open_model_labels,
     open_source,
     rest_of,
     share_of,
@@ -26,7 +27,7 @@ from kdet.ops.canvas import described
 from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
-from kdet.train.recipe_data import FileData, ShapesData
+from kdet.train.recipe_data import FileData, ShapesData, Unlabelled
 from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons, build_teacher
 from kdet.types import Detector
@@ -55,31 +56,58 @@ def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
     return labelled, val
 
 
-def open_unlabelled(recipe: Recipe, say: Say) -> Source | None:
-    """The images of `data.unlabelled`.
+def open_unlabelled(recipe: Recipe, classes: Sequence[str], say: Say) -> Source | None:
+    """The images of `data.unlabelled`, with boxes where a model has labelled them.
+
+    Args:
+        recipe: its data settings are read.
+        classes: the student's columns.
+        say: receives what the user should know.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: no such folder or no image in it.
     """
     data = recipe.data
     if data.unlabelled is None:
         return None
-    if data.unlabelled.images == "rest":
+    own = data.unlabelled
+    if own.has_boxes:
+        return _with_model_boxes(own, classes, say)
+    if own.images == "rest":
         train = _open(data, "train", lambda line: None)
         source = without_labels(
             rest_of(train if data.hold_out is None else split_off(train, data.hold_out)[0], data.labels)
         )
     else:
-        source = image_folder(Path(data.unlabelled.images))
-    shown = f"{data.unlabelled.per_batch} a batch, the teacher's boxes from score {data.unlabelled.score:g} on"
-    say(f"unlabelled: {len(source.index)} images, {shown}")
+        source = image_folder(Path(own.images))
+    shown = "the scores of its best F1" if own.score == "auto" else f"score {own.score:g}"
+    say(f"unlabelled: {len(source.index)} images, {own.per_batch} a batch, the teacher's boxes from {shown} on")
     return source
+
+
+def _with_model_boxes(own: Unlabelled, classes: Sequence[str], say: Say) -> Source:
+    """The images and boxes that `kdet label` wrote, those from the score on."""
+    if own.score == "auto":
+        raise InputError(
+            f"data: unlabelled: {own.images} has boxes of its own, so there is no teacher to try on labelled images; "
+            "give a number, or let `kdet label --score auto` choose"
+        )
+    source = relabelled(open_model_labels(Path(own.images)), classes)
+    index = source.index
+    if index.scores is None:
+        raise InputError(f"data: unlabelled: {own.images}: no box with a score in it; write it anew with `kdet label`")
+    kept = index.only_boxes(index.scores >= own.score)
+    say(
+        f"unlabelled: {len(index)} images, {own.per_batch} a batch, with {len(kept.labels)} boxes from score "
+        f"{own.score:g} on that a model gave them"
+    )
+    return IndexedSource(kept, source)
 
 
 def training_data(
     recipe: Recipe, train: Source, distiller: Distiller, say: Say, *, rank: int = 0, world: int = 1
 ) -> tuple[DetectionDataset, EpochSampler]:
-    """The augmented images and their order.
+    """The augmented images and their order; unlabelled ones wait for `put_teacher_boxes`.
 
     Args:
         recipe: its data and training settings are read.
@@ -95,7 +123,7 @@ def training_data(
     settings = recipe.train
     labelled = relabelled(train, distiller.student.class_names)
     count = len(labelled.index)
-    unlabelled = open_unlabelled(recipe, say)
+    unlabelled = open_unlabelled(recipe, distiller.student.class_names, say)
     source = labelled if unlabelled is None else joined(labelled, unlabelled)
     pipeline = Pipeline(
         recipe.data.image_size,
@@ -113,7 +141,8 @@ def training_data(
         unlabelled=len(source.index) - count,
         unlabelled_per_batch=recipe.data.unlabelled.per_batch if recipe.data.unlabelled else 0,
     )
-    return DetectionDataset(source, pipeline, seed=settings.seed, num_labelled=count), sampler
+    soft = recipe.data.soft_targets
+    return DetectionDataset(source, pipeline, seed=settings.seed, soft_targets=soft), sampler
 
 
 def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
@@ -170,8 +199,6 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     if recipe.teachers and not lessons:
         say("no `distill:` terms: nothing else is learned from the teacher")
     distiller = Distiller(student, lessons=lessons)
-    if recipe.data.unlabelled is not None:
-        distiller.pseudo_score = recipe.data.unlabelled.score
     for number, lesson in enumerate(distiller.lessons, start=1):
         own, name = lesson.teacher.detector, "teacher" if len(distiller.lessons) == 1 else f"teacher {number}"
         if own.predicts and own.canvas != student.canvas:

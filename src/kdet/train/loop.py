@@ -24,10 +24,11 @@ from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
 from kdet.train.run import Run, Watch
-from kdet.train.run_folder import RESUME, TEACHER, as_begun, begin, saved_state
+from kdet.train.run_folder import RESUME, TEACHER, UNLABELLED, as_begun, begin, saved_state, write_json
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
+from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.train.teacher_cache import open_caches, say_what_was_found
 from kdet.train.trouble import require_finite
 from kdet.types import Detector
@@ -89,6 +90,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | No
             log.say(f"train.workers: {loaders} processes load images")
         log.say(describe_groups(run.optimizer, student.model))
         try:
+            _find_boxes(run)
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
             else:
@@ -160,6 +162,15 @@ def assemble(
         total_steps=total_steps,
         interruption=interruption,
     )
+
+
+def _find_boxes(run: Run) -> None:
+    """Before anything reads of the training images; the same ones again where a run goes on."""
+    assert isinstance(run.loader.dataset, DetectionDataset)
+    with run.interruption.at_once():
+        found = put_teacher_boxes(run.recipe, run.distiller, run.loader.dataset, run.engine, run.log.say)
+    if found is not None and run.engine.is_main:
+        write_json(run.folder / UNLABELLED, found)
 
 
 def _prove(run: Run) -> None:

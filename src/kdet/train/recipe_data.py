@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
+from kdet.data.model_labels import is_labelled_by_a_model
 from kdet.data.resize import image_size_of
 from kdet.data.shapes import Shapes
 from kdet.data.transforms import Augmentation
@@ -36,11 +37,17 @@ class Unlabelled(Strict):
     """Images without labels: terms on features learn from them, everything else from the teacher's confident boxes."""
 
     images: str
-    """A folder, or `rest`: the training images that `labels` leaves out."""
+    """A folder, or `rest`: the training images that `labels` leaves out; or what `kdet label` wrote, with its boxes."""
     per_batch: Annotated[int, Field(ge=1)] = 8
     """How many are added to each batch and process."""
-    score: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """The teacher's boxes from this score on are taken for objects."""
+    score: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = 0.5
+    """The teacher's boxes from this score on are taken for objects; auto = from the score of the best F1 of each class
+    on labelled training images, if there are some that it was not trained on."""
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the images come with a model's boxes, so that no teacher is asked."""
+        return self.images != "rest" and is_labelled_by_a_model(Path(self.images))
 
 
 class _AnyData(Strict):
@@ -55,6 +62,9 @@ class _AnyData(Strict):
     """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
     unlabelled: Unlabelled | None = None
     """Images beside the labelled ones, for a student that has a teacher."""
+    soft_targets: bool = False
+    """Boxes with a score, which a model gave, stand on their images in so many of all epochs, drawn anew in each; else
+    they are as sure as all others."""
 
 
 class FileData(_AnyData):

@@ -33,8 +33,10 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
         InputError: no teacher file, a teacher without terms, unknown methods or options.
     """
     lessons: list[Lesson] = []
-    for teacher, (name, terms) in zip(recipe.teachers, terms_by_teacher(recipe), strict=True):
-        if not terms:
+    named = terms_by_teacher(recipe)
+    boxes_only = recipe.data.unlabelled is not None and not any(terms for _, terms in named)
+    for teacher, (name, terms) in zip(recipe.teachers, named, strict=True):
+        if not terms and not boxes_only:
             raise InputError(
                 "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
             )
