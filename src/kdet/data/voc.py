@@ -9,7 +9,8 @@ import numpy as np
 from kdet.data.images import SUFFIXES, read_size_hw
 from kdet.data.index import DetectionIndex, Ints
 from kdet.data.listing import missing_rows
-from kdet.data.validate import Draft, OnBadBox, check_names, checked
+from kdet.data.naming import check_names
+from kdet.data.validate import Draft, OnBadBox, checked
 from kdet.data.voc_xml import Annotation, Thing, parse, render
 from kdet.errors import InputError
 from kdet.files import is_file, is_folder

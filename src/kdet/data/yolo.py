@@ -9,7 +9,8 @@ import yaml
 
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex
-from kdet.data.validate import Draft, OnBadBox, check_names, checked
+from kdet.data.naming import check_names
+from kdet.data.validate import Draft, OnBadBox, checked
 from kdet.data.yolo_yaml import Settings, find_yaml, images_of, read_settings
 from kdet.errors import InputError
 from kdet.files import is_file, read_text
