@@ -3,9 +3,13 @@
 from kdet.data.convert import convert
 from kdet.data.dataset import DetectionDataset
 from kdet.data.formats import FORMATS, Format, open_source, recognise
+from kdet.data.grouped import divided
+from kdet.data.headers import look
 from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
 from kdet.data.inspect import inspect
+from kdet.data.joining import concatenated
+from kdet.data.leaks import leak
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
 from kdet.data.resize import image_size_of, resize
 from kdet.data.shapes import Shapes, ShapesSource
@@ -14,6 +18,7 @@ from kdet.data.subset import rest_of, share_of, split_off
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
 from kdet.data.unlabelled import image_folder, joined, without_labels
 from kdet.data.validate import OnBadBox
+from kdet.data.voc import FirstPixel
 
 __all__ = [
     "FORMATS",
@@ -23,6 +28,7 @@ __all__ = [
     "DetectionIndex",
     "EpochSampler",
     "FileSource",
+    "FirstPixel",
     "Format",
     "IndexedSource",
     "Objects",
@@ -32,12 +38,16 @@ __all__ = [
     "ShapesSource",
     "Source",
     "collate",
+    "concatenated",
     "convert",
+    "divided",
     "evaluation_batches",
     "image_folder",
     "image_size_of",
     "inspect",
     "joined",
+    "leak",
+    "look",
     "make_loader",
     "open_source",
     "read_image",

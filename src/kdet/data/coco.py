@@ -11,14 +11,14 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kdet.data.coco_layout import find_annotations, image_folders, recognise
+from kdet.data.coco_layout import find_annotations, folder_of, image_folders, recognise
 from kdet.data.coco_parse import parse
 from kdet.data.coco_records import Records
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Ints
 from kdet.data.naming import Located, located
 from kdet.data.validate import Draft, OnBadBox, check_unique, checked, rows_of
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 
 __all__ = ["read", "recognise", "write"]
 _MANY_BOXES = 1_000_000
@@ -128,7 +128,7 @@ def _draft(file: Path, split: str, images: Path | None, classes: Sequence[str] |
     categories = _categories(file, records, classes)
     image_ids, ids = np.frombuffer(records.image_ids, np.int64), np.frombuffer(records.ids, np.int64)
     check_unique(file, image_ids, "image id")
-    found = located(file, records.file_names, image_folders(file, split, records.file_names), images)
+    found = located(file, records.file_names, image_folders(file, split, records.file_names), folder_of(file), images)
     rows = rows_of(image_ids, np.frombuffer(records.annotated, np.int64))
     labels = rows_of(categories.ids, np.frombuffer(records.category_ids, np.int64))
     _check_references(file, records, rows, labels)
@@ -166,13 +166,13 @@ def _said_once(file: Path, records: Records, ids: Ints) -> Iterator[str]:
     elif records.image_keys.num_texts or records.category_keys.num_texts:
         yield f"{file}: ids are written as text, and read as the numbers that they are"
     if records.odd_ids:
-        yield f"{file}: {records.odd_ids} annotation ids are no whole numbers; nothing depends on them"
+        yield f"{file}: {counted(records.odd_ids, 'annotation id')} of no whole number; nothing depends on them"
     elif again := len(ids) - len(np.unique(ids)):
-        yield f"{file}: {again} annotation ids stand twice; nothing depends on them"
+        yield f"{file}: {counted(again, 'annotation id')} given twice; nothing depends on them"
     if records.odd_areas:
-        yield f"{file}: the 'area' of {records.odd_areas} annotations is no number; the area of the box is taken"
+        yield f"{file}: {counted(records.odd_areas, 'annotation')} whose 'area' is no number; that of the box is taken"
     if again := len(records.file_names) - len(set(records.file_names)):
-        yield f"{file}: {again} images are listed twice, under two ids"
+        yield f"{file}: {counted(again, 'image')} listed twice, under two ids"
 
 
 def _check_references(file: Path, records: Records, rows: Ints, labels: Ints) -> None:

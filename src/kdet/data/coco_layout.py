@@ -77,10 +77,15 @@ def _has_lists(file: Path) -> bool:
         return False
 
 
+def folder_of(file: Path) -> Path:
+    """The data set's folder."""
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
 def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
-    """Folders that may hold the images: the usual ones, then all others of the data set, and its own last."""
+    """Folders that may hold the images: the usual ones, then all others of the data set."""
     beside, year = file.parent, file.stem.removeprefix("instances_").removeprefix("annotations_")
-    above = beside.parent if beside.name == "annotations" else beside
+    above = folder_of(file)
     usual = [beside / "images", beside, beside / "images" / split, beside / split, beside / "data"]
     if above != beside:
         usual += [above / year, above / "images" / year, above / "images", above / "images" / split, above / split]
@@ -89,7 +94,7 @@ def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
         usual += [beside / "images" / year, beside / year]
     if missing_rows(most_complete(usual, names[:32]), names[:32]).size:
         usual += folders_below(above)
-    return [*usual, above]
+    return usual
 
 
 def folders_below(folder: Path) -> list[Path]:

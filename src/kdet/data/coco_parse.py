@@ -40,7 +40,7 @@ def parse(file: Path) -> Records:
         size_of(file)
         try:
             with _no_collection():
-                return _by_blocks(file, Image, Annotation)
+                return _by_blocks(file)
         except (_OutOfTheOrdinary, OverflowError, ValueError):  # msgspec's errors are ValueErrors
             pass
         try:
@@ -74,7 +74,9 @@ def _no_collection() -> Generator[None]:
 
 
 def _by_blocks(
-    file: Path, image: "type[Image] | type[OddImage]", annotation: "type[Annotation] | type[OddAnnotation]"
+    file: Path,
+    image: "type[Image] | type[OddImage]" = Image,
+    annotation: "type[Annotation] | type[OddAnnotation]" = Annotation,
 ) -> Records:
     """The records of a file that is as tools write it, or odd in the values alone."""
     records = Records(file)

@@ -4,6 +4,7 @@ import re
 import struct
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from math import nan
 from pathlib import Path
@@ -192,14 +193,14 @@ class Records:
             ) from None
 
 
+@dataclass
 class Keys:
     """Ids are keys: a whole number stands for itself, and every text for a number of its own."""
 
-    def __init__(self) -> None:
-        self.texts: dict[str, int] = {}
-        """Texts that are no numbers."""
-        self.num_texts = 0
-        """Ids that were text, those that look like numbers included."""
+    texts: dict[str, int] = field(default_factory=dict[str, int])
+    """Texts that are no numbers."""
+    num_texts: int = 0
+    """Ids that were text, those that look like numbers included."""
 
     def number(self, value: Any) -> int:
         """The number of an id; 7, 7.0 and "7" are one.

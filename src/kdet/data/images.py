@@ -94,6 +94,11 @@ def opened(path: Path) -> Generator[Image.Image]:
         raise InputError(f"{path}: cannot be read as an image ({reason})") from problem
 
 
+def sizes_hw(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width as the image is shown, and as it is stored."""
+    return _shown_hw(image), (image.height, image.width)
+
+
 def _shown_hw(image: Image.Image) -> tuple[int, int]:
     """Size after EXIF orientation."""
     if _orientation(image) in _TURNED:

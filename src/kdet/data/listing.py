@@ -9,7 +9,7 @@ import numpy as np
 
 from kdet.data.images import SUFFIXES
 from kdet.data.index import Ints
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 from kdet.files import is_file, is_folder
 
 _BESIDE = frozenset({".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".data", ".cache", ".zip"})
@@ -71,7 +71,7 @@ def skipped_note(folder: Path, skipped: Mapping[str, int]) -> tuple[str, ...]:
     if not skipped:
         return ()
     counts = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(skipped.items()))
-    files = "1 file" if sum(skipped.values()) == 1 else f"{sum(skipped.values())} files"
+    files = counted(sum(skipped.values()), "file")
     return (f"{folder}: {files} skipped, no images that kdet reads: {counts}",)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdet.data.listing import missing_rows, most_complete
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 from kdet.files import is_file
 
 HELP = "give names inside it, or name the folder of the images with --images"
@@ -22,25 +22,27 @@ class Located:
     notes: tuple[str, ...] = ()
 
 
-def located(file: Path, names: Sequence[str], candidates: Sequence[Path], images: Path | None = None) -> Located:
+def located(
+    file: Path, names: Sequence[str], candidates: Sequence[Path], folder: Path, images: Path | None = None
+) -> Located:
     """The folder that names are relative to; every one of them is there.
 
     Args:
-        file: what names them, for messages; its data set's folder is the last of the candidates.
+        file: what names them, for messages.
         names: as written: with backslashes, absolute, or with `..`.
-        candidates: folders that may hold them, all in the data set's folder.
+        candidates: folders that may hold them, all in `folder`.
+        folder: of the data set.
         images: the folder that the user named, in place of all these; names are then looked up by their last part
             where they lead out of it.
 
     Raises:
         InputError: a name that leads out of the data set's folder, or an image that is not there.
     """
-    places = [images] if images else list(dict.fromkeys(candidates))
-    own, notes = _inside(file, names, places, given=images is not None)
+    places, top = ([images], images) if images else (list(dict.fromkeys([*candidates, folder])), folder)
+    own, notes = _inside(file, names, places, top, given=images is not None)
     root = most_complete(places, own)
     missing = missing_rows(root, own)
     if missing.size and len(places) > 1:  # in several folders, or named from the data set's folder
-        top = places[-1]
         joined = [_below(top, name, places) for name in own]
         if all(joined):
             return Located(top, [name for name in joined if name], notes)
@@ -95,7 +97,9 @@ def _suspicious(names: Sequence[str]) -> bool:
     return text.count("\0") != len(names) + 1 or any(part in text for part in ("..", ":", "\\", "\0/", "\0\0"))
 
 
-def _inside(file: Path, names: Sequence[str], places: list[Path], *, given: bool) -> tuple[list[str], tuple[str, ...]]:
+def _inside(
+    file: Path, names: Sequence[str], places: list[Path], top: Path, *, given: bool
+) -> tuple[list[str], tuple[str, ...]]:
     """Names that stay inside, and what was done to make them so."""
     if not _suspicious(names):
         return list(names), ()
@@ -107,7 +111,7 @@ def _inside(file: Path, names: Sequence[str], places: list[Path], *, given: bool
         else:
             plain = name
         if leaves(plain):
-            found = inside(places[-1], plain)
+            found = inside(top, plain)
             if found is None and given and is_file(places[0] / last_part(plain)) and last_part(plain) not in ("", ".."):
                 shortened, found = shortened + 1, last_part(plain)
             if found is None:
@@ -117,9 +121,11 @@ def _inside(file: Path, names: Sequence[str], places: list[Path], *, given: bool
         own.append(plain)
     notes: list[str] = []
     if slashed:
-        notes.append(f"{file}: {slashed} image names have backslashes, read as separators (first: {_first(names)!r})")
+        names_of = counted(slashed, "image name")
+        notes.append(f"{file}: {names_of} with backslashes, read as separators (first: {_first(names)!r})")
     if shortened:
-        notes.append(f"{file}: {shortened} image names lead elsewhere; looked up in {places[0]} by their last part")
+        names_of = counted(shortened, "image name")
+        notes.append(f"{file}: {names_of} outside of it, looked up in {places[0]} by their last part")
     return own, tuple(notes)
 
 

@@ -10,7 +10,7 @@ from kdet.data.listing import image_names
 from kdet.data.naming import HELP, check_names, last_part, leaves
 from kdet.data.splits import chosen, is_split
 from kdet.data.voc_xml import Annotation
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 from kdet.files import is_file, is_folder
 
 _XML_FOLDERS = ("Annotations", "annotations")
@@ -101,8 +101,10 @@ def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[lis
         raise InputError(f"{path}: image {name!r} is claimed by {' and '.join(by[:4])}; mend their <filename>")
     if not others:
         return names, ()
-    files = "1 file names" if len(others) == 1 else f"{len(others)} files name"
-    return names, (f"{path}: {files} another image than that of their own name, which is taken (first: {others[0]})",)
+    files = counted(len(others), "file")
+    return names, (
+        f"{path}: {files} whose <filename> is not the image of their own name, which is taken (first: {others[0]})",
+    )
 
 
 def _stated(path: Path, own: Layout, stem: str, stated: str, there: set[str]) -> str:
@@ -125,7 +127,7 @@ def _listed(file: Path, annotations: Path) -> tuple[list[str], tuple[str, ...]]:
     stems = [_stem(line.replace("\\", "/"), annotations) for line in lines]
     once = list(dict.fromkeys(stems))
     if again := len(stems) - len(once):
-        return once, (f"{file}: {again} images are listed twice, and read once",)
+        return once, (f"{file}: {counted(again, 'image')} listed twice, read once",)
     return once, ()
 
 

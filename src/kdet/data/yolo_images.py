@@ -11,7 +11,7 @@ from kdet.data.listing import listed, missing_rows, skipped_note
 from kdet.data.naming import inside, leaves
 from kdet.data.splits import chosen
 from kdet.data.yolo_yaml import Settings, splits_of
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 from kdet.files import exists, is_file, is_folder, read_text
 
 
@@ -63,12 +63,14 @@ def images_of(settings: Settings, split: str, images: Path | None) -> Images:
         skipped += others
     if not names:
         shown = ", ".join(map(str, places))
-        raise InputError(f"{settings.file}: no images for {split!r} in {shown}{_counted(skipped)}")
+        raise InputError(f"{settings.file}: no images for {split!r} in {shown}{_shown(skipped)}")
     notes += skipped_note(places[0], skipped)
     once = list(dict.fromkeys(names))
     if again := len(names) - len(once):
         first = next(name for name, count in Counter(names).items() if count > 1)
-        notes += (f"{settings.file}: {again} images are listed twice for {split!r}, and read once (first: {first!r})",)
+        notes += (
+            f"{settings.file}: {counted(again, 'image')} listed twice for {split!r}, read once (first: {first!r})",
+        )
     if (missing := missing_rows(root, once)).size:
         more = f", and {missing.size - 1} more are missing" if missing.size > 1 else ""
         raise InputError(f"{settings.file}: image {once[int(missing[0])]!r} is not in {root}{more}")
@@ -158,7 +160,7 @@ def _name_in_list(root: Path, place: Path, line: str) -> str:
     )
 
 
-def _counted(skipped: Counter[str]) -> str:
+def _shown(skipped: Counter[str]) -> str:
     if not skipped:
         return ""
     return "; what lies there is " + ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 
 Box = tuple[float, float, float, float]
 """x1 y1 x2 y2 relative to the image."""
@@ -39,17 +39,12 @@ class Rows:
         """One line for each kind of row that is more than a box."""
         found: list[str] = []
         if self.with_keypoints and self.keypoints:
-            count, width = self.keypoints
-            found.append(
-                f"{file}: {self.with_keypoints} rows are boxes with keypoints (kpt_shape [{count}, {width}]); only the "
-                "boxes are read"
-            )
+            shape, rows = list(self.keypoints), counted(self.with_keypoints, "row")
+            found.append(f"{file}: {rows} of a box with keypoints (kpt_shape {shape}); the box alone is read")
         if self.outlines:
-            found.append(f"{file}: {self.outlines} rows are outlines; their extent is the box")
+            found.append(f"{file}: {counted(self.outlines, 'row')} of an outline, whose extent is the box")
         if self.with_score:
-            found.append(
-                f"{file}: {self.with_score} rows have a score behind the box, as predictions do; it is not read"
-            )
+            found.append(f"{file}: {counted(self.with_score, 'row')} with a score behind the box, which is not read")
         return tuple(found)
 
     def _box(self, where: str, values: list[float]) -> Box:
