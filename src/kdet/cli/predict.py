@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdet.cli.evaluate import Model
-from kdet.cli.options import AllowCode, AsJson, Out, Precision, RuntimePrecision, show
+from kdet.cli.options import AllowCode, AsJson, Out, Precision, RuntimePrecision, noted, show
 
 
 def predict(
@@ -26,6 +26,6 @@ def predict(
     from kdet.study.predict import predict_images
 
     in_fp32 = runtime_precision is Precision.FP32
-    records = predict_images(model, image_files(images), out, score=score, in_fp32=in_fp32)
+    records = predict_images(model, image_files(images, noted), out, score=score, in_fp32=in_fp32)
     text = "\n".join(f"{r['image']}: {len(r['detections'])} objects → {r['picture']}" for r in records)
     show({"images": records, "out": str(out)}, as_json, lambda: text)

@@ -17,7 +17,7 @@ from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
+from kdet.train.build import build_distiller, build_student, open_data, require_sound, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
@@ -47,13 +47,14 @@ class Outcome:
     steps: int
 
 
-def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
+def fit(recipe: Recipe, folder: Path, *, resume: bool = False, strict: bool = False) -> Outcome:
     """Train the student of a recipe, alone or distilled.
 
     Args:
         recipe: with `teacher:` and `distill:`, or without either.
         folder: the run folder to make, or with `resume` to continue.
         resume: continue where the saved state stands.
+        strict: refuse data that would flatter the student.
 
     Raises:
         InputError: wrong input; nothing is left half-written.
@@ -68,10 +69,11 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
         notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
     train_source, val_source = open_data(recipe, notes.append)
+    require_sound(train_source, val_source, notes.append, strict=strict)
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
     data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
-    going_on = engine.is_main and begin(folder, resolved(recipe), resume=resume)
+    going_on = engine.is_main and begin(folder, resolved(recipe, train_source), resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
