@@ -32,6 +32,7 @@ from kdet.train.engine import Engine
 from kdet.train.loop import require_sound_gradients
 from kdet.train.optim import make_optimizer
 from kdet.train.recipe import Recipe
+from kdet.train.trouble import batch_norm_fault
 from kdet.types import Batch
 
 _SAMPLE = 64
@@ -177,6 +178,12 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
             doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.pulls)
             problems += [Problem("terms", "warning", text) for text in doubts_of_weights]
         cost = _cost(prepared, evidence)
+    except ValueError as error:
+        fault = batch_norm_fault(error, prepared.recipe.train.batch_size)
+        if fault is None:
+            raise
+        problems.append(Problem("step", "failed", str(fault)))
+        return evidence, None
     except torch.OutOfMemoryError:
         size = prepared.recipe.train.batch_size
         mend = "lower train.batch_size (train.accumulate makes up for it), or use bf16-mixed or smaller images"

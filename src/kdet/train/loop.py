@@ -23,8 +23,20 @@ from kdet.train.interruption import Interruption, said
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
+from kdet.train.resuming import begun_with, changed, jump, record
 from kdet.train.run import Run
-from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, as_begun, begin, save_student, saved_state, write_json
+from kdet.train.run_folder import (
+    BEST,
+    LAST,
+    RESUME,
+    TEACHER,
+    as_begun,
+    begin,
+    rewrite_recipe,
+    save_student,
+    saved_state,
+    write_json,
+)
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
@@ -73,13 +85,17 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, strict: bool = Fa
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
     data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
-    going_on = engine.is_main and begin(folder, resolved(recipe, train_source), resume=resume)
+    recorded = resolved(recipe, train_source)
+    changes = changed(recorded, folder) if resume and saved_state(folder) else {}
+    before = begun_with(recorded, changes)
+    going_on = engine.is_main and begin(folder, recorded, resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
+            notes += _go_on(run, recorded, before, changes)
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
@@ -101,6 +117,25 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, strict: bool = Fa
             if engine.is_main and not resume and not saved_state(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # wrong input leaves nothing half-written
             raise
+
+
+def _go_on(run: Run, recorded: Recipe, before: Recipe, changes: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Record what the run takes anew, and say it."""
+    if not changes:
+        return []
+    step = run.counters.step
+    if run.engine.is_main:
+        record(run.folder, changes, step)
+        rewrite_recipe(recorded, run.folder)
+    lines = [f"from step {step} on {key} is {new}; it was {old}" for key, (old, new) in changes.items()]
+    steps = min(_steps(run.sampler, before), before.train.max_steps or math.inf)
+    if line := jump(before, run.recipe, step, int(steps), run.total_steps):
+        lines.append(f"from step {step} on {line}")
+    return lines
+
+
+def _steps(sampler: EpochSampler, recipe: Recipe) -> int:
+    return math.ceil(sampler.steps / recipe.train.accumulate) * recipe.train.epochs
 
 
 def _counted(source: Source) -> str:
@@ -135,7 +170,7 @@ def _prepare(
     average = None
     if settings.ema is not None:
         average = AveragedModel(student.model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
-    steps = math.ceil(sampler.steps / settings.accumulate) * settings.epochs
+    steps = _steps(sampler, recipe)
     total_steps = min(steps, settings.max_steps or steps)
     if distiller.criterion is not None:
         distiller.criterion.balance.warmup = warmup_steps(settings, total_steps) * settings.accumulate
