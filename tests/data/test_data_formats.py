@@ -23,7 +23,7 @@ from kdet.data import (
 )
 from kdet.errors import InputError
 
-WRITTEN = ["coco", "voc", "yolo"]
+WRITTEN = ["coco", "voc", "yolo", "csv"]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_unknown_data_and_formats(tmp_path: Path):
         recognise(tmp_path / "nowhere")
     with pytest.raises(InputError, match="not a data set that kdet knows; expected one of coco: "):
         recognise(tmp_path)
-    with pytest.raises(InputError, match="unknown data format 'kitti'; known are coco, voc, yolo, shapes"):
+    with pytest.raises(InputError, match="unknown data format 'kitti'; known are coco, voc, yolo, csv, shapes"):
         open_source("kitti", tmp_path)
     with pytest.raises(InputError, match="'voc' needs a path"):
         open_source("voc")
@@ -82,7 +82,7 @@ def test_unknown_data_and_formats(tmp_path: Path):
 def test_shapes_need_no_path():
     source = open_source("shapes", split="val", shapes=Shapes(images=3, val_images=2))
     assert len(source.index) == 2
-    assert set(FORMATS) == {"coco", "voc", "yolo", "shapes"}
+    assert set(FORMATS) == {"coco", "voc", "yolo", "csv", "shapes"}
 
 
 def test_images_of_one_name_in_two_splits(coco_file: Callable[..., Path], tmp_path: Path):
@@ -93,10 +93,11 @@ def test_images_of_one_name_in_two_splits(coco_file: Callable[..., Path], tmp_pa
             "coco": [],
             "voc": ["crowd", "from 1"],
             "yolo": ["crowd", "numbers change"],
+            "csv": ["crowd"],
         }[name]
         for split in ("train", "val"):
             again = open_source(name, tmp_path / name, split=split, classes=source.index.classes)
-            assert_same(source.index, again.index, crowd=name != "yolo")
+            assert_same(source.index, again.index, crowd=name not in ("yolo", "csv"))
 
 
 def test_images_annotated_unrotated_are_stored_so(tmp_path: Path, coco_file: Callable[..., Path]):

@@ -10,8 +10,8 @@ from kdet.cli.options import AsJson, BadBox, FirstPixelName, Strict, noted, show
 app = typer.Typer(help="Look at, convert and generate data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 DataPath = Annotated[Path, typer.Argument(metavar="PATH", help="Annotation file, data.yaml or folder.")]
-_WRITTEN = "coco, voc or yolo."
-FormatName = Annotated[str | None, typer.Option("--format", help="coco, voc or yolo; default: recognised.")]
+_WRITTEN = "coco, voc, yolo or csv."
+FormatName = Annotated[str | None, typer.Option("--format", help="coco, voc, yolo or csv; default: recognised.")]
 Split = Annotated[str, typer.Option("--split", help="train, val, or as the data call it.")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images where it is not the usual one.")]
 
@@ -107,7 +107,7 @@ def generate_shapes(
         typer.Option("-o", "--override", metavar="KEY=VALUE", help="images, image_size, classes, occlusion, texture …"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another data set.")] = 0,
-    to: Annotated[str, typer.Option("--to", help="coco, voc or yolo.")] = "coco",
+    to: Annotated[str, typer.Option("--to", help=_WRITTEN)] = "coco",
     as_json: AsJson = False,
 ) -> None:
     """Generate images of coloured shapes with exact boxes; the keys are those of a recipe's `data: {format: shapes}`.

@@ -14,6 +14,8 @@ from kdet.data.index import DetectionIndex, Names
 from kdet.data.source import Source
 from kdet.errors import InputError, counted
 
+_WITHOUT_CROWD = ("yolo", "csv")
+
 
 def convert(splits: Mapping[str, Source], to: str, folder: Path, *, copy_images: bool = True) -> tuple[str, ...]:
     """Write splits ("train", "val") of a data set to a new folder.
@@ -69,17 +71,17 @@ def _lost(folder: Path, to: str, form: Format, indices: Mapping[str, DetectionIn
     """What the new files do not say any more, one line each."""
     first = next(iter(indices.values()))
     crowd = sum(int(index.crowd.sum()) for index in indices.values())
-    if to == "yolo" and crowd:
-        yield f"{folder}: {counted(crowd, 'crowd region')} left out; YOLO has none"
+    if to in _WITHOUT_CROWD and crowd:
+        yield f"{folder}: {counted(crowd, 'crowd region')} left out; {to} has none"
     if to == "voc":
         if crowd:
             yield f"{folder}: {counted(crowd, 'crowd region')} written as `difficult`"
         yield f"{folder}: pixels are counted from 1, as VOC does"
     for split, index in indices.items():
-        yield from _other_counts(folder, form, split, index if to != "yolo" else _without_crowd(index))
-    if to == "voc":
+        yield from _other_counts(folder, form, split, _without_crowd(index) if to in _WITHOUT_CROWD else index)
+    if to in ("voc", "csv"):
         if list(first.classes) != sorted(first.classes):
-            yield f"{folder}: VOC has no list of classes, so that they will be in the order of their names"
+            yield f"{folder}: {to} has no list of classes, so that they will be in the order of their names"
         return
     numbers = first.class_ids or ()
     new = numbers if to == "coco" else range(len(first.classes))

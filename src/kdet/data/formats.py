@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from kdet.data import coco, voc, yolo
+from kdet.data import coco, csv_boxes, voc, yolo
 from kdet.data.index import DetectionIndex
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, Source
@@ -56,6 +56,7 @@ FORMATS: dict[str, Format] = {
     "coco": Format("annotation JSON, or a folder with annotations_{split}.json", coco.read, coco.write, coco.recognise),
     "voc": Format("folder with Annotations/, JPEGImages/ and ImageSets/Main/", voc.read, voc.write, voc.recognise),
     "yolo": Format("data.yaml with images/ and labels/", yolo.read, yolo.write, yolo.recognise),
+    "csv": Format("_annotations.csv with its images beside it", csv_boxes.read, csv_boxes.write, csv_boxes.recognise),
     "shapes": Format("generated images of coloured shapes, nothing to download"),
 }
 

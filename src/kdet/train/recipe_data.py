@@ -71,9 +71,9 @@ SPLIT = Path("split")
 class FileData(_AnyData):
     """Images on the disk."""
 
-    format: Literal["coco", "voc", "yolo"]
+    format: Literal["coco", "voc", "yolo", "csv"]
     train: Paths
-    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml; or a list. Relative to where one types."""
+    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml; CSV: file or folder; or a list. """
     val: Paths | None = None
     """The same for validation; may be the same folder when its format names the splits. `split` = a part of the
     training images, see `split_off`."""
