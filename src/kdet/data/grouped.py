@@ -11,8 +11,12 @@ from kdet.ops.randomness import seed_of
 
 _SALT = 20_261_130
 """Keeps this choice apart from every other use of random numbers."""
-_SIDE = 8
-"""Of the grid of brightness differences that is an image's perceptual hash."""
+_PIXELS, _SIDE = 32, 8
+"""Side of the small image, and of its lowest frequencies that are the hash."""
+_NEAR = 6
+"""Bits of 64 in which two images that look alike may differ: another size or quality flips a few."""
+_BLOCK = 256
+"""Images that are compared with all others at once."""
 
 
 def divided(source: Source, share: float, seed: int = 0) -> tuple[Source, Source]:
@@ -26,15 +30,13 @@ def divided(source: Source, share: float, seed: int = 0) -> tuple[Source, Source
     Raises:
         InputError: all images look alike, so that no division is a fair one.
     """
-    groups: dict[int, list[int]] = {}
-    for i in range(len(source.index)):
-        groups.setdefault(perceptual_hash(source, i), []).append(i)
+    groups = _groups([perceptual_hash(source, i) for i in range(len(source.index))])
     if len(groups) < 2:
         raise InputError(
             f"{source.index.root}: its {len(source.index)} images look all alike; none can be held back for validation"
         )
     ids = source.index.image_ids
-    order = sorted(groups.values(), key=lambda rows: seed_of(_SALT, seed, int(ids[rows[0]])))
+    order = sorted(groups, key=lambda rows: seed_of(_SALT, seed, int(ids[rows[0]])))
     wanted = max(1, round(share * len(source.index)))
     chosen: list[int] = []
     for rows in order[:-1]:
@@ -45,11 +47,35 @@ def divided(source: Source, share: float, seed: int = 0) -> tuple[Source, Source
 
 
 def perceptual_hash(source: Source, i: int) -> int:
-    """64 bits: whether brightness rises from each cell of an 8×9 grid to the next; equal for images that look alike."""
+    """64 bits: which of a small grey image's lowest frequencies (its DCT) are above their median."""
     pixels = Image.fromarray(source.read(i).permute(1, 2, 0).numpy())
-    small = np.asarray(pixels.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX), np.int16)
-    bits = (small[:, 1:] > small[:, :-1]).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    small = np.asarray(pixels.convert("L").resize((_PIXELS, _PIXELS), Image.Resampling.BOX), np.float64)
+    steps = np.arange(_PIXELS)
+    waves = np.cos(np.pi / _PIXELS * (steps[None, :] + 0.5) * steps[:_SIDE, None])
+    found = (waves @ small @ waves.T).ravel().round(6)
+    return int.from_bytes(np.packbits(found > np.median(found[1:])).tobytes(), "big")
+
+
+def _groups(hashes: list[int]) -> list[list[int]]:
+    """Positions of the images that look alike, directly or through others, in order."""
+    above = list(range(len(hashes)))
+
+    def first(i: int) -> int:
+        while above[i] != i:
+            above[i] = above[above[i]]
+            i = above[i]
+        return i
+
+    bits = np.array([[own >> bit & 1 for bit in range(_SIDE * _SIDE)] for own in hashes], np.float32) * 2 - 1
+    for start in range(0, len(bits), _BLOCK):
+        apart = (_SIDE * _SIDE - bits[start : start + _BLOCK] @ bits[start:].T) / 2
+        for row, other in np.argwhere(apart <= _NEAR).tolist():
+            a, b = sorted((first(start + row), first(start + other)))
+            above[b] = a
+    groups: dict[int, list[int]] = {}
+    for i in range(len(hashes)):
+        groups.setdefault(first(i), []).append(i)
+    return list(groups.values())
 
 
 def _sorted(rows: list[int]) -> Ints:

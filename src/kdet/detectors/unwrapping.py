@@ -19,7 +19,7 @@ _PREFIXES = ("module.", "_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.
 _MOST_DEEP = 4
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
-_MULTIARRAY: Any = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+_MULTIARRAY: Any = getattr(np, "_core" if hasattr(np, "_core") else "core").multiarray
 HARMLESS: list[Any] = [
     *(Namespace, PosixPath, PurePosixPath, defaultdict),
     *((PosixPath, f"pathlib.{name}") for name in ("WindowsPath", "_local.PosixPath", "_local.WindowsPath")),
