@@ -67,6 +67,13 @@ SETTINGS: dict[str, tuple[str | bytes, Words]] = {
     "names negative": (names("{-1: cat, 0: dog}"), "without gaps"),
     "name twice": (names("[cat, cat]"), "'cat' stands twice"),
     "too few names": (names("[cat]"), "class 1 is none of 0…0"),
+    "other count than names": (GOOD + "nc: 3\n", "nc: 3 classes, but 'names' has 2"),
+    "keypoints a word": (GOOD + "kpt_shape: many\n", "kpt_shape: expected"),
+    "keypoints an object": (GOOD + "kpt_shape: {a: 1}\n", "kpt_shape: expected"),
+    "keypoints of four numbers": (GOOD + "kpt_shape: [17, 4]\n", "kpt_shape: expected"),
+    "keypoints without end": (GOOD + "kpt_shape: [9999, 3]\n", "kpt_shape: expected"),
+    "keypoints that are not there": (GOOD + "kpt_shape: [0, 3]\n", "kpt_shape: expected"),
+    "keypoints below nothing": (GOOD + "kpt_shape: [-1, 3]\n", "kpt_shape: expected"),
     # places
     "no train": ("names: [cat, dog]\n", "names no images for 'train'"),
     "train null": (train("~"), "names no images"),
