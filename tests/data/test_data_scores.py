@@ -50,7 +50,7 @@ def test_scores_are_written_and_read_back_to_the_bit(shapes: ShapesSource, tmp_p
 
 def test_voc_says_that_it_has_no_scores(shapes: ShapesSource, tmp_path: Path):
     notes = convert({"train": scored(shapes)}, "voc", tmp_path / "voc")
-    assert [note.split(": ", 1)[1] for note in notes] == ["the scores of the boxes left out; VOC has none"]
+    assert "the scores of the boxes left out; voc has none" in [note.split(": ", 1)[1] for note in notes]
 
 
 def test_where_nobody_says_a_score_there_are_none(coco_file: Make, shapes: ShapesSource, tmp_path: Path):
@@ -76,7 +76,7 @@ def test_a_score_beyond_its_range_is_named(coco_file: Make, score: float):
 
 @pytest.mark.parametrize("score", ["high", [0.5], {}])
 def test_a_score_that_is_no_number_is_named(coco_file: Make, score: object):
-    with pytest.raises(InputError, match=r"annotation 7 needs .* one for score"):
+    with pytest.raises(InputError, match=r"annotation 7 needs a number for score"):
         coco.read(coco_file(annotations=[annotation(7, score=score)]))
 
 

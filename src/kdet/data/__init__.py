@@ -3,18 +3,23 @@
 from kdet.data.convert import convert
 from kdet.data.dataset import DetectionDataset
 from kdet.data.formats import FORMATS, Format, open_source, recognise
+from kdet.data.grouped import divided
+from kdet.data.headers import look
 from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
 from kdet.data.inspect import inspect
+from kdet.data.joining import concatenated
+from kdet.data.leaks import leak
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
 from kdet.data.model_labels import is_labelled_by_a_model, open_model_labels, write_record
 from kdet.data.resize import image_size_of, resize
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
-from kdet.data.subset import chosen, rest_of, share_of, split_off
+from kdet.data.subset import rest_of, share_of, split_off, taken
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
 from kdet.data.unlabelled import Joined, image_folder, joined, with_objects, without_labels
 from kdet.data.validate import OnBadBox
+from kdet.data.voc import FirstPixel
 
 __all__ = [
     "FORMATS",
@@ -24,6 +29,7 @@ __all__ = [
     "DetectionIndex",
     "EpochSampler",
     "FileSource",
+    "FirstPixel",
     "Format",
     "IndexedSource",
     "Joined",
@@ -33,15 +39,18 @@ __all__ = [
     "Shapes",
     "ShapesSource",
     "Source",
-    "chosen",
     "collate",
+    "concatenated",
     "convert",
+    "divided",
     "evaluation_batches",
     "image_folder",
     "image_size_of",
     "inspect",
     "is_labelled_by_a_model",
     "joined",
+    "leak",
+    "look",
     "make_loader",
     "open_model_labels",
     "open_source",
@@ -51,6 +60,7 @@ __all__ = [
     "rest_of",
     "share_of",
     "split_off",
+    "taken",
     "with_objects",
     "without_labels",
     "write_record",

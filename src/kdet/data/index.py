@@ -83,6 +83,10 @@ class DetectionIndex:
     """N+1; image i owns boxes `offsets[i]:offsets[i + 1]`."""
     scores: Floats | None = None
     """B, 0…1; how sure a model was of a box that nobody has looked at, 1 for those of people. None = all are theirs."""
+    class_ids: tuple[int, ...] | None = None
+    """The number of each class in its file, where that numbers them; kept when the data are written again."""
+    first_pixel: int | None = None
+    """Of VOC data: from which number its files count pixels, 0 or 1."""
     notes: tuple[str, ...] = ()
     """What the reader mended, one line a kind; for the caller to print."""
 
@@ -158,7 +162,7 @@ class DetectionIndex:
         if (labels < 0).any():
             name = self.classes[self.labels[int(np.argmax(labels < 0))]]
             raise InputError(f"the data in {self.root} have boxes of class {name!r}, which stands for no object")
-        return replace(self, classes=tuple(class_names), labels=labels)
+        return replace(self, classes=tuple(class_names), labels=labels, class_ids=None)
 
     def class_counts(self) -> dict[str, int]:
         """Boxes of each class, crowd regions included."""

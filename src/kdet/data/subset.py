@@ -27,7 +27,7 @@ class Subset:
         return self.pixels.read(int(self.rows[i]))
 
 
-def chosen(source: Source, rows: Ints) -> Source:
+def taken(source: Source, rows: Ints) -> Source:
     """The images at these positions, in this order."""
     return Subset(source.index.subset(rows), source, rows)
 
@@ -39,7 +39,7 @@ def share_of(source: Source, share: float) -> Source:
         source: where they come from.
         share: above 0, at most 1.
     """
-    return source if share == 1 else chosen(source, np.sort(_order(source)[: _count(source, share)]))
+    return source if share == 1 else taken(source, np.sort(_order(source)[: _count(source, share)]))
 
 
 def rest_of(source: Source, share: float) -> Source:
@@ -49,7 +49,7 @@ def rest_of(source: Source, share: float) -> Source:
         source: where they come from.
         share: above 0, at most 1.
     """
-    return chosen(source, np.sort(_order(source)[_count(source, share) :]))
+    return taken(source, np.sort(_order(source)[_count(source, share) :]))
 
 
 def split_off(source: Source, share: float) -> tuple[Source, Source]:
@@ -61,7 +61,7 @@ def split_off(source: Source, share: float) -> tuple[Source, Source]:
     """
     order = _order(source)
     count = min(_count(source, share), len(order) - 1)
-    return chosen(source, np.sort(order[count:])), chosen(source, np.sort(order[:count]))
+    return taken(source, np.sort(order[count:])), taken(source, np.sort(order[:count]))
 
 
 def _order(source: Source) -> Ints:

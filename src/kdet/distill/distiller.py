@@ -207,7 +207,11 @@ def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: S
     except InputError:
         raise
     except ValueError:
-        seen = student.observe(batch, needs - {Need.LOSSES}, targets)
+        shown = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.QUERIES}) & student.gives
+        seen = student.observe(batch, (needs - {Need.LOSSES}) | shown, targets)
+        held = [*(seen.features or ()), seen.class_logits, seen.boxes, seen.query_logits, seen.query_boxes]
+        if all(value is None or bool(value.isfinite().all()) for value in held):
+            raise  # it refuses something else
         return replace(seen, losses={"refused": batch.images.new_full((), torch.nan)})
 
 

@@ -12,8 +12,12 @@ from kdet.data import (
     IndexedSource,
     Pipeline,
     Source,
+    concatenated,
+    divided,
     image_folder,
     joined,
+    leak,
+    look,
     open_model_labels,
     open_source,
     rest_of,
@@ -27,7 +31,7 @@ from kdet.ops.canvas import described
 from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
-from kdet.train.recipe_data import FileData, ShapesData, Unlabelled
+from kdet.train.recipe_data import SPLIT, FileData, ShapesData, Unlabelled
 from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons, build_teacher
 from kdet.types import Detector
@@ -39,21 +43,56 @@ def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
     """Training and validation source; what the readers mended, and what is left aside, is said.
 
     Raises:
-        InputError: missing, empty or malformed data.
+        InputError: missing, empty or malformed data, or no object in either split.
     """
     data = recipe.data
+    train, val = _opened(data, say)
+    labelled = share_of(train, data.labels)
+    for name, source in (("training", labelled), ("validation", val)):
+        if source.index.crowd.all():
+            raise InputError(f"no {name} image holds an object, so nothing can be {_USE[name]}; check the annotations")
+    if labelled is not train:
+        say(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
+    return labelled, val
+
+
+_USE = {"training": "learned", "validation": "measured"}
+_MOST_LOOKED_AT = 10_000
+"""Images of each split whose headers are looked at before a run; a look takes about 0.1 ms."""
+
+
+def require_sound(train: Source, val: Source, say: Say, *, strict: bool = False) -> None:
+    """Say and refuse before training what it would stop at, or be judged wrongly by.
+
+    Raises:
+        InputError: images that cannot be read or are not of the stated size; with `strict` images in both splits.
+    """
+    for name, source in (("training", train), ("validation", val)):
+        found = look(source, most=_MOST_LOOKED_AT)
+        if found.faults:
+            raise InputError(f"{name} data: {'; '.join(found.faults)}; mend or leave out what is named")
+        for note in found.notes:
+            say(f"{name} data: {note}")
+    if shared := leak(train, val):
+        if strict:
+            raise InputError(shared)
+        say(shared)
+
+
+def _opened(data: FileData | ShapesData, say: Say) -> tuple[Source, Source]:
+    """Both splits, before any share is taken."""
     train = _open(data, "train", say)
-    if data.hold_out is None:
-        val = _open(data, "val", say)
-    else:
+    if data.hold_out is not None:
         if len(train.index) < 2:
             raise InputError("data.hold_out: one training image cannot be divided; leave `hold_out` out")
         train, val = split_off(train, data.hold_out)
         say(f"validation on {len(val.index)} training images that are held out; `val` is not looked at")
-    labelled = share_of(train, data.labels)
-    if labelled is not train:
-        say(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
-    return labelled, val
+        return train, val
+    if isinstance(data, FileData) and data.val == SPLIT:
+        rest, val = divided(train, data.split_off, data.split_seed)
+        say(f"validation on {len(val.index)} of {len(train.index)} training images, look-alikes on one side")
+        return rest, val
+    return train, _open(data, "val", say)
 
 
 def open_unlabelled(recipe: Recipe, classes: Sequence[str], say: Say) -> Source | None:
@@ -74,10 +113,7 @@ def open_unlabelled(recipe: Recipe, classes: Sequence[str], say: Say) -> Source 
     if own.has_boxes:
         return _with_model_boxes(own, classes, say)
     if own.images == "rest":
-        train = _open(data, "train", lambda line: None)
-        source = without_labels(
-            rest_of(train if data.hold_out is None else split_off(train, data.hold_out)[0], data.labels)
-        )
+        source = without_labels(rest_of(_opened(data, lambda line: None)[0], data.labels))
     else:
         source = image_folder(Path(own.images))
     shown = "the scores of its best F1" if own.score == "auto" else f"score {own.score:g}"
@@ -148,8 +184,19 @@ def training_data(
 def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
     if isinstance(data, ShapesData):
         return open_source("shapes", split=split, shapes=data.shapes())
-    path = data.train if split == "train" else data.val
-    source = open_source(data.format, path, split=split, images=data.images, on_bad_box=data.on_bad_box)
+    source = concatenated(
+        [
+            open_source(
+                data.format,
+                path,
+                split=split,
+                images=data.images,
+                on_bad_box=data.on_bad_box,
+                first_pixel=data.first_pixel,
+            )
+            for path in data.paths(split)
+        ]
+    )
     for note in source.index.notes:
         say(note)
     return source
@@ -213,10 +260,17 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     return distiller
 
 
-def resolved(recipe: Recipe) -> Recipe:
-    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number."""
+def resolved(recipe: Recipe, train: Source | None = None) -> Recipe:
+    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number.
+
+    Args:
+        recipe: as read.
+        train: its training images, where what their files turned out to count pixels from is recorded, too.
+    """
     changes: dict[str, Any] = {"distill": [_spelt_out(term) for term in recipe.distill]}
     changes["student"] = _with_defaults(recipe.student)
+    if train is not None and isinstance(recipe.data, FileData) and train.index.first_pixel is not None:
+        changes["data"] = recipe.data.model_copy(update={"first_pixel": train.index.first_pixel})
     own = [
         teacher.model_copy(update={"distill": [_spelt_out(term) for term in teacher.distill]})
         if teacher.distill is not None

@@ -11,6 +11,7 @@ from kdet.data.resize import image_size_of
 from kdet.data.shapes import Shapes
 from kdet.data.transforms import Augmentation
 from kdet.data.validate import OnBadBox
+from kdet.data.voc import FirstPixel
 from kdet.types import Canvas
 
 
@@ -67,14 +68,31 @@ class _AnyData(Strict):
     they are as sure as all others."""
 
 
+def _listed(value: Any) -> Any:
+    """One path as it stands, several as a list."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+Paths = Annotated[Path | Annotated[list[Path], Field(min_length=2)], BeforeValidator(_listed)]
+SPLIT = Path("split")
+"""In place of validation data: a part of the training images."""
+
+
 class FileData(_AnyData):
     """Images on the disk."""
 
-    format: Literal["coco", "voc", "yolo"]
-    train: Path
-    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml. Relative to where the command is typed."""
-    val: Path
-    """The same for validation; may be the same folder when its format names the splits."""
+    format: Literal["coco", "voc", "yolo", "csv"]
+    train: Paths
+    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml; CSV: file or folder; or a list. """
+    val: Paths | None = None
+    """The same for validation; may be the same folder when its format names the splits. `split` = a part of the
+    training images, see `split_off`."""
+    split_off: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Of `val: split`: the share of the training images that is held back; images that look alike stay together."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of `val: split`: another seed, another choice."""
+    first_pixel: FirstPixel = "auto"
+    """VOC: from which number pixels are counted; auto = 0 where a box begins at 0 or CVAT wrote them, else 1."""
     images: Path | None = None
     """Folder of the images where it is not the usual one."""
     image_size: ImageSize = (800, 1333)
@@ -82,7 +100,23 @@ class FileData(_AnyData):
     augment: Augmentation = Augmentation()
     """What happens to training images at random."""
     on_bad_box: OnBadBox = "fix"
-    """fix: clip up to 1 px, drop boxes without area, anything else is an error; error: any; drop: drop them all."""
+    """fix: clip up to 1 px, drop boxes without area, anything else is an error; clip: clip however far outside; error:
+    any; drop: drop them all."""
+
+    @model_validator(mode="after")
+    def _val_is_said(self) -> "FileData":
+        if self.val is None and self.hold_out is None:
+            raise ValueError(
+                "val: missing; name the validation data, or take a part of the training images: `val: split`"
+            )
+        return self
+
+    def paths(self, split: Literal["train", "val"]) -> list[Path]:
+        """Where a split lies; none for validation on training images."""
+        given = self.train if split == "train" else self.val
+        if given is None:
+            return []
+        return given if isinstance(given, list) else [given]
 
 
 _GENERATOR_FIELDS: Any = {f.name: (f.type, f.default) for f in fields(Shapes)}

@@ -15,9 +15,9 @@ from kdet.data import (
     Objects,
     Pipeline,
     Source,
-    chosen,
     joined,
     make_loader,
+    taken,
     with_objects,
 )
 from kdet.distill import Distiller
@@ -78,7 +78,7 @@ def put_teacher_boxes(
     started, first = time.perf_counter(), len(whole.labelled.index)
     finder = _Finder(recipe, distiller, data, engine, keep=only is None)
     rows = [row for row in range(first, len(whole.index)) if only is None or row in only]
-    by_row = dict(zip(rows, finder.on(chosen(whole, np.array(rows, np.int64))), strict=True))
+    by_row = dict(zip(rows, finder.on(taken(whole, np.array(rows, np.int64))), strict=True))
     classes = whole.index.classes
     least = np.full(len(classes), _PLAIN if own.score == "auto" else own.score)
     record: dict[str, Any] = {"images": len(rows), "score": own.score}

@@ -129,6 +129,11 @@ def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str]
         own = {"library", "weights", "options"}
         return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own))
     theirs = None if teacher.weights is None else classes_in(teacher.weights, teacher.detector)
+    if teacher.weights is not None and theirs is None and teacher.classes is None:
+        raise InputError(
+            f"teacher: {teacher.weights} does not name its classes; give them as `classes: [{', '.join(classes)}]`, in "
+            "the order of its class layer, for they are matched by name"
+        )
     return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
 
 

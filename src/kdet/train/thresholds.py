@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kdet.data import Source, chosen
+from kdet.data import Source, taken
 from kdet.evaluate import ImagePredictions, Threshold, best_thresholds
 from kdet.train.models import Say
 from kdet.train.recipe import Recipe
@@ -40,7 +40,7 @@ def choose_thresholds(
     new = [row for row, key in enumerate(keys) if seen is not None and key not in seen]
     enough = int(np.diff(labelled.index.offsets)[new].sum()) >= _LEAST
     rows = np.random.default_rng(0).permutation(new if enough else len(keys))[:_MOST]
-    source = chosen(labelled, np.sort(rows))
+    source = taken(labelled, np.sort(rows))
     if enough:
         about = "that the teacher was not trained on"
     elif seen is None:
