@@ -2,6 +2,7 @@
 
 from kdet.distill.methods.features import (
     attention_transfer,
+    cosine,
     cwd,
     fgd,
     hint,
@@ -13,6 +14,7 @@ from kdet.distill.methods.features import (
     structural,
 )
 from kdet.distill.methods.predictions import (
+    bckd,
     crosskd,
     detrdistill,
     dist,
@@ -28,6 +30,8 @@ __all__ = [
     "Method",
     "Paper",
     "attention_transfer",
+    "bckd",
+    "cosine",
     "crosskd",
     "cwd",
     "detrdistill",

@@ -17,6 +17,7 @@ from kdet.losses import (
     FGDLoss,
     MGDLoss,
     attention_transfer_loss,
+    cosine_loss,
     cwd_loss,
     hint_loss,
     lp_loss,
@@ -103,6 +104,14 @@ def pkd(
     """
     loss, weight = partial(pkd_loss, statistics=statistics), settled("pkd", weight)
     return [Term(name="pkd", loss=loss, view=Features(), weight=weight, finest=finest, adapter=adapter)]
+
+
+def cosine(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[Term]:
+    """One minus the cosine of each cell's features, RT-DETRv4's way to learn from a foundation model.
+
+    A term's `strides: [32]` takes the coarsest of RT-DETR's levels alone, as the paper does.
+    """
+    return [term_of("cosine", cosine_loss, Features(), weight, adapter=adapter)]
 
 
 def mgd(weight: MethodWeight = "auto", *, mask_ratio: float = 0.65, adapter: AdapterMode = "auto") -> list[Term]:

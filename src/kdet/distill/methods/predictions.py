@@ -7,11 +7,13 @@ from typing import Literal
 from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
 from kdet.distill.cross_head import CrossHead
 from kdet.distill.edge_distributions import EdgeDistributions
+from kdet.distill.every_anchor import EveryAnchor
 from kdet.distill.methods.published import MethodWeight, settled
 from kdet.distill.queries import MatchedQueries
 from kdet.distill.terms import AdapterMode, Term
 from kdet.distill.views import GuidedFeatures
 from kdet.losses import (
+    bckd_loss,
     crosskd_loss,
     detrdistill_loss,
     dist_loss,
@@ -115,6 +117,18 @@ def ld(weight: MethodWeight = "auto", *, temperature: float = 10.0) -> list[Term
     """KL between the two models' distributions of each box edge, at the student's positives."""
     loss = partial(ld_loss, temperature=temperature)
     return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=settled("ld", weight))]
+
+
+def bckd(
+    weight: MethodWeight = "auto",
+    *,
+    class_weight: float = 1.0,
+    box_weight: float = 4.0,
+    overlap: Literal["giou", "iou"] = "giou",
+) -> list[Term]:
+    """Class scores of all anchors as binary questions, and the overlap of both models' boxes where the scores differ."""
+    loss = partial(bckd_loss, class_weight=class_weight, box_weight=box_weight, overlap=overlap)
+    return [term_of("bckd", loss, EveryAnchor(), weight)]
 
 
 def detrdistill(

@@ -129,6 +129,17 @@ METHODS: dict[str, Method] = {
         ),
         official="6 for two-stage pairs, 10 for one-stage pairs, on the four finest levels",
     ),
+    "cosine": Method(
+        terms=features.cosine,
+        loss=losses.cosine_loss,
+        paper=Paper(
+            "RT-DETRv4: Painlessly Furthering Real-Time Object Detection with Vision Foundation Models, its injection of "
+            "a foundation model's features",
+            "2025",
+            "arXiv 2510.25257",
+        ),
+        official="none: it follows the ratio of the gradients' norms, as `auto` does",
+    ),
     "mgd": Method(
         terms=features.mgd,
         loss=losses.MGDLoss,
@@ -174,6 +185,16 @@ METHODS: dict[str, Method] = {
         loss=losses.crosskd_loss,
         paper=Paper("CrossKD: Cross-Head Knowledge Distillation for Object Detection", "CVPR 2024", "arXiv 2306.11369"),
         official="1 for RetinaNet; for FCOS 0.4 with `box_weight: 1.875`, `after: 2`",
+    ),
+    "bckd": Method(
+        terms=predictions.bckd,
+        loss=losses.bckd_loss,
+        paper=Paper(
+            "Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection",
+            "ICCV 2023",
+            "arXiv 2308.14286",
+        ),
+        official="1, over `class_weight: 1` and `box_weight: 4` for GFL",
     ),
     "detrdistill": Method(
         terms=predictions.detrdistill,
