@@ -29,6 +29,8 @@ PAPERS = {
     "crosskd": 1.0,
     "bckd": 1.0,
     "detrdistill": None,
+    "clockdistill": None,
+    "kd_detr": None,
 }
 
 

@@ -22,7 +22,7 @@ from patience import PATIENCE_S, wait_until
 
 DRAWS = ("mgd",)
 """Draws a mask for each image, and each process draws its own."""
-OTHER_DETECTORS = ("ld", "detrdistill")
+OTHER_DETECTORS = ("ld", "detrdistill", "clockdistill", "kd_detr")
 METHODS_HERE = sorted(set(METHODS) - set(DRAWS) - set(OTHER_DETECTORS))
 PAIRS = {"objects in both": (0, 2), "objects in one": (0, 1)}
 """Images of the batch; the second holds no object."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from kdet.detectors.detr import DetrDetector
 from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import build_detr, classes_of, rebuild_detr
 from kdet.detectors.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
@@ -32,7 +31,7 @@ from kdet.types import Canvas, Detector, ImageSize, Need
 
 DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
     **{name: {name: adapter.gives} for name, (_, adapter) in BARE.items()},
-    "hf": dict.fromkeys(FAMILIES, DetrDetector.gives),
+    "hf": {name: family.gives for name, family in FAMILIES.items()},
     "libreyolo": GIVEN,
 }
 """Name in a recipe → its models, and what each of them reveals."""

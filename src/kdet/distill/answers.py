@@ -20,6 +20,7 @@ from kdet.types import Level, Need, Observation, SizeHW
 _ABOUT = "cache.json"
 _FIELDS: dict[Need, tuple[str, ...]] = {
     Need.FEATURES: ("features",),
+    Need.MEMORY: ("features",),
     Need.CLASS_LOGITS: ("class_logits", "quality_logits"),
     Need.BOXES: ("boxes",),
     Need.EDGE_LOGITS: ("edge_logits",),

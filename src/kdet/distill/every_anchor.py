@@ -22,7 +22,7 @@ _WAY_OUT = "give both the same detector, `anchor_scale` and input size, or use r
 
 @dataclass(frozen=True)
 class EveryAnchor:
-    """Class logits, each a question of its own, and boxes of all anchors that the student's assignment does not ignore."""
+    """Class logits, each a question of its own, and boxes of all anchors that the student does not ignore."""
 
     adapted_maps: ClassVar[int] = 0
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES, Need.ASSIGNMENT})

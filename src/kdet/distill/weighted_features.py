@@ -76,6 +76,14 @@ class FeaturesByRegion:
 
 
 @dataclass(frozen=True)
+class MemoryByRegion(FeaturesByRegion):
+    """The same of neck outputs that are a transformer encoder's memory."""
+
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.MEMORY})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.MEMORY})
+
+
+@dataclass(frozen=True)
 class FeaturesByScore:
     """Neck outputs with the teacher's highest class score in each cell."""
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kdet.losses.attention_transfer import attention_transfer_loss
 from kdet.losses.bckd import bckd_loss
+from kdet.losses.clockdistill import clockdistill_loss
 from kdet.losses.cosine import cosine_loss
 from kdet.losses.crosskd import crosskd_loss
 from kdet.losses.cwd import cwd_loss
@@ -26,6 +27,7 @@ from kdet.losses.structural import structural_loss
 LOSSES: Mapping[str, Callable[..., Tensor | nn.Module]] = {
     "attention_transfer": attention_transfer_loss,
     "bckd": bckd_loss,
+    "clockdistill": clockdistill_loss,
     "cosine": cosine_loss,
     "crosskd": crosskd_loss,
     "cwd": cwd_loss,
@@ -50,6 +52,7 @@ __all__ = [
     "MGDLoss",
     "attention_transfer_loss",
     "bckd_loss",
+    "clockdistill_loss",
     "cosine_loss",
     "crosskd_loss",
     "cwd_loss",

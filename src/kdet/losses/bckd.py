@@ -71,9 +71,7 @@ def bckd_loss(
     student_PK, teacher_PK = pair_tensors(student_logits, teacher_logits, dims="P×K", where="the logits")
     boxes = pair_tensors(student_boxes, teacher_boxes, dims="P×4", where="the boxes")
     if boxes[0].shape != (len(student_PK), 4):
-        raise ValueError(
-            f"expected {len(student_PK)}×4 boxes, one for each row of logits, got {tuple(boxes[0].shape)}"
-        )
+        raise ValueError(f"expected {len(student_PK)}×4 boxes, one for each row of logits, got {tuple(boxes[0].shape)}")
     if student_PK.numel() == 0:
         return attached_zero(student_PK, boxes[0])
     similarity = paired_generalised_iou if overlap == "giou" else paired_iou

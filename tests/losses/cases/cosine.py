@@ -24,6 +24,4 @@ def reference(student: list[Tensor], teacher: list[Tensor]) -> float:
     return loss
 
 
-CASES = [
-    Case(loss="cosine", make=feature_levels, reference=reference, empty=no_images(1), permute=permute_images)
-]
+CASES = [Case(loss="cosine", make=feature_levels, reference=reference, empty=no_images(1), permute=permute_images)]

@@ -2,6 +2,7 @@
 
 from kdet.distill.methods.features import (
     attention_transfer,
+    clockdistill,
     cosine,
     cwd,
     fgd,
@@ -18,6 +19,7 @@ from kdet.distill.methods.predictions import (
     crosskd,
     detrdistill,
     dist,
+    kd_detr,
     ld,
     prediction_guided,
     rank_mimicking,
@@ -31,6 +33,7 @@ __all__ = [
     "Paper",
     "attention_transfer",
     "bckd",
+    "clockdistill",
     "cosine",
     "crosskd",
     "cwd",
@@ -38,6 +41,7 @@ __all__ = [
     "dist",
     "fgd",
     "hint",
+    "kd_detr",
     "l2",
     "ld",
     "lp",

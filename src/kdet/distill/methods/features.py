@@ -11,12 +11,14 @@ from kdet.distill.weighted_features import (
     FeaturesByRegion,
     FeaturesByScore,
     FeaturesInBoxes,
+    MemoryByRegion,
     UnadaptedFeatures,
 )
 from kdet.losses import (
     FGDLoss,
     MGDLoss,
     attention_transfer_loss,
+    clockdistill_loss,
     cosine_loss,
     cwd_loss,
     hint_loss,
@@ -130,6 +132,19 @@ def fgd(
     options = {"alpha": alpha, "beta": beta, "gamma": gamma, "lambda_": lambda_, "temperature": temperature}
     loss = Learned(partial(FGDLoss, **options))
     return [term_of("fgd", loss, FeaturesByRegion(), weight, adapter=adapter)]
+
+
+def clockdistill(
+    weight: MethodWeight = "auto",
+    *,
+    foreground_weight: float = 1.0,
+    background_weight: float = 0.5,
+    adapter: AdapterMode = "auto",
+) -> list[Term]:
+    """Squared error of what two transformers' encoders say, weighed by where the labels have objects."""
+    options = {"foreground_weight": foreground_weight, "background_weight": background_weight}
+    loss = partial(clockdistill_loss, **options)
+    return [term_of("clockdistill", loss, MemoryByRegion(), weight, adapter=adapter)]
 
 
 def score_weighted(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[Term]:

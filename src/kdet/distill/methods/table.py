@@ -133,8 +133,8 @@ METHODS: dict[str, Method] = {
         terms=features.cosine,
         loss=losses.cosine_loss,
         paper=Paper(
-            "RT-DETRv4: Painlessly Furthering Real-Time Object Detection with Vision Foundation Models, its injection of "
-            "a foundation model's features",
+            "RT-DETRv4: Painlessly Furthering Real-Time Object Detection with Vision Foundation Models, its alignment "
+            "with a foundation model",
             "2025",
             "arXiv 2510.25257",
         ),
@@ -151,6 +151,17 @@ METHODS: dict[str, Method] = {
         loss=losses.FGDLoss,
         paper=Paper("Focal and Global Knowledge Distillation for Detectors", "CVPR 2022", "arXiv 2111.11837"),
         official="1, over α 1e-3, β 5e-4, γ 5e-4, λ 5e-6 for RetinaNet; 5e-5, 2.5e-5, 5e-5, 5e-7 for Faster R-CNN",
+    ),
+    "clockdistill": Method(
+        terms=features.clockdistill,
+        loss=losses.clockdistill_loss,
+        paper=Paper(
+            "CLoCKDistill: Consistent Location-and-Context-aware Knowledge Distillation for DETRs, its memory "
+            "distillation",
+            "WACV 2026",
+            "arXiv 2502.10683",
+        ),
+        official="not known to us",
     ),
     "score_weighted": Method(
         terms=features.score_weighted,
@@ -205,5 +216,15 @@ METHODS: dict[str, Method] = {
             "arXiv 2211.10156",
         ),
         official="not known to us",
+    ),
+    "kd_detr": Method(
+        terms=predictions.kd_detr,
+        loss=losses.detrdistill_loss,
+        paper=Paper(
+            "KD-DETR: Knowledge Distillation for Detection Transformer with Consistent Distillation Points Sampling",
+            "CVPR 2024",
+            "arXiv 2211.08071",
+        ),
+        official="none under this divergence; 1, 5 and 2 for classes, L1 and GIoU in a public implementation of it",
     ),
 }
