@@ -62,12 +62,14 @@ def listening(model: nn.Module, asking: Asking | None) -> Generator[Heard]:
     def at_decoder(_: nn.Module, given: Any, named: dict[str, Any]) -> None:
         heard.given.update(named)
 
+    def at_cells(_: nn.Module, given: Any, output: Tensor) -> None:
+        heard.memory.append(output)
+
     hooks = []
     if asking is not None:
         hooks.append(model.get_submodule("model.decoder").register_forward_pre_hook(at_decoder, with_kwargs=True))
         if asking.by_cells:
-            cells = model.get_submodule("model.enc_output")
-            hooks.append(cells.register_forward_hook(lambda _, given, output: heard.memory.append(output)))
+            hooks.append(model.get_submodule("model.enc_output").register_forward_hook(at_cells))
     try:
         yield heard
     finally:
