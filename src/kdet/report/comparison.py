@@ -68,6 +68,9 @@ class ArmView:
     holm: str | None
     """The verdict after Holm's correction over all arms."""
     terms: tuple[TermView, ...]
+    published: float | None
+    """AP that somebody published for this arm, and in words where."""
+    source: str
     words: str
 
 
@@ -173,6 +176,8 @@ def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
         p=number(row.get("p")),
         holm=row.get("holm"),
         terms=tuple(_term(name, term) for name, term in row.get("terms", {}).items()),
+        published=number((row.get("expected") or {}).get("AP")),
+        source=str((row.get("expected") or {}).get("source", "")),
         words=_words(row, several=several),
     )
 

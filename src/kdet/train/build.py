@@ -119,11 +119,26 @@ def training_data(
 def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
     if isinstance(data, ShapesData):
         return open_source("shapes", split=split, shapes=data.shapes())
+    require_prepared(data, split)
     path = data.train if split == "train" else data.val
     source = open_source(data.format, path, split=split, images=data.images, on_bad_box=data.on_bad_box)
     for note in source.index.notes:
         say(note)
     return source
+
+
+def require_prepared(data: FileData | ShapesData, *splits: Literal["train", "val"]) -> None:
+    """Refuse files that are not there yet, with the command that makes them.
+
+    Raises:
+        InputError: they are not there, and the recipe says how they are made.
+    """
+    if isinstance(data, ShapesData) or data.prepare is None:
+        return
+    for split in splits:
+        path = data.train if split == "train" else data.val
+        if not path.exists():
+            raise InputError(f"data.{split}: {path} does not exist yet; make it first: {data.prepare}")
 
 
 def relabelled(source: Source, class_names: Sequence[str]) -> Source:

@@ -67,6 +67,8 @@ class FileData(_AnyData):
     """The same for validation; may be the same folder when its format names the splits."""
     images: Path | None = None
     """Folder of the images where it is not the usual one."""
+    prepare: str | None = None
+    """The command that makes these files, for whoever does not have them."""
     image_size: ImageSize = (800, 1333)
     """Long side, or [short side, limit], in pixels; of a square canvas its side."""
     augment: Augmentation = Augmentation()

@@ -69,11 +69,15 @@ def l2(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[
 def hint(
     weight: MethodWeight = "auto",
     *,
-    where: Literal["whole", "boxes", "positives"] = "whole",
+    where: Literal["whole", "boxes", "positives", "negatives"] = "whole",
     adapter: AdapterMode = "auto",
 ) -> list[Term]:
-    """FitNets' hints: half the squared error, on the whole map, in the objects' boxes or where anchors are positive."""
-    view = {"whole": Features(), "boxes": FeaturesInBoxes(), "positives": FeaturesAtPositives()}[where]
+    """FitNets' hints: half the squared error, on the whole map, in the objects' boxes, or by where anchors are positive.
+
+    `positives` are the cells that hold a positive anchor of the student, `negatives` all others.
+    """
+    views = {"whole": Features(), "boxes": FeaturesInBoxes()}
+    view = views.get(where) or FeaturesAtPositives(others=where == "negatives")
     return [term_of("hint", hint_loss, view, weight, adapter=adapter)]
 
 

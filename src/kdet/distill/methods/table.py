@@ -100,7 +100,7 @@ METHODS: dict[str, Method] = {
         loss=losses.hint_loss,
         paper=Paper("FitNets: Hints for Thin Deep Nets", "ICLR 2015", "arXiv 1412.6550"),
         official="1, in a stage of its own before the training",
-        variants={"where: boxes": {"where": "boxes"}, "where: positives": {"where": "positives"}},
+        variants={f"where: {where}": {"where": where} for where in ("boxes", "positives", "negatives")},
     ),
     "attention_transfer": Method(
         terms=features.attention_transfer,
