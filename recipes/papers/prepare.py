@@ -1,8 +1,8 @@
 """Fetch and unpack the papers' data sets: `python recipes/papers/prepare.py coco voc --to ../data`.
 
 COCO 2017 (19 GB to fetch, as much again unpacked) and Pascal VOC 2007 and 2012 (3 GB). A broken download goes on where
-it ended, a finished one is checked against its MD5 sum, and what is unpacked already is left alone. Archives may as well
-be put into the folder by hand. Python alone is needed, nothing of kdet.
+it ended, a finished one is checked against its MD5 sum, and what is unpacked already is left alone. Archives may be put
+into the folder by hand as well. Python alone is needed, nothing of kdet.
 """
 
 import argparse

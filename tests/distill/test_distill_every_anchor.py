@@ -1,11 +1,11 @@
-"""BCKD under real heads: what it reads of every anchor, what it pulls at, and whom it refuses."""
+"""BCKD under real heads: what it reads of every anchor, what it pulls at, whom it refuses; and cells by anchors."""
 
 import pytest
 import torch
 from distill_cases import batch, student, teacher
 
 from kdet.distill import Distiller
-from kdet.distill.methods import bckd
+from kdet.distill.methods import bckd, hint
 from kdet.distill.views import Sight
 from kdet.errors import InputError
 from kdet.losses import bckd_loss
@@ -80,3 +80,12 @@ def test_other_anchors_and_two_stage_detectors_are_refused() -> None:
         Distiller(student(anchor_scale=0.25), teacher(), bckd())
     with pytest.raises(InputError, match=r"bckd reads assignment, boxes, class logits, which the student"):
         Distiller(student("faster_rcnn"), teacher("faster_rcnn"), bckd())
+
+
+def test_negatives_are_the_cells_that_positives_leave() -> None:
+    pair = Distiller(student(), teacher(), hint(where="positives")).train()
+    sight = sight_of(pair, "retinanet")
+    sides = [hint(where=where)[0].view(sight, pair.criterion.adapters["hint"]) for where in ("positives", "negatives")]  # type: ignore[arg-type, union-attr]
+    for inside, outside in zip(*(side["weight"] for side in sides), strict=True):
+        assert not (inside * outside).any() and bool(((inside > 0) | (outside > 0)).all())
+        assert outside.sum() == pytest.approx(1)

@@ -72,7 +72,7 @@ def hint(
     where: Literal["whole", "boxes", "positives", "negatives"] = "whole",
     adapter: AdapterMode = "auto",
 ) -> list[Term]:
-    """FitNets' hints: half the squared error, on the whole map, in the objects' boxes, or by where anchors are positive.
+    """FitNets' hints: half the squared error, on the whole map, in the objects' boxes, or where anchors are positive.
 
     `positives` are the cells that hold a positive anchor of the student, `negatives` all others.
     """
