@@ -226,6 +226,7 @@ def served(tmp_path: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/zips/val2017.zip"
     server.shutdown()
+    server.server_close()
 
 
 def archive(script: ModuleType, url: str, md5: str | None = None) -> Any:

@@ -128,6 +128,7 @@ def download(url: str, part: Path) -> None:
                 while chunk := answer.read(CHUNK):
                     out.write(chunk)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:  # nothing is left to fetch
             raise OSError(f"{url}: {error}; start again later, or put the file there by hand") from None
     except urllib.error.URLError as error:
