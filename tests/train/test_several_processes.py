@@ -25,8 +25,8 @@ DRAWS = ("mgd",)
 OTHER_DETECTORS = ("ld", "detrdistill", "clockdistill", "kd_detr")
 METHODS_HERE = sorted(set(METHODS) - set(DRAWS) - set(OTHER_DETECTORS))
 FLIPS = {"crosskd": 0.2, "bckd": 0.01}
-"""Rounding flips units: a ReLU follows CrossKD's alignment, each worth some per cent here; BCKD sums over all anchors, of
-which some turn another corner of a box or another class, together 0.14 % of a gradient where the values agree to 5e-7."""
+"""Rounding flips units: a ReLU follows CrossKD's alignment, each worth some per cent here. BCKD sums over all anchors;
+image by image in one process it is 0.14 % of a gradient away, where the values agree to 5e-7."""
 PAIRS = {"objects in both": (0, 2), "objects in one": (0, 1)}
 """Images of the batch; the second holds no object."""
 
