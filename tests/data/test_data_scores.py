@@ -76,7 +76,7 @@ def test_a_score_beyond_its_range_is_named(coco_file: Make, score: float):
 
 @pytest.mark.parametrize("score", ["high", [0.5], {}])
 def test_a_score_that_is_no_number_is_named(coco_file: Make, score: object):
-    with pytest.raises(InputError, match=r"annotation 7 needs a number for score"):
+    with pytest.raises(InputError, match=r"annotation 7 needs a number in 0…1 for score"):
         coco.read(coco_file(annotations=[annotation(7, score=score)]))
 
 

@@ -144,12 +144,21 @@ def test_the_record_says_from_what_pixels_were_counted(tmp_path: Path) -> None:
         open_source("coco", tmp_path, first_pixel=0)
 
 
-def test_a_teacher_without_class_names_asks_for_them(written: Path, tmp_path: Path) -> None:
+def test_the_order_of_a_teachers_classes_is_said_to_be_assumed_where_nobody_names_them(tmp_path: Path) -> None:
     torch.save(tiny().model.state_dict(), tmp_path / "bare.pt")
-    teacher = {"detector": "retinanet", "backbone": "resnet10", "weights": str(tmp_path / "bare.pt")}
+    shape = {"backbone": "resnet10", "width": 0.25, "fpn_channels": 32, "anchor_scale": 0.5}
+    teacher = {"detector": "retinanet", **shape, "weights": str(tmp_path / "bare.pt")}
     recipe = recipe_of(teacher=teacher, distill=[{"method": "structural"}])
-    with pytest.raises(InputError, match=r"bare.pt does not name its classes; give them as `classes: \[circle, square"):
-        build_lessons(recipe, CLASSES, print)
+    said: list[str] = []
+    (lesson,) = build_lessons(recipe, CLASSES, said.append)
+    assert lesson.assumes_classes
+    assert any(
+        "bare.pt does not name its classes, so they are assumed to be the data's in this order" in s for s in said
+    )
+    named = recipe.model_copy(update={"teacher": recipe.teachers[0].model_copy(update={"classes": list(CLASSES)})})
+    said.clear()
+    assert not build_lessons(named, CLASSES, said.append)[0].assumes_classes
+    assert not any("assumed" in line for line in said)
 
 
 def test_names_in_recipes_are_text(tmp_path: Path) -> None:

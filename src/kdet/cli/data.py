@@ -40,10 +40,9 @@ def inspect_data(
 
     source = open_path(path, format_name, split, images, on_bad_box, first_pixel_of(first_pixel))
     result = inspect(source, decode=decode)
-    beside = (
-        other_split(path, format_name, split, images, on_bad_box) if path.is_dir() or path.suffix != ".json" else None
-    )
-    shared = beside and leak(*((source, beside) if split == "train" else (beside, source)))
+    several = path.is_dir() or path.suffix != ".json"
+    beside = other_split(path, format_name, split, images, on_bad_box) if several else None
+    shared = None if beside is None else leak(*((source, beside) if split == "train" else (beside, source)))
     if shared:
         result["problems"].append(shared)
     show(result, as_json, lambda: "\n".join(f"{key}: {_plain(value)}" for key, value in result.items()))
@@ -87,7 +86,7 @@ def convert_data(
     splits = {split: path} if val is None else {"train": path, "val": val}
     sources = {name: open_path(file, format_name, name, images, on_bad_box, first) for name, file in splits.items()}
     if share is not None:
-        sources = dict(zip(("train", "val"), divided(sources[split], share, seed), strict=True))
+        sources["train"], sources["val"] = divided(sources.pop(split), share, seed)
     notes = [note for source in sources.values() for note in source.index.notes]
     if len(sources) == 2 and (shared := leak(*sources.values())):
         if strict:

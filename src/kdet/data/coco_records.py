@@ -96,7 +96,7 @@ class Records:
             return IMAGE
         return record
 
-    def extend_images(self, block: "Sequence[Image] | Sequence[OddImage]") -> None:
+    def extend_images(self, block: "Sequence[Image | OddImage]") -> None:
         """Keep images.
 
         Raises:
@@ -112,7 +112,7 @@ class Records:
         _extend(self.heights, [image.height for image in block])
         self.file_names += [image.file_name for image in block]
 
-    def extend_annotations(self, block: "Sequence[Annotation] | Sequence[OddAnnotation]") -> None:
+    def extend_annotations(self, block: "Sequence[Annotation | OddAnnotation]") -> None:
         """Keep annotations; raises as `extend_images`."""
         if block and isinstance(block[0], OddAnnotation):
             for one in block:
@@ -139,16 +139,17 @@ class Records:
         self.ids.append(identity)
         self.annotated.append(self._number(self.image_keys, image, name, "image_id"))
         self.category_ids.append(self._number(self.category_keys, category, name, "category_id"))
-        area = record.get("area")
-        plain = isinstance(area, int | float) and not isinstance(area, bool)
-        self.odd_areas += area is not None and not plain
+        area: Any = record.get("area")
+        if isinstance(area, bool) or not isinstance(area, int | float):
+            self.odd_areas += area is not None
+            area = nan
         try:
-            self.areas.append(float(area) if plain else nan)
+            self.areas.append(area)
         except OverflowError:
             self.areas.append(nan)
         score = record.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float | None):
-            raise InputError(f"{self.file}: {name} needs a number for score; it has {str(score)[:80]!r}")
+        if isinstance(score, bool) or not isinstance(score, int | float | None) or (score or 0) > 1:
+            raise InputError(f"{self.file}: {name} needs a number in 0…1 for score; it has {str(score)[:80]!r}")
         self.scores.append(nan if score is None else score)
         crowd = record.get("iscrowd") or 0
         if crowd not in (0, 1, "0", "1"):

@@ -1,5 +1,7 @@
 """A source as PyTorch's Dataset: index → augmented Sample."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -78,5 +80,5 @@ class DetectionDataset(Dataset[Sample]):
         if own.scores is None:
             return whole
         scores = own.scores[~own.crowd]
-        drawn = np.random.default_rng(seed_of(self.seed, _SALT, epoch, i)).random(len(scores)) < scores
+        drawn: Any = np.random.default_rng(seed_of(self.seed, _SALT, epoch, i)).random(len(scores)) < scores
         return Target(boxes=whole["boxes"][drawn], labels=whole["labels"][drawn])

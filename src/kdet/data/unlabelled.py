@@ -78,7 +78,7 @@ def with_objects(source: Source, classes: Sequence[str], objects: Sequence[Objec
         scores=np.concatenate([_scores_of(own, len(own.labels)) for own in objects]),
         offsets=offsets_of(counts),
     )
-    return IndexedSource(index.only_boxes((sides >= MIN_SIDE_PX).all(axis=1)), source)
+    return IndexedSource(index.only_boxes(np.all(sides >= MIN_SIDE_PX, axis=1)), source)
 
 
 def joined(labelled: Source, unlabelled: Source) -> Joined:

@@ -50,9 +50,9 @@ def _no_object(name: str) -> bool:
     return name.strip().lower() == "__background__"
 
 
-def _target(i: int, target: Mapping[str, Any]) -> Target:
+def _target(i: int, target: Any) -> Target:
     for key in ("boxes", "labels"):
-        if not isinstance(target.get(key) if isinstance(target, Mapping) else None, Tensor):
+        if not isinstance(target, Mapping) or not isinstance(target.get(key), Tensor):  # pyright: ignore[reportUnknownMemberType]
             raise InputError(f"target {i}: expected a dictionary with the tensors 'boxes' (M×4) and 'labels' (M)")
     boxes, labels = target["boxes"], target["labels"]
     if isinstance(boxes, tv_tensors.BoundingBoxes):

@@ -167,8 +167,9 @@ def _owl(model: Any, processor: Any, picture: Image.Image, texts: Sequence[str])
     inputs = processor(images=picture, text=[list(texts)], return_tensors="pt").to(model.device)
     output = model(**inputs)
     width, height = picture.size
-    frame = (max(width, height),) * 2 if model.config.model_type == "owlv2" else (width, height)
-    return output.logits[0].float().sigmoid(), _pixels(output.pred_boxes[0], frame)
+    if model.config.model_type == "owlv2":
+        width = height = max(width, height)
+    return output.logits[0].float().sigmoid(), _pixels(output.pred_boxes[0], (width, height))
 
 
 def _omdet(model: Any, processor: Any, picture: Image.Image, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

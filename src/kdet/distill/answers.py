@@ -13,6 +13,7 @@ from kdet.types import Level, Need, Observation, SizeHW
 
 _FIELDS: dict[Need, tuple[str, ...]] = {
     Need.FEATURES: ("features",),
+    Need.MEMORY: ("features",),
     Need.CLASS_LOGITS: ("class_logits", "quality_logits"),
     Need.BOXES: ("boxes",),
     Need.EDGE_LOGITS: ("edge_logits",),
@@ -58,7 +59,8 @@ class Answers:
         found = self._files.load(name, device)
         if found is None:
             return None
-        tensors, about = found
+        tensors: dict[str, Any] = found[0]
+        about = found[1]
         maps = [tensors.pop(f"features.{i}") for i in range(sum(key.startswith("features.") for key in tensors))]
         seen = Observation(
             levels=self.levels,

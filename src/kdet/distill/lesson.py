@@ -24,6 +24,8 @@ class Lesson:
     """How many times larger the teacher's input image is."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    assumes_classes: bool = False
+    """Whether the names of the teacher's columns are a guess, which the log and `kdet check` then say."""
     name: str = ""
     """Stands before the names of its terms; must differ where there are several teachers."""
 
@@ -40,6 +42,7 @@ class Taught:
     pairing: Pairing
     terms: tuple[Term, ...]
     scale: float
+    assumes_classes: bool
 
     @property
     def finds_objects(self) -> bool:
@@ -76,4 +79,10 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
         resize=lesson.resize,
         teacher_scale=lesson.scale,
     )
-    return Taught(teacher=frozen, pairing=pairing, terms=tuple(lesson.named_terms()), scale=lesson.scale)
+    return Taught(
+        teacher=frozen,
+        pairing=pairing,
+        terms=tuple(lesson.named_terms()),
+        scale=lesson.scale,
+        assumes_classes=lesson.assumes_classes,
+    )

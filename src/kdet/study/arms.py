@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kdet.distill import METHODS
 from kdet.errors import InputError
 from kdet.train import Recipe
-from kdet.train.build import build_distiller, build_student, open_data
+from kdet.train.build import build_distiller, build_student, open_data, require_prepared
 from kdet.train.recipe_file import nearest
 from kdet.train.recipe_models import RunTeacher, TermRecipe
 
@@ -63,6 +63,11 @@ def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) ->
     return [*(Arm(name=name, terms=_terms(recipe, name)) for name in asked), *alone]
 
 
+def usual_arms(recipe: Recipe) -> list[str]:
+    """Those of the recipe where it names any, else a few that most pairs can serve."""
+    return [NONE, *recipe.arms] if recipe.arms else [NONE, "l2", "structural", "rm+pfi", "all"]
+
+
 def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False) -> Recipe:
     """What one run of an arm is made with; the same data, student, order, augmentation and steps in every arm.
 
@@ -75,7 +80,7 @@ def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False)
         fair_start: whether `none` starts from the teacher's weights as the others do, where the recipe says `inherit:`.
     """
     train = recipe.train.stretched(arm.times).model_copy(update={"seed": seed})
-    common = recipe.model_copy(update={"train": train, "arms": {}})
+    common = recipe.model_copy(update={"train": train, "arms": {}, "expected": {}})
     if arm.alone:
         return common.alone(inherit=fair_start)
     return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.boxes_only()
@@ -90,6 +95,7 @@ def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool =
     """
     if fair_start and not recipe.student.inherit:
         raise InputError("--fair-start: the recipe has no `student: inherit:`, so all arms start alike; leave it out")
+    require_prepared(recipe.data, "train", "val")
     for run in (teacher.run for teacher in recipe.teachers if isinstance(teacher, RunTeacher)):
         if run.exists():
             continue

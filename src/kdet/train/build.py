@@ -184,6 +184,7 @@ def training_data(
 def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
     if isinstance(data, ShapesData):
         return open_source("shapes", split=split, shapes=data.shapes())
+    require_prepared(data, split)
     source = concatenated(
         [
             open_source(
@@ -200,6 +201,19 @@ def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say)
     for note in source.index.notes:
         say(note)
     return source
+
+
+def require_prepared(data: FileData | ShapesData, *splits: Literal["train", "val"]) -> None:
+    """Refuse files that are not there yet, with the command that makes them.
+
+    Raises:
+        InputError: they are not there, and the recipe says how they are made.
+    """
+    if isinstance(data, ShapesData) or data.prepare is None:
+        return
+    for split in splits:
+        if missing := [path for path in data.paths(split) if str(path) != SPLIT and not path.exists()]:
+            raise InputError(f"data.{split}: {missing[0]} does not exist yet; make it first: {data.prepare}")
 
 
 def relabelled(source: Source, class_names: Sequence[str]) -> Source:

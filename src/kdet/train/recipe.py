@@ -95,6 +95,15 @@ ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Names a folder of runs."""
 
 
+class Expected(Strict):
+    """A published number, shown beside ours; kdet draws nothing from it."""
+
+    AP: Annotated[float, Field(ge=0, le=1)]
+    """COCO's AP, as a fraction."""
+    source: Annotated[str, Field(min_length=1)]
+    """Where it was published, and how sure we are of it."""
+
+
 class Recipe(Strict):
     """One run."""
 
@@ -104,6 +113,8 @@ class Recipe(Strict):
     distill: list[TermRecipe] = Field(default_factory=list[TermRecipe])
     arms: dict[ArmName, list[TermRecipe]] = Field(default_factory=dict[str, list[TermRecipe]])
     """For `kdet compare` alone: other `distill:` lists by name; [] = nothing but the boxes of `data: unlabelled:`."""
+    expected: dict[str, Expected] = Field(default_factory=dict[str, Expected])
+    """For `kdet compare` alone: what was published for `none` and for arms of these names."""
     train: TrainRecipe = TrainRecipe()
 
     _notes: tuple[str, ...] = PrivateAttr(default=())
@@ -124,6 +135,8 @@ class Recipe(Strict):
             raise InputError("data: unlabelled: rest: all images are labelled; set `labels: 0.25`, or name a folder")
         if "none" in self.arms:
             raise InputError("arms: `none` is the student without a teacher; give this arm another name")
+        if unknown := sorted(set(self.expected) - {"none", *self.arms}):
+            raise InputError(f"expected: {unknown[0]}: is neither `none` nor under `arms:`; name one of those")
         if self.student.inherit and self.teacher is None:
             raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
@@ -180,7 +193,7 @@ class Recipe(Strict):
     def alone(self, *, inherit: bool = False) -> "Recipe":
         """The same student without anything of a teacher; with `inherit` it keeps the weights that it starts from."""
         data = self.data.model_copy(update={"unlabelled": None})
-        common = self.model_copy(update={"data": data, "distill": [], "arms": {}})
+        common = self.model_copy(update={"data": data, "distill": [], "arms": {}, "expected": {}})
         if inherit and self.student.inherit:
             return common.model_copy(update={"teacher": self.teachers[0].model_copy(update={"distill": None})})
         student = self.student.model_copy(update={"inherit": None})

@@ -95,6 +95,8 @@ class FileData(_AnyData):
     """VOC: from which number pixels are counted; auto = 0 where a box begins at 0 or CVAT wrote them, else 1."""
     images: Path | None = None
     """Folder of the images where it is not the usual one."""
+    prepare: str | None = None
+    """The command that makes these files, for whoever does not have them."""
     image_size: ImageSize = (800, 1333)
     """Long side, or [short side, limit], in pixels; of a square canvas its side."""
     augment: Augmentation = Augmentation()

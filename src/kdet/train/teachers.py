@@ -16,7 +16,7 @@ from kdet.files import is_folder
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import nearest
-from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
+from kdet.train.recipe_models import BuiltTeacher, FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector, ImageSize
 
@@ -48,6 +48,7 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
                 scale=teacher_scale(teacher, recipe.data.image_size),
                 resize=teacher.resize,
                 name=name,
+                assumes_classes=assumes_classes(teacher),
             )
         )
     return lessons
@@ -71,6 +72,13 @@ def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
 def build_teacher(recipe: Recipe, teacher: OneTeacher, classes: Sequence[str], say: Say) -> FrozenTeacher:
     """One of the recipe's teachers, arguments and errors as of `build_lessons`."""
     return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say))
+
+
+def assumes_classes(teacher: OneTeacher) -> bool:
+    """Whether nobody names the classes of its columns, so that they are taken to be the data's in their order."""
+    if not isinstance(teacher, BuiltTeacher) or teacher.classes is not None or teacher.weights is None:
+        return False
+    return classes_in(teacher.weights, teacher.detector) is None
 
 
 def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
@@ -129,10 +137,10 @@ def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str]
         own = {"library", "weights", "options"}
         return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own))
     theirs = None if teacher.weights is None else classes_in(teacher.weights, teacher.detector)
-    if teacher.weights is not None and theirs is None and teacher.classes is None:
-        raise InputError(
-            f"teacher: {teacher.weights} does not name its classes; give them as `classes: [{', '.join(classes)}]`, in "
-            "the order of its class layer, for they are matched by name"
+    if assumes_classes(teacher):
+        say(
+            f"teacher: {teacher.weights} does not name its classes, so they are assumed to be the data's in this "
+            f"order: {', '.join(classes)}; give them as `classes: […]` to be sure"
         )
     return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
 
