@@ -148,7 +148,11 @@ class Records:
         except OverflowError:
             self.areas.append(nan)
         score = record.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float | None) or (score or 0) > 1:
+        if (
+            isinstance(score, bool)
+            or not isinstance(score, int | float | None)
+            or (isinstance(score, int) and score > 1)
+        ):
             raise InputError(f"{self.file}: {name} needs a number in 0…1 for score; it has {str(score)[:80]!r}")
         self.scores.append(nan if score is None else score)
         crowd = record.get("iscrowd") or 0
