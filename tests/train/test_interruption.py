@@ -67,7 +67,7 @@ def test_an_evaluation_is_left_at_once_and_comes_first_afterwards(
 ) -> None:
     recipe = recipe_of(train={"evaluate_every": 1})
     run(recipe, tmp_path / "whole")
-    signalled(recipe, tmp_path / "halves", monkeypatch, signal.SIGTERM, "_evaluate")
+    signalled(recipe, tmp_path / "halves", monkeypatch, signal.SIGTERM, "evaluate")
     assert not (tmp_path / "halves" / "metrics.json").exists()
     run(recipe, tmp_path / "halves", resume=True)
     assert_bit_for_bit(tmp_path / "whole", tmp_path / "halves")

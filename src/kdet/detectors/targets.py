@@ -18,7 +18,7 @@ _FORMATS = {"XYXY": "xyxy", "XYWH": "xywh", "CXCYWH": "cxcywh"}
 
 
 def checked_targets(images: Sequence[Tensor], targets: Sequence[Target], class_names: Sequence[str]) -> list[Target]:
-    """Targets as the detectors read them: boxes x1 y1 x2 y2 in float32, labels int64.
+    """Targets as the detectors read them: boxes x1 y1 x2 y2 in float32 or float64, labels int64.
 
     Values are looked at by one reduction over all targets, and only where they lie in the processor's memory: a GPU
     would have to be waited for.
@@ -69,7 +69,7 @@ def _target(i: int, target: Any) -> Target:
         )
     if len(labels) != len(boxes):
         raise InputError(f"target {i}: {len(labels)} labels for {len(boxes)} boxes; expected one a box")
-    return Target(boxes=boxes.float(), labels=labels.long())
+    return Target(boxes=boxes if boxes.dtype == torch.float64 else boxes.float(), labels=labels.long())
 
 
 def _refuse(found: Sequence[Target], at: int, least: int, most: int) -> None:

@@ -40,8 +40,8 @@ class EvalBatchNorm2d(nn.BatchNorm2d):
 NORMS: dict[str, Norm] = {
     "batch": nn.BatchNorm2d,
     "frozen": FrozenBatchNorm2d,
-    "eval": EvalBatchNorm2d,
     "group": group_norm,
+    "eval": EvalBatchNorm2d,
 }
 
 
