@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kdet.distill.pairing import Pairing, pair
+from kdet.distill.pairing import PairLevels, Pairing, pair
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.errors import InputError
@@ -24,6 +24,8 @@ class Lesson:
     """How many times larger the teacher's input image is."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    pair_levels: PairLevels = "stride"
+    """What pairs the levels."""
     name: str = ""
     """Stands before the names of its terms; must differ where there are several teachers."""
 
@@ -75,5 +77,6 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
         lesson.class_map,
         resize=lesson.resize,
         teacher_scale=lesson.scale,
+        by=lesson.pair_levels,
     )
     return Taught(teacher=frozen, pairing=pairing, terms=tuple(lesson.named_terms()), scale=lesson.scale)

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from kdet.errors import InputError
 from kdet.ops.classes import ClassPairs, match_classes
 from kdet.types import Level
 
+PairLevels = Literal["stride", "place"]
+"""By which the levels of two necks are paired: what a cell measures in pixels, or their order from fine to coarse."""
 _OCTAVE = 1.0
 """A teacher's level this far away, as a power of two of the strides, still shows objects of the same size."""
 
@@ -77,6 +80,7 @@ def pair(
     *,
     resize: bool = True,
     teacher_scale: float = 1.0,
+    by: PairLevels = "stride",
 ) -> Pairing:
     """Pair levels by stride and classes by name.
 
@@ -97,9 +101,13 @@ def pair(
         InputError: no common stride where none may be resized, or a wrong class map.
     """
     strides = [level.stride / teacher_scale for level in teacher_levels]
-    nearest = [_nearest(level.stride, strides) for level in student_levels]
+    nearest = (
+        _by_place(student_levels, teacher_levels)
+        if by == "place"
+        else [_nearest(level.stride, strides) for level in student_levels]
+    )
     apart = [abs(math.log2(strides[t] / level.stride)) for level, t in zip(student_levels, nearest, strict=True)]
-    reach = max(_OCTAVE, min(apart)) if resize else 0.0
+    reach = (max(_OCTAVE, min(apart)) if by == "stride" else math.inf) if resize else 0.0
     pairs = tuple(
         LevelPair(
             stride=level.stride,
@@ -126,6 +134,12 @@ def pair(
         classes=match_classes(student_classes, teacher_classes, class_map),
         left_out=tuple(lonely),
     )
+
+
+def _by_place(student_levels: Sequence[Level], teacher_levels: Sequence[Level]) -> list[int]:
+    if [level.stride for level in student_levels] != [level.stride for level in teacher_levels]:
+        raise InputError("place needs the same strides")
+    return list(range(len(student_levels)))
 
 
 def _nearest(stride: int, strides: Sequence[float]) -> int:

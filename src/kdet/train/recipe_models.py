@@ -107,6 +107,8 @@ class _AnyTeacher(Strict):
     """Input size of the teacher alone, as of `data`; it sees the same crops. None = the student's."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    pair_levels: Literal["stride", "place"] = "stride"
+    """What pairs the levels: the size of their cells in pixels, or their place from fine to coarse."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the weights of its terms; for several teachers."""
     cache: Path | None = None

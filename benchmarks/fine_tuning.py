@@ -1,0 +1,280 @@
+"""Does distillation help a student that starts from pretrained weights? Blood cells and sea animals, minutes a run.
+
+    python benchmarks/fine_tuning.py alone causes shares --seeds 3      # these plans; each run once, goes on where it ended
+    python benchmarks/fine_tuning.py --table causes                     # a recorded result as a table
+
+A plan is a list of arms that share their data, start and budget. Teachers are trained first, by the same recipe without
+terms. AP is that of the last epoch's weights on the validation images; where a plan chooses a setting, on a fifth of the
+training images that is held out instead. Weights come from `../shared/data/weights`; without that folder nothing is run.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import whereabouts
+
+from kdet.train import Recipe, fit
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+RESULTS = Path(__file__).parent / "results"
+YOLOX = {"detector": "libreyolo", "config": {"model": "yolox", "size": "n"}}
+MOBILENET = {"backbone": "mobilenet_v2", "fpn_channels": 64, "anchor_scale": 0.4}
+SGD = {"optimizer": "sgd", "weight_decay": 5e-4, "lr_schedule": "cosine", "ema": 0.9998}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A student and its teacher: what they start from, and how they are trained alone."""
+
+    student: dict[str, Any]
+    teacher: dict[str, Any]
+    weights: str
+    """The recipe's key for what both start from."""
+    starts: tuple[str, str]
+    """Files of the student's and of the teacher's weights."""
+    train: dict[str, Any]
+    scratch: dict[str, Any]
+    """What random weights want otherwise."""
+
+
+PAIRS = {
+    "yolox": Pair(
+        student=YOLOX,
+        teacher=YOLOX,
+        weights="weights",
+        starts=("yolox_nano_coco.safetensors", "yolox_nano_coco.safetensors"),
+        train={**SGD, "lr": 0.01, "batch_size": 4, "warmup_steps": 36},
+        scratch={},
+    ),
+    "retinanet": Pair(
+        student={"detector": "retinanet", "width": 0.35, **MOBILENET},
+        teacher={"detector": "retinanet", **MOBILENET},
+        weights="backbone_weights",
+        starts=("mobilenet_v2_035_imagenet.safetensors", "mobilenet_v2_imagenet1k_v1.safetensors"),
+        train={"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05, "batch_size": 4, "warmup_steps": 100}
+        | {"clip_norm": 10.0},
+        scratch={},
+    ),
+    "faster_rcnn": Pair(
+        student={"detector": "faster_rcnn", "width": 0.35, **MOBILENET},
+        teacher={"detector": "faster_rcnn", **MOBILENET},
+        weights="backbone_weights",
+        starts=("mobilenet_v2_035_imagenet.safetensors", "mobilenet_v2_imagenet1k_v1.safetensors"),
+        train={"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05, "batch_size": 4, "warmup_steps": 100}
+        | {"clip_norm": 10.0},
+        scratch={},
+    ),
+}
+AUGMENT = {
+    "bccd": {"flip": 0.5, "vertical_flip": 0.5, "scale": [0.8, 1.25], "photometric": 0.5},
+    "aquarium": {"flip": 0.5, "scale": [0.8, 1.25], "photometric": 0.5},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train a student; seeds aside, all that its AP depends on."""
+
+    data: str = "bccd"
+    pair: str = "yolox"
+    pretrained: bool = True
+    labels: float = 0.125
+    """Of the student."""
+    size: int = 192
+    steps: int = 320
+    hold_out: float | None = None
+    teacher_labels: float = 1.0
+    teacher_size: int = 192
+    teacher_steps: int = 576
+    terms: tuple[dict[str, Any], ...] = ()
+    teacher_keys: dict[str, Any] = field(default_factory=dict[str, Any])
+    train: dict[str, Any] = field(default_factory=dict[str, Any])
+    unlabelled: dict[str, Any] | None = None
+
+    def recipe(self, seed: int, teacher: Path | None) -> Recipe:
+        """As kdet reads it."""
+        pair = PAIRS[self.pair]
+        own = {**pair.train, **({} if self.pretrained else pair.scratch), **self.train}
+        train = {"epochs": 100_000, "max_steps": self.steps, "evaluate_every": 0, "precision": "fp32", "seed": seed}
+        data: dict[str, Any] = {
+            **{"format": "coco", "image_size": self.size, "augment": AUGMENT[self.data], "labels": self.labels},
+            **{split: str(SHARED / self.data / f"annotations_{split}.json") for split in ("train", "val")},
+            **({} if self.hold_out is None else {"hold_out": self.hold_out}),
+            **({} if self.unlabelled is None else {"unlabelled": self.unlabelled}),
+        }
+        start = {pair.weights: str(SHARED / "weights" / pair.starts[0])} if self.pretrained else {}
+        content: dict[str, Any] = {"data": data, "student": {**pair.student, **start}}
+        if teacher is not None:
+            larger = {} if self.teacher_size == self.size else {"image_size": self.teacher_size}
+            content |= {"teacher": {"run": str(teacher), **larger, **self.teacher_keys}, "distill": list(self.terms)}
+        return Recipe.model_validate({**content, "train": {**train, "workers": 0, "log_every": 40, **own}})
+
+    def teacher_arm(self) -> "Arm":
+        """Its teacher, who is alone."""
+        return Arm(
+            data=self.data,
+            pair=self.pair,
+            labels=self.teacher_labels,
+            size=self.teacher_size,
+            steps=self.teacher_steps,
+            hold_out=self.hold_out,
+        )
+
+
+def by_weights(arm: Arm, seed: int) -> Recipe:
+    """A teacher's own recipe: the larger model of the pair."""
+    recipe = arm.recipe(seed, None)
+    pair = PAIRS[arm.pair]
+    start = {pair.weights: str(SHARED / "weights" / pair.starts[1])}
+    return Recipe.model_validate({**recipe.model_dump(exclude_unset=True), "student": {**pair.teacher, **start}})
+
+
+def structural(**keys: Any) -> tuple[dict[str, Any], ...]:
+    """One term."""
+    return term("structural", **keys)
+
+
+def term(method: str, **keys: Any) -> tuple[dict[str, Any], ...]:
+    """One method."""
+    return ({"method": method, **keys},)
+
+
+LEARNERS = {
+    **{f"sgd {lr:g}": {**SGD, "lr": lr} for lr in (0.003, 0.01, 0.03)},
+    **{
+        f"adamw {lr:g}": {"optimizer": "adamw", "lr": lr, "weight_decay": 0.05, "ema": 0.9998}
+        for lr in (0.0003, 0.001, 0.003)
+    },
+}
+ALONE = Arm()
+LARGE = replace(ALONE, teacher_size=320)
+PLACE = {"pair_levels": "place"}
+
+
+def plans() -> dict[str, dict[str, Arm]]:
+    """All of them, by name; the first arm of each is what the others are compared with."""
+    tuned = replace(ALONE, hold_out=0.2, labels=0.15)
+    return {
+        "learners": {name: replace(tuned, train=keys) for name, keys in LEARNERS.items()},
+        "causes": {
+            "alone": ALONE,
+            "same size": replace(ALONE, terms=structural()),
+            "same size, share 1": replace(ALONE, terms=structural(share=1.0)),
+            "same size, share 0.3": replace(ALONE, terms=structural(share=0.3)),
+            "same size, decay from a half": replace(ALONE, terms=structural(schedule={"decay": 0.5})),
+            "same size, decay from the start": replace(ALONE, terms=structural(schedule={"decay": 0.0})),
+            "larger": replace(LARGE, terms=structural(), teacher_keys={"pair_levels": "stride"}),
+            "larger, share 0.3": replace(
+                LARGE, terms=structural(share=0.3), teacher_keys={"pair_levels": "stride"}
+            ),
+            "larger, decay from the start": replace(
+                LARGE, terms=structural(schedule={"decay": 0.0}), teacher_keys={"pair_levels": "stride"}
+            ),
+            "larger, fitted adapter": replace(
+                LARGE, terms=structural(adapter="fitted"), teacher_keys={"pair_levels": "stride"}
+            ),
+            "larger, by place": replace(LARGE, terms=structural(), teacher_keys=PLACE),
+            "larger, by place, fitted adapter": replace(
+                LARGE, terms=structural(adapter="fitted"), teacher_keys=PLACE
+            ),
+        },
+    }
+
+
+def main() -> None:
+    """Run what is not there yet, or print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plans", nargs="*", choices=plans())
+    parser.add_argument("--only", nargs="*", help="these arms")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/fine-tuning"))
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    for plan in arguments.plans:
+        if arguments.table:
+            print("\n".join(table(plan)))
+            continue
+        if not (SHARED / "weights").is_dir():
+            parser.error(f"{SHARED / 'weights'} is not there; the pretrained weights are needed")
+        torch.set_num_threads(1)
+        for seed in range(arguments.seeds):
+            for name, arm in plans()[plan].items():
+                if arguments.only is None or name in arguments.only:
+                    run(plan, name, arm, seed, arguments.runs)
+
+
+def run(plan: str, name: str, arm: Arm, seed: int, runs: Path) -> None:
+    """One arm of one seed, after its teacher; nothing where it is recorded."""
+    key = f"{name}/{seed}"
+    if key in known(plan):
+        return
+    teacher = None
+    if arm.terms or arm.unlabelled:
+        own = arm.teacher_arm()
+        named = f"{own.data}-{own.pair}-{own.size}-labels{own.labels:g}-{own.steps}"
+        teacher = runs / "teachers" / (named + (f"-holdout{own.hold_out:g}" if own.hold_out else ""))
+        if not (teacher / "metrics.json").exists():
+            found = fit(by_weights(own, seed=0), teacher, resume=teacher.exists())
+            record(plan, f"teacher {teacher.name}", {"AP": rounded(found.metrics)})
+    folder = runs / plan / key.replace(" ", "-").replace("/", "-seed")
+    begin = time.process_time()
+    found = fit(arm.recipe(seed, teacher), folder, resume=folder.exists())
+    seconds = round(time.process_time() - begin)  # of the processor: other work beside it does not count
+    record(plan, key, {"AP": rounded(found.metrics), "seconds": seconds})
+
+
+def rounded(metrics: Any) -> dict[str, float]:
+    """AP over all objects, and by their size."""
+    return {key: round(metrics[key], 4) for key in ("AP", "AP50", "AP75", "APs", "APm", "APl") if key in metrics}
+
+
+def record(plan: str, key: str, found: dict[str, Any]) -> None:
+    """Beside what is there already; another process may have written meanwhile."""
+    found |= {"where": whereabouts(), "load": round(os.getloadavg()[0], 1)}
+    path(plan).write_text(json.dumps({**known(plan), key: found}, indent=1) + "\n", encoding="utf-8")
+    print(plan, key, found["AP"], flush=True)
+
+
+def known(plan: str) -> dict[str, Any]:
+    """All that was found so far."""
+    return json.loads(path(plan).read_text(encoding="utf-8")) if path(plan).exists() else {}
+
+
+def path(plan: str) -> Path:
+    """Of a plan's results."""
+    return RESULTS / f"fine-tuning-{plan}.json"
+
+
+def table(plan: str) -> Iterator[str]:
+    """One row an arm: AP of each seed, and its paired gain over the first arm."""
+    found = known(plan)
+    names = list(plans()[plan])
+    yield "| arm | AP of each seed | mean | gain of each seed | AP small |"
+    yield "|---|---|---|---|---|"
+    for name in names:
+        seeds = [key.rsplit("/", 1)[1] for key in found if key.rsplit("/", 1)[0] == name]
+        if not seeds:
+            yield f"| {name} | not run | | | |"
+            continue
+        aps = [found[f"{name}/{seed}"]["AP"] for seed in seeds]
+        gains = [
+            f"{ap['AP'] - found[f'{names[0]}/{seed}']['AP']['AP']:+.3f}"
+            for ap, seed in zip(aps, seeds, strict=True)
+            if name != names[0] and f"{names[0]}/{seed}" in found
+        ]
+        each = ", ".join(f"{ap['AP']:.3f}" for ap in aps)
+        small = ", ".join(f"{ap['APs']:.3f}" for ap in aps if "APs" in ap)
+        yield f"| {name} | {each} | {statistics.mean(ap['AP'] for ap in aps):.3f} | {', '.join(gains)} | {small} |"
+
+
+if __name__ == "__main__":
+    main()
