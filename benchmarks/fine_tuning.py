@@ -29,6 +29,8 @@ RESULTS = Path(__file__).parent / "results"
 YOLOX = {"detector": "libreyolo", "config": {"model": "yolox", "size": "n"}}
 MOBILENET = {"backbone": "mobilenet_v2", "fpn_channels": 64, "anchor_scale": 0.4}
 SGD = {"optimizer": "sgd", "weight_decay": 5e-4, "lr_schedule": "cosine", "ema": 0.9998}
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.05, "lr_schedule": "cosine", "ema": 0.9998}
+"""The best of the plan `learners` for YOLOX-nano alone, at 0.001."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ PAIRS = {
         teacher=YOLOX,
         weights="weights",
         starts=("yolox_nano_coco.safetensors", "yolox_nano_coco.safetensors"),
-        train={**SGD, "lr": 0.01, "batch_size": 4, "warmup_steps": 36},
+        train={**ADAMW, "lr": 0.001, "batch_size": 4, "warmup_steps": 36},
         scratch={},
     ),
     "retinanet": Pair(
@@ -150,10 +152,7 @@ def term(method: str, **keys: Any) -> tuple[dict[str, Any], ...]:
 
 LEARNERS = {
     **{f"sgd {lr:g}": {**SGD, "lr": lr} for lr in (0.003, 0.01, 0.03)},
-    **{
-        f"adamw {lr:g}": {"optimizer": "adamw", "lr": lr, "weight_decay": 0.05, "ema": 0.9998}
-        for lr in (0.0003, 0.001, 0.003)
-    },
+    **{f"adamw {lr:g}": {**ADAMW, "lr": lr} for lr in (0.0003, 0.001, 0.003)},
 }
 ALONE = Arm()
 LARGE = replace(ALONE, teacher_size=320)
@@ -164,7 +163,13 @@ def plans() -> dict[str, dict[str, Arm]]:
     """All of them, by name; the first arm of each is what the others are compared with."""
     tuned = replace(ALONE, hold_out=0.2, labels=0.15)
     return {
-        "learners": {name: replace(tuned, train=keys) for name, keys in LEARNERS.items()},
+        "learners": {
+            **{name: replace(tuned, train=keys) for name, keys in LEARNERS.items()},
+            **{
+                f"adamw 0.001, {times} times as long": replace(tuned, train=LEARNERS["adamw 0.001"], steps=320 * times)
+                for times in (2, 4)
+            },
+        },
         "causes": {
             "alone": ALONE,
             "same size": replace(ALONE, terms=structural()),
@@ -173,9 +178,7 @@ def plans() -> dict[str, dict[str, Arm]]:
             "same size, decay from a half": replace(ALONE, terms=structural(schedule={"decay": 0.5})),
             "same size, decay from the start": replace(ALONE, terms=structural(schedule={"decay": 0.0})),
             "larger": replace(LARGE, terms=structural(), teacher_keys={"pair_levels": "stride"}),
-            "larger, share 0.3": replace(
-                LARGE, terms=structural(share=0.3), teacher_keys={"pair_levels": "stride"}
-            ),
+            "larger, share 0.3": replace(LARGE, terms=structural(share=0.3), teacher_keys={"pair_levels": "stride"}),
             "larger, decay from the start": replace(
                 LARGE, terms=structural(schedule={"decay": 0.0}), teacher_keys={"pair_levels": "stride"}
             ),
@@ -183,9 +186,7 @@ def plans() -> dict[str, dict[str, Arm]]:
                 LARGE, terms=structural(adapter="fitted"), teacher_keys={"pair_levels": "stride"}
             ),
             "larger, by place": replace(LARGE, terms=structural(), teacher_keys=PLACE),
-            "larger, by place, fitted adapter": replace(
-                LARGE, terms=structural(adapter="fitted"), teacher_keys=PLACE
-            ),
+            "larger, by place, fitted adapter": replace(LARGE, terms=structural(adapter="fitted"), teacher_keys=PLACE),
         },
     }
 
@@ -234,7 +235,7 @@ def run(plan: str, name: str, arm: Arm, seed: int, runs: Path) -> None:
 
 def rounded(metrics: Any) -> dict[str, float]:
     """AP over all objects, and by their size."""
-    return {key: round(metrics[key], 4) for key in ("AP", "AP50", "AP75", "APs", "APm", "APl") if key in metrics}
+    return {key: round(metrics[key], 4) for key in ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L") if key in metrics}
 
 
 def record(plan: str, key: str, found: dict[str, Any]) -> None:
@@ -272,7 +273,7 @@ def table(plan: str) -> Iterator[str]:
             if name != names[0] and f"{names[0]}/{seed}" in found
         ]
         each = ", ".join(f"{ap['AP']:.3f}" for ap in aps)
-        small = ", ".join(f"{ap['APs']:.3f}" for ap in aps if "APs" in ap)
+        small = ", ".join(f"{ap['AP_S']:.3f}" for ap in aps if "AP_S" in ap)
         yield f"| {name} | {each} | {statistics.mean(ap['AP'] for ap in aps):.3f} | {', '.join(gains)} | {small} |"
 
 
