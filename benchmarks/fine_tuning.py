@@ -1,11 +1,11 @@
 """Does distillation help a student that starts from pretrained weights? Blood cells and sea animals, minutes a run.
 
-    python benchmarks/fine_tuning.py alone causes shares --seeds 3      # these plans; each run once, goes on where it ended
-    python benchmarks/fine_tuning.py --table causes                     # a recorded result as a table
+    python benchmarks/fine_tuning.py learners causes --seeds 3     # these plans; each run once, goes on where it ended
+    python benchmarks/fine_tuning.py --table causes                # a recorded result as a table
 
 A plan is a list of arms that share their data, start and budget. Teachers are trained first, by the same recipe without
-terms. AP is that of the last epoch's weights on the validation images; where a plan chooses a setting, on a fifth of the
-training images that is held out instead. Weights come from `../shared/data/weights`; without that folder nothing is run.
+terms. AP is that of the last epoch's weights on the validation images; where a plan chooses a setting, on a fifth of
+the training images that is held out instead. Weights come from `../shared/data/weights`; without them nothing is run.
 """
 
 import argparse
@@ -30,7 +30,7 @@ YOLOX = {"detector": "libreyolo", "config": {"model": "yolox", "size": "n"}}
 MOBILENET = {"backbone": "mobilenet_v2", "fpn_channels": 64, "anchor_scale": 0.4}
 SGD = {"optimizer": "sgd", "weight_decay": 5e-4, "lr_schedule": "cosine", "ema": 0.9998}
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.05, "lr_schedule": "cosine", "ema": 0.9998}
-"""The best of the plan `learners` for YOLOX-nano alone, at 0.001."""
+"""The best of the plan `learners` for YOLOX-nano alone, at 0.003."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ PAIRS = {
         teacher=YOLOX,
         weights="weights",
         starts=("yolox_nano_coco.safetensors", "yolox_nano_coco.safetensors"),
-        train={**ADAMW, "lr": 0.001, "batch_size": 4, "warmup_steps": 36},
+        train={**ADAMW, "lr": 0.003, "batch_size": 4, "warmup_steps": 36},
         scratch={},
     ),
     "retinanet": Pair(
@@ -152,7 +152,7 @@ def term(method: str, **keys: Any) -> tuple[dict[str, Any], ...]:
 
 LEARNERS = {
     **{f"sgd {lr:g}": {**SGD, "lr": lr} for lr in (0.003, 0.01, 0.03)},
-    **{f"adamw {lr:g}": {**ADAMW, "lr": lr} for lr in (0.0003, 0.001, 0.003)},
+    **{f"adamw {lr:g}": {**ADAMW, "lr": lr} for lr in (0.0003, 0.001, 0.003, 0.01)},
 }
 ALONE = Arm()
 LARGE = replace(ALONE, teacher_size=320)
@@ -166,7 +166,7 @@ def plans() -> dict[str, dict[str, Arm]]:
         "learners": {
             **{name: replace(tuned, train=keys) for name, keys in LEARNERS.items()},
             **{
-                f"adamw 0.001, {times} times as long": replace(tuned, train=LEARNERS["adamw 0.001"], steps=320 * times)
+                f"adamw 0.003, {times} times as long": replace(tuned, train=LEARNERS["adamw 0.003"], steps=320 * times)
                 for times in (2, 4)
             },
         },
