@@ -109,6 +109,7 @@ def by_library(family: Family, arm: str, seed: int, folder: Path) -> dict[str, A
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     begin = time.process_time()
+    assert family.loop is not None
     state = family.loop(detector, task, folder)
     seconds = round(time.process_time() - begin)  # of the processor: other work beside it does not count
     save_student(detector, state, folder.with_suffix(".safetensors"))
@@ -182,6 +183,8 @@ def table() -> str:
 def rows(name: str, family: Family) -> Iterator[str]:
     """Of one family, one for each arm of the library."""
     own = of_seeds(f"{name}/kdet")
+    if not family.arms:
+        yield f"| {name} | none at hand | | {shown(own)} | | |"
     for arm in family.arms:
         theirs = of_seeds(f"{name}/{arm}")
         difference, interval = compared(own, theirs)

@@ -1,6 +1,6 @@
 """Which students baselines.py trains on both sides, from which start, with which numbers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from library_loops import Loop, libreyolo_trainer, torchvision_reference, transformers_trainer, ultralytics_trainer
@@ -13,10 +13,10 @@ WEIGHTS = ROOT.parent / "shared" / "data" / "weights"
 class Family:
     """One student, trained by its library and by kdet."""
 
-    library: str
-    """The package."""
-    loop: Loop
-    arms: dict[str, dict[str, Any]]
+    library: str = ""
+    """The package; none for a detector that no library at hand has."""
+    loop: Loop | None = None
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Of the library: name → numbers of its loop."""
     student: dict[str, Any]
     """Of kdet's recipe."""
@@ -89,38 +89,31 @@ def _ultralytics(name: str, **arms: dict[str, Any]) -> Family:
     )
 
 
+def _alone(detector: str, fpn_channels: int = 64, **numbers: Any) -> Family:
+    """On a pretrained MobileNetV2, with the numbers of torchvision's reference."""
+    return Family(
+        student={"detector": detector, **MOBILENET, "fpn_channels": fpn_channels},
+        size=160,
+        **{"epochs": 8, "train": {**SGD, "lr": 0.005}, **numbers},
+    )
+
+
+def _torchvision(family: Family, lr_of_16: float) -> Family:
+    """The same beside torchvision's loop."""
+    arms = {"reference": {**HFLIP, "lr_of_16": lr_of_16}}
+    return replace(family, library="torchvision", loop=torchvision_reference, arms=arms, as_library=FROZEN)
+
+
+TWO_STAGES: dict[str, Any] = {
+    "fpn_channels": 32,
+    "batch": 4,
+    "epochs": 3,
+    "train": {**SGD, "lr": 0.005, "warmup_steps": 72},
+}
 FAMILIES = {
-    "RetinaNet": Family(
-        library="torchvision",
-        loop=torchvision_reference,
-        arms={"reference": {**HFLIP, "lr_of_16": 0.01}},
-        student={"detector": "retinanet", **MOBILENET},
-        as_library=FROZEN,
-        size=160,
-        epochs=8,
-        train={**SGD, "lr": 0.005},
-    ),
-    "FCOS": Family(
-        library="torchvision",
-        loop=torchvision_reference,
-        arms={"reference": {**HFLIP, "lr_of_16": 0.01}},
-        student={"detector": "fcos", **MOBILENET},
-        as_library=FROZEN,
-        size=160,
-        epochs=8,
-        train={**SGD, "lr": 0.005},
-    ),
-    "Faster R-CNN": Family(
-        library="torchvision",
-        loop=torchvision_reference,
-        arms={"reference": {**HFLIP, "lr_of_16": 0.02}},
-        student={"detector": "faster_rcnn", **MOBILENET, "fpn_channels": 32},
-        as_library=FROZEN,
-        size=160,
-        batch=4,
-        epochs=3,
-        train={**SGD, "lr": 0.005, "warmup_steps": 72},
-    ),
+    "RetinaNet": _torchvision(_alone("retinanet"), lr_of_16=0.01),
+    "FCOS": _torchvision(_alone("fcos"), lr_of_16=0.01),
+    "Faster R-CNN": _torchvision(_alone("faster_rcnn", **TWO_STAGES), lr_of_16=0.02),
     "SSDlite": Family(
         library="torchvision",
         loop=torchvision_reference,
@@ -169,4 +162,7 @@ FAMILIES = {
     ),
     "YOLO11": _ultralytics("yolo11", mosaic={}, no_mosaic=PLAIN),
     "YOLO26": _ultralytics("yolo26", no_mosaic=PLAIN),
+    "ATSS": _alone("atss"),
+    "GFL": _alone("gfl"),
+    "Cascade R-CNN": _alone("cascade_rcnn", **TWO_STAGES),
 }

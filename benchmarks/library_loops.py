@@ -178,14 +178,8 @@ def libreyolo_trainer(detector: Detector, task: Task, folder: Path) -> State:
     wrapper.model_path = "pretrained"  # else its trainer takes the weights for random and sets the biases anew
     shutil.rmtree(folder, ignore_errors=True)
     wrapper.train(
-        data=str(converted(folder.parent / "data")),
-        epochs=task.epochs,
-        batch=task.batch,
-        imgsz=task.size,
-        seed=task.seed,
-        project=str(folder.parent),
-        name=folder.name,
-        **{"device": "cpu", "workers": 0, "amp": False, "exist_ok": True, "patience": 0, "eval_interval": 1000},
+        **_trained_on(task, folder),
+        **{"device": "cpu", "workers": 0, "amp": False, "eval_interval": 1000},
         **{"warmup_epochs": 1, "no_aug_epochs": 1, **task.numbers},
     )
     return _weights_in(folder, "last.pt")
@@ -201,18 +195,17 @@ def ultralytics_trainer(detector: Detector, task: Task, folder: Path) -> State:
     described.write_text(yaml.safe_dump(architecture(options["name"], options["width"], options["depth"])))
     fixed = {key: THEIRS[key] for key in ("deterministic", "device", "amp", "workers", "val", "plots", "verbose")}
     shutil.rmtree(folder, ignore_errors=True)
-    YOLO(described, task="detect").train(
-        data=str(converted(folder.parent / "data")),
-        epochs=task.epochs,
-        batch=task.batch,
-        imgsz=task.size,
-        seed=task.seed,
-        project=str(folder.parent),
-        name=folder.name,
-        **{**fixed, "exist_ok": True, "patience": 0},
-        **task.numbers["train"],
-    )
+    YOLO(described, task="detect").train(**_trained_on(task, folder), **fixed, **task.numbers["train"])
     return _weights_in(folder, "last.pt")
+
+
+def _trained_on(task: Task, folder: Path) -> dict[str, Any]:
+    """What both libraries' `train` call by the same names: the images, how long, and where the files go."""
+    return {
+        **{"data": str(converted(folder.parent / "data")), "epochs": task.epochs, "batch": task.batch},
+        **{"imgsz": task.size, "seed": task.seed, "project": str(folder.parent), "name": folder.name},
+        **{"exist_ok": True, "patience": 0},
+    }
 
 
 def _weights_in(folder: Path, name: str) -> State:

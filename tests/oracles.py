@@ -126,7 +126,11 @@ def maps_of(flat_AK: Tensor, grids: Sequence[SizeHW], per_cell: Sequence[int]) -
     return [part.view(h, w, -1).permute(2, 0, 1)[None] for part, (h, w) in zip(parts, grids, strict=True)]
 
 
-def _layout(detector: Detector, generator: Any) -> tuple[Tensor, list[SizeHW], list[int]]:
+_Layout = tuple[Tensor, list[SizeHW], list[int]]
+"""Anchors, the grid of each level, anchors of a cell."""
+
+
+def _layout(detector: Detector, generator: Any) -> _Layout:
     """Anchors as float32 has them, the grid of each level, anchors of a cell; the backbone is blank from here on."""
     detector.model.backbone = Blank(detector.levels)
     image = torch.zeros(1, 3, *CANVAS)
@@ -155,28 +159,37 @@ def _placed(chosen_M: Tensor, values: Tensor, count: int, fill: float = 0.0) -> 
     return placed
 
 
+def _answers(
+    detector: Detector, chosen_M: Tensor, target: Target, values: Tensor, layout: _Layout, *, centred: bool = False
+) -> None:
+    """The head says of each chosen cell its object and these values of its box; `centred`, and that it is central."""
+    anchors, grids, per_cell = layout
+    head: Any = detector.model.head
+    logits = _logits(chosen_M, target["labels"], (len(anchors), len(detector.class_names)))
+    head.classification_head.cls_logits = Says(*maps_of(logits, grids, per_cell))
+    head.regression_head.bbox_reg = Says(*maps_of(_placed(chosen_M, values, len(anchors)), grids, per_cell))
+    if centred:
+        centreness = torch.full((len(anchors), 1), SURE)
+        head.regression_head.bbox_ctrness = Says(*maps_of(centreness, grids, per_cell))
+
+
 def retinanet() -> tuple[Detector, Target]:
     detector, target = tiny("retinanet", anchor_scale=1.0, fpn_channels=8), objects()
     model: Any = detector.model
-    anchors, grids, per_cell = _layout(detector, model.anchor_generator)
+    anchors, *_ = layout = _layout(detector, model.anchor_generator)
     chosen = nearest(anchors, target["boxes"])
     deltas = model.box_coder.encode_single(target["boxes"], anchors[chosen])
-    logits = _logits(chosen, target["labels"], (len(anchors), len(detector.class_names)))
-    model.head.classification_head.cls_logits = Says(*maps_of(logits, grids, per_cell))
-    model.head.regression_head.bbox_reg = Says(*maps_of(_placed(chosen, deltas, len(anchors)), grids, per_cell))
+    _answers(detector, chosen, target, deltas, layout)
     return detector, target
 
 
 def fcos() -> tuple[Detector, Target]:
     detector, target = tiny("fcos", fpn_channels=32), objects()
     model: Any = detector.model
-    anchors, grids, per_cell = _layout(detector, model.anchor_generator)
+    anchors, grids, _ = layout = _layout(detector, model.anchor_generator)
     chosen = nearest(anchors, target["boxes"], grids[0][0] * grids[0][1])
     edges = model.box_coder.encode(anchors[chosen], target["boxes"])
-    logits = _logits(chosen, target["labels"], (len(anchors), len(detector.class_names)))
-    model.head.classification_head.cls_logits = Says(*maps_of(logits, grids, per_cell))
-    model.head.regression_head.bbox_reg = Says(*maps_of(_placed(chosen, edges, len(anchors)), grids, per_cell))
-    model.head.regression_head.bbox_ctrness = Says(*maps_of(torch.full((len(anchors), 1), SURE), grids, per_cell))
+    _answers(detector, chosen, target, edges, layout, centred=True)
     return detector, target
 
 
@@ -197,25 +210,20 @@ def ssdlite() -> tuple[Detector, Target]:
 def atss() -> tuple[Detector, Target]:
     detector, target = tiny("atss", anchor_scale=1.0, fpn_channels=8), objects()
     model: Any = detector.model
-    anchors, grids, per_cell = _layout(detector, model.anchor_generator)
+    anchors, grids, _ = layout = _layout(detector, model.anchor_generator)
     chosen = nearest(anchors, target["boxes"], grids[0][0] * grids[0][1])
     deltas = BoxCoder((10.0, 10.0, 5.0, 5.0)).encode_single(target["boxes"], anchors[chosen])
-    logits = _logits(chosen, target["labels"], (len(anchors), len(detector.class_names)))
-    model.head.classification_head.cls_logits = Says(*maps_of(logits, grids, per_cell))
-    model.head.regression_head.bbox_reg = Says(*maps_of(_placed(chosen, deltas, len(anchors)), grids, per_cell))
-    model.head.regression_head.bbox_ctrness = Says(*maps_of(torch.full((len(anchors), 1), SURE), grids, per_cell))
+    _answers(detector, chosen, target, deltas, layout, centred=True)
     return detector, target
 
 
 def gfl() -> tuple[Detector, Target]:
     detector, target = tiny("gfl", anchor_scale=1.0, fpn_channels=8), objects()
     model: Any = detector.model
-    anchors, grids, per_cell = _layout(detector, model.anchor_generator)
+    anchors, grids, _ = layout = _layout(detector, model.anchor_generator)
     chosen = nearest(anchors, target["boxes"], grids[0][0] * grids[0][1])
-    logits = _logits(chosen, target["labels"], (len(anchors), len(detector.class_names)))
     edges = two_bins(_distances(target["boxes"], anchors[chosen]) / 8, 17).flatten(1)
-    model.head.classification_head.cls_logits = Says(*maps_of(logits, grids, per_cell))
-    model.head.regression_head.bbox_reg = Says(*maps_of(_placed(chosen, edges, len(anchors)), grids, per_cell))
+    _answers(detector, chosen, target, edges, layout)
     return detector, target
 
 

@@ -14,6 +14,7 @@ LABELS = {
     "teacher": "Teacher",
     "alone": "Student alone",
     "alone_same_time": "Student alone, distilled one's time",
+    "alone_longer": "Student alone, four times as long",
     "l2": "Student, plain L2",
     "distilled": "Student, structural distillation",
 }

@@ -43,7 +43,7 @@ def pages(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     """Each kind of page."""
     out = tmp_path_factory.mktemp("pages")
     other = run_folder(out / "other", classes=NAMES)
-    aps = {"teacher": 0.59, "alone": 0.16, "alone_same_time": 0.2, "l2": 0.3, "distilled": 0.45}
+    aps = {"teacher": 0.59, "alone": 0.16, "alone_same_time": 0.2, "alone_longer": 0.4, "l2": 0.3, "distilled": 0.45}
     pictures = [run / "maps" / "1.jpg"]
     labels = LABELS | {"l2": HOSTILE}
     arm = HOSTILE.replace("/", "⁄")

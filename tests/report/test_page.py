@@ -152,6 +152,7 @@ def test_wrong_run_folders(tmp_path: Path) -> None:
 
 def test_demo_page(tmp_path: Path) -> None:
     aps = {"teacher": 0.594, "alone": 0.161, "alone_same_time": 0.213, "l2": 0.334, "distilled": 0.4512}
+    aps["alone_longer"] = 0.401
     runs = {name: run_folder(tmp_path / name, ap=ap) for name, ap in aps.items()}
     picture = tmp_path / "00.png"
     Image.new("RGB", (40, 20), "red").save(picture)
@@ -162,6 +163,7 @@ def test_demo_page(tmp_path: Path) -> None:
     assert set(aps.values()) <= set(page.numbers())
     assert 0.4512 - 0.161 in page.numbers() and "+0.290" in page.text
     assert "67% of the way to its teacher's 0.594" in page.text
+    assert "a gain is one in speed" in page.text
     assert "one seed (0)" in page.text and "kdet demo --seed 0" in page.text
     assert "0.41 M" in page.text and "1 min 2 s" in page.text and "5 min 12 s" in page.text
     assert len(list(page.all("img"))) == 1
@@ -173,6 +175,7 @@ def test_demo_page(tmp_path: Path) -> None:
         ({"alone": 0.4, "distilled": 0.3}, "lowered the student by 0.100 AP on this seed"),
         ({"alone": 0.4, "distilled": 0.4001}, "made no difference on this seed"),
         ({"alone": 0.4, "distilled": 0.5, "l2": 0.5}, "Student, plain L2 did at least as well"),
+        ({"alone": 0.4, "distilled": 0.5, "alone_longer": 0.6}, "four times as long did at least as well"),
         ({"alone": 0.4, "distilled": 0.5, "teacher": 0.3}, "no better than the student alone"),
     ],
 )

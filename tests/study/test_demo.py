@@ -68,6 +68,12 @@ def test_longer_stretches_steps_and_schedule():
     assert longer.train.epochs * (demo.DATA["images"] // longer.train.batch_size) >= longer.train.max_steps
 
 
+def test_one_student_trains_four_times_as_long():
+    once, longer = demo.recipe_of("alone", 0), demo.recipe_of("alone", 0, longer=demo.LONGER)
+    assert longer.train.max_steps == 4 * once.train.max_steps
+    assert "four times" in demo.LABELS["alone_longer"]
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="--out"):

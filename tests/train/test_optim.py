@@ -160,6 +160,25 @@ def test_the_usual_factor_is_that_of_the_family_and_only_for_pretrained_backbone
     assert backbone_lr(Distiller(detr), given) == 0.3
 
 
+def test_sgd_has_nesterovs_momentum_as_the_students_library_has_it_unless_the_recipe_says() -> None:
+    """After one step with gradient g: g + 0.9 g = 1.9 g with Nesterov's momentum, g without."""
+
+    def moved(detector: Any, **train: Any) -> float:
+        optimizer = make_optimizer(Distiller(detector), recipe_of(train={"optimizer": "sgd", "lr": 1.0, **train}))
+        parameter = next(p for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"])
+        before = parameter.detach().clone()
+        for group in optimizer.param_groups:
+            for own in group["params"]:
+                own.grad = torch.full_like(own, 0.5)
+        optimizer.step()
+        return float((before - parameter.detach()).mean())
+
+    assert moved(tiny("fcos")) == pytest.approx(0.5)
+    assert moved(kdet.wrap(yolo(), CLASSES)) == pytest.approx(0.95)
+    assert moved(tiny("fcos"), nesterov=True) == pytest.approx(0.95)
+    assert moved(kdet.wrap(yolo(), CLASSES), nesterov=False) == pytest.approx(0.5)
+
+
 def test_a_factor_for_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(InputError, match=r"backbone_lr: kdet does not know which part of a Custom is its backbone"):
         make_optimizer(Distiller(hooked(Custom())), recipe_of(train={"backbone_lr": 0.1}))

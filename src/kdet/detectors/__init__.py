@@ -4,7 +4,7 @@ from kdet.detectors.foundation import foundation
 from kdet.detectors.hooked import Given, HookedDetector
 from kdet.detectors.inherit import Inherit, Inherited, inherit, inherit_frozen_norms
 from kdet.detectors.own_code import ALLOWED
-from kdet.detectors.parts import backbone_parameters, usual_backbone_lr
+from kdet.detectors.parts import backbone_parameters, uses_nesterov, usual_backbone_lr
 from kdet.detectors.torchvision_models import backbone_defaults
 from kdet.detectors.weights import StoredWeights, read_weights
 from kdet.detectors.wrapping import BARE, wrap
@@ -29,6 +29,7 @@ __all__ = [
     "inherit_frozen_norms",
     "read_weights",
     "rebuild",
+    "uses_nesterov",
     "usual_backbone_lr",
     "wrap",
 ]

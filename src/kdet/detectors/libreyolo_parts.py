@@ -36,15 +36,11 @@ class Yolo9Parts:
 
     def __init__(self, model: Any, make_loss: MakeLoss) -> None:
         self.model = model
+        self.backbone = type(model.backbone).__name__
         self.strides = tuple(int(stride) for stride in model.head.stride)
         self.image_size: int | tuple[int, int] = 640
         self._make_loss = make_loss
         self._loss: tuple[torch.device, Any] | None = None
-
-    @property
-    def backbone(self) -> str:
-        """By its class."""
-        return type(self.model.backbone).__name__
 
     def neck(self, images: Tensor) -> list[Tensor]:
         """Backbone and neck."""
@@ -100,13 +96,9 @@ class YoloxParts:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.backbone = type(model.backbone).__name__
         self.strides = tuple(int(stride) for stride in model.head.strides)
         self.image_size: int | tuple[int, int] = 640
-
-    @property
-    def backbone(self) -> str:
-        """By its class."""
-        return type(self.model.backbone).__name__
 
     def neck(self, images: Tensor) -> list[Tensor]:
         """Backbone with its neck; the module reads blue, green, red."""
@@ -164,14 +156,10 @@ class RtmdetParts:
 
     def __init__(self, model: Any, make_loss: MakeLoss) -> None:
         self.model = model
+        self.backbone = type(model.backbone).__name__
         self.strides = tuple(int(stride) for stride in model.head.strides)
         self.image_size: int | tuple[int, int] = 640
         self._make_loss = make_loss
-
-    @property
-    def backbone(self) -> str:
-        """By its class."""
-        return type(self.model.backbone).__name__
 
     def neck(self, images: Tensor) -> list[Tensor]:
         """Backbone and neck; the module reads blue, green, red."""

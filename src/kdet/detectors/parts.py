@@ -8,6 +8,7 @@ from torch import nn
 from kdet.detectors.detr import DetrDetector
 from kdet.detectors.hooked import HookedDetector
 from kdet.detectors.libreyolo_detr import LibreDetrDetector
+from kdet.detectors.points import PointDetector
 from kdet.types import Detector
 
 Part = Literal["backbone", "neck", "head"]
@@ -61,6 +62,12 @@ def backbone_parameters(detector: Detector) -> list[nn.Parameter]:
 def usual_backbone_lr(detector: Detector) -> float:
     """Factor on the learning rate with which a pretrained backbone of this family is usually trained."""
     return SET_DETECTOR_BACKBONE_LR if isinstance(detector, DetrDetector | LibreDetrDetector) else 1.0
+
+
+def uses_nesterov(detector: Detector) -> bool:
+    """Whether SGD has Nesterov's momentum in this family's own library: it does for the YOLOs of ultralytics' structure
+    and of libreyolo, and not in torchvision's reference training."""
+    return isinstance(detector, PointDetector)
 
 
 def _yolo_depth(model: Any) -> int:

@@ -44,17 +44,14 @@ class PointParts(Protocol):
     """A library's module, taken apart; images are N×3×H×W in RGB, normalised by `pixels`."""
 
     model: Any
+    backbone: str
+    """Its kind, whatever its size."""
     strides: tuple[int, ...]
     image_size: int | tuple[int, int]
     has_edges: bool
     """Whether the head predicts distributions of a box's edges."""
     progress: float | None
     """Fraction of the run, for losses that change over it; None = as built."""
-
-    @property
-    def backbone(self) -> str:
-        """Its kind, whatever its size."""
-        ...
 
     @property
     def pixels(self) -> tuple[Sequence[float], Sequence[float]]:

@@ -78,17 +78,14 @@ class YoloParts:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        # Its blocks' classes, which change from version to version.
+        self.backbone = " ".join(sorted({type(layer).__name__ for layer in model.model[:-1]}))
         self.strides = tuple(round(float(stride)) for stride in self._head.stride)
         self.has_edges = self._head.reg_max > 1
         _complete_arguments(model)
         size = getattr(model.args, "imgsz", None)
         self.image_size: int | tuple[int, int] = size if isinstance(size, int) else _IMAGE_SIZE
         self._device: torch.device | None = None
-
-    @property
-    def backbone(self) -> str:
-        """Its blocks by their classes, which change from version to version."""
-        return " ".join(sorted({type(layer).__name__ for layer in self.model.model[:-1]}))
 
     @property
     def selection(self) -> Selection:

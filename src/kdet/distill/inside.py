@@ -15,7 +15,7 @@ from kdet.distill.distiller import Distiller, as_seen_by
 from kdet.distill.pairing import Pairing
 from kdet.distill.views import Sight, paired_features
 from kdet.ops.precision import full_precision
-from kdet.ops.scale import rescale, taught
+from kdet.ops.scale import rescaled_pair
 from kdet.ops.similarity import Exponents, similarity
 from kdet.types import Batch, Detector, Need
 
@@ -81,7 +81,7 @@ def _level(stride: int, student: Tensor, teacher: Tensor, size_hw: tuple[int, in
     alike = None
     if student.shape == teacher.shape:
         with full_precision(student):
-            s, t = rescale(student.float(), "channel"), rescale(teacher.float(), "channel")
-            dissimilar = (1 - similarity(s, t, Exponents(), _WINDOW, _SIGMA)) * taught(teacher.float(), "channel")
+            own, other, taught = rescaled_pair(student.float(), teacher.float(), "channel")
+            dissimilar = (1 - similarity(own, other, Exponents(), _WINDOW, _SIGMA)) * taught
             alike = shown(1 - dissimilar)
     return LevelMaps(stride=stride, student=shown(student.abs()), teacher=shown(teacher.abs()), similarity=alike)

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import Normalize, check_normalize, rescale, taught
+from kdet.ops.scale import Normalize, check_normalize, rescaled_pair
 
 
 def lp_loss(student: Levels, teacher: Levels, *, p: Literal[1, 2], normalize: Normalize = "channel") -> Tensor:
@@ -51,5 +51,6 @@ def lp_loss(student: Levels, teacher: Levels, *, p: Literal[1, 2], normalize: No
 def _level_loss(student: Tensor, teacher: Tensor, p: Literal[1, 2], normalize: Normalize) -> Tensor:
     if student.numel() == 0:
         return attached_zero(student)
-    difference = (rescale(student, normalize) - rescale(teacher, normalize)) * taught(teacher, normalize)
+    own, other, taught = rescaled_pair(student, teacher, normalize)
+    difference = (own - other) * taught
     return reduce_map(difference.abs() if p == 1 else difference.square())

@@ -11,7 +11,7 @@ from kdet.ops.one_pass import Options
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import Normalize, check_normalize, rescale, taught
+from kdet.ops.scale import Normalize, check_normalize, rescaled_pair
 from kdet.ops.similarity import Exponents, similarity
 from kdet.ops.windows import check_window
 
@@ -90,8 +90,8 @@ def _level_loss(
 ) -> Tensor:
     if student.numel() == 0:
         return attached_zero(student)
-    values = similarity(rescale(student, normalize), rescale(teacher, normalize), exponents, window, sigma)
-    return reduce_map((1 - values) * taught(teacher, normalize)) / 2
+    own, other, taught = rescaled_pair(student, teacher, normalize)
+    return reduce_map((1 - similarity(own, other, exponents, window, sigma)) * taught) / 2
 
 
 def _checked_exponents(alpha: float, beta: float, gamma: float) -> Exponents:

@@ -23,10 +23,7 @@ def check_normalize(normalize: Normalize) -> None:
 
 def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
     """(x − lo) / max(hi − lo, floor), with the range over H×W ("channel") or C×H×W ("sample")."""
-    if normalize is None or features_NCHW.numel() == 0:
-        return features_NCHW
-    lo_NC11, hi_NC11, floor_N111 = value_range(features_NCHW, normalize)
-    return (features_NCHW - lo_NC11) / (hi_NC11 - lo_NC11).maximum(floor_N111)
+    return _rescaled_and_alive(features_NCHW, normalize)[0]
 
 
 def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
@@ -37,10 +34,20 @@ def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
     1000 steps of Adam on a free map the range of such channels was 15.3 in the structural loss and 10.6 in ℓ1, that of
     the others 3.1 and 3.2; at the first step 8 such channels of 32 had 64 % of ℓ1's squared gradient and 84 % of ℓ2's.
     """
-    if normalize is None or teacher_NCHW.numel() == 0:
-        return teacher_NCHW.new_ones(1, 1, 1, 1)
-    lo_NC11, hi_NC11, floor_N111 = value_range(teacher_NCHW, normalize)
-    return alive(hi_NC11 - lo_NC11, floor_N111)
+    return _rescaled_and_alive(teacher_NCHW, normalize)[1]
+
+
+def rescaled_pair(student_NCHW: Tensor, teacher_NCHW: Tensor, normalize: Normalize) -> tuple[Tensor, Tensor, Tensor]:
+    """Both maps under `rescale`, and what is `taught`; the teacher's range is taken once."""
+    return rescale(student_NCHW, normalize), *_rescaled_and_alive(teacher_NCHW, normalize)
+
+
+def _rescaled_and_alive(features_NCHW: Tensor, normalize: Normalize) -> tuple[Tensor, Tensor]:
+    if normalize is None or features_NCHW.numel() == 0:
+        return features_NCHW, features_NCHW.new_ones(1, 1, 1, 1)
+    lo_NC11, hi_NC11, floor_N111 = value_range(features_NCHW, normalize)
+    extent_NC11 = hi_NC11 - lo_NC11
+    return (features_NCHW - lo_NC11) / extent_NC11.maximum(floor_N111), alive(extent_NC11, floor_N111)
 
 
 def alive(extent: Tensor, floor: Tensor) -> Tensor:

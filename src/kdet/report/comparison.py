@@ -91,7 +91,7 @@ def comparison_page(folder: Path) -> str:
     result = _read(folder / "compare.json")
     try:
         arms = _arms(result["arms"])
-        several = _several(result["arms"])
+        several = is_corrected(result["arms"])
         shown = {name: read_run(folder / runs[0]["folder"]) for name, runs in result["runs"].items()}
         charts = [_gain_chart(arms), _ap_chart(arms, result["teacher"]["AP"]), _iou_chart(result["breakdown"], arms)]
         charts += [curves.ap_while_training(shown, f"AP while training, seed {result['seeds'][0]}")]
@@ -128,6 +128,20 @@ def arms_of_comparison(path: Path) -> list[ArmView]:
         raise InputError(f"{path}: not a result of `kdet compare` ({error!r})") from None
 
 
+def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are several arms to correct for by Holm.
+
+    Args:
+        rows: the arms of a compare.json.
+    """
+    return sum(row.get("p") is not None for row in rows) > 1
+
+
+def weight_in_words(term: Mapping[str, Any]) -> str:
+    """`auto (share 3)` or the number, of a term of an arm."""
+    return f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     text = read_text(path)
     if text is None:
@@ -139,12 +153,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _arms(rows: Sequence[Mapping[str, Any]]) -> list[ArmView]:
-    return [_arm(row, several=_several(rows)) for row in rows]
-
-
-def _several(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there is anything to correct for."""
-    return sum(row.get("p") is not None for row in rows) > 1
+    return [_arm(row, several=is_corrected(rows)) for row in rows]
 
 
 def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
@@ -169,9 +178,8 @@ def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
 
 
 def _term(name: str, term: Mapping[str, Any]) -> TermView:
-    weight = f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
     weights = {part.removeprefix(f"{name}/"): float(value) for part, value in term["weights"].items()}
-    return TermView(name=name, weight=weight, weights=weights, pull=number(term["pull"]))
+    return TermView(name=name, weight=weight_in_words(term), weights=weights, pull=number(term["pull"]))
 
 
 def _pair(ends: Any) -> tuple[float, float] | None:

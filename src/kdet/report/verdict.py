@@ -77,6 +77,7 @@ def verdict_of(arms: Mapping[str, Arm], seed: Any) -> Verdict:
         sentences.append(f"For comparison: {'; '.join(f'{arm.label}: {arm.ap:.3f}' for arm in others)}.")
     if better := [arm.label for arm in others if arm.ap >= distilled.ap]:
         sentences.append(f"Here {' and '.join(better)} did at least as well as distillation.")
+    sentences.append("Students start from random weights and stop early, so a gain is one in speed of learning.")
     sentences.append(f"This is one seed ({seed}): it shows a difference, it does not prove one.")
     return Verdict(headline=_headline(gain), sentences=tuple(sentences), gain=gain, gap_closed=gap_closed)
 

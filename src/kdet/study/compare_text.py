@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdet.evaluate import smallest_shown
-from kdet.study.pulls import in_words
+from kdet.report.comparison import is_corrected, weight_in_words
 
 _MORE = (3, 5, 10)
 """Numbers of seeds that are named where fewer were asked for."""
@@ -29,7 +29,7 @@ def power(num_seeds: int, num_arms: int) -> str:
 
 def table(result: Mapping[str, Any]) -> str:
     """The comparison as text."""
-    arms, several = result["arms"], _several(result)
+    arms, several = result["arms"], is_corrected(result["arms"])
     width = max(len(arm["name"]) for arm in arms)
     lines = [f"{'':<{width}}  {'AP':>6}  {'gain':>7}  {'95 % over seeds':>17}  {'95 % over images':>17}  {'step':>6}"]
     for arm in arms:
@@ -51,11 +51,6 @@ def _would_do(seeds: int) -> str:
     return f"{seeds} seeds would do with {smallest_shown(seeds):.2g}"
 
 
-def _several(result: Mapping[str, Any]) -> bool:
-    """Whether there is something to correct for."""
-    return sum(arm["p"] is not None for arm in result["arms"]) > 1
-
-
 def _verdict(arm: Mapping[str, Any], *, several: bool) -> str:
     if arm["verdict"] is None or arm["p"] is None or not several:
         return arm["verdict"] or ""
@@ -65,7 +60,7 @@ def _verdict(arm: Mapping[str, Any], *, several: bool) -> str:
 def _terms(result: Mapping[str, Any]) -> Iterator[str]:
     """What each arm distilled, and how hard that pulled."""
     for arm in result["arms"]:
-        shown = [f"{name}, weight {in_words(term)}{_pull(term)}" for name, term in arm["terms"].items()]
+        shown = [f"{name}, weight {weight_in_words(term)}{_pull(term)}" for name, term in arm["terms"].items()]
         if shown:
             yield f"{arm['name']}: {'; '.join(shown)}"
 

@@ -59,11 +59,6 @@ def straw_men(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def in_words(term: Mapping[str, Any]) -> str:
-    """`auto (share 3)` or the number."""
-    return f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
-
-
 def _named(recipe: Recipe, arm: Arm) -> Iterator[tuple[str, Term]]:
     if arm.terms:
         for lesson, terms in terms_by_teacher(recipe.model_copy(update={"distill": list(arm.terms)})):

@@ -149,10 +149,8 @@ def _pictures(size: ImageSize, canvas: Canvas, device: str, count: int) -> Batch
     """Generated scenes at the network's size: NMS takes as long as there are boxes, and noise has none."""
     side = size if isinstance(size, int) else size[0]
     source = ShapesSource(Shapes(val_images=_PICTURES, image_size=min(_DRAWN_PX, side)), split="val")
-    pipeline, nothing = (
-        Pipeline(size, canvas=canvas),
-        Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64)),
-    )
+    pipeline = Pipeline(size, canvas=canvas)
+    nothing = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
     samples: list[Sample] = []
     for i in range(count):
         image: Tensor = pipeline(source.read(i % _PICTURES), nothing)[0]
@@ -165,10 +163,12 @@ def _pictures(size: ImageSize, canvas: Canvas, device: str, count: int) -> Batch
 def _ap_of(path: Path, precision: str) -> float | None:
     """Of the weights that are measured: of a run the best epoch's, of a file what is written beside it."""
     text = read_text(path / METRICS if is_folder(path) else path.with_name(f"{path.name}.json"))
-    found: Any = None if text is None else parse_json(text, str(path))
+    if text is None:
+        return None
+    found: Any = parse_json(text, str(path))
     try:
-        if found is None or is_folder(path):
-            return found and float(found["best"]["AP"])
+        if is_folder(path):
+            return float(found["best"]["AP"])
         return float(found["AP"]["file"]) if found["AP"]["precision"] == precision else None
     except (KeyError, TypeError, ValueError):  # another file that happens to lie there
         return None

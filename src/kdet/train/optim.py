@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kdet.detectors import backbone_parameters, usual_backbone_lr
+from kdet.detectors import backbone_parameters, uses_nesterov, usual_backbone_lr
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.ops.modes import frozen_norms
@@ -23,7 +23,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD with momentum 0.9, or AdamW, over the groups of `parameter_groups`.
+    """SGD with momentum 0.9 or AdamW over the groups of `parameter_groups`.
 
     Raises:
         InputError: `backbone_lr` for a student whose backbone kdet does not know.
@@ -31,7 +31,8 @@ def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimize
     settings = recipe.train
     groups = parameter_groups(distiller, settings, backbone_lr(distiller, recipe))
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9)
+        nesterov = uses_nesterov(distiller.student) if settings.nesterov is None else settings.nesterov
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=nesterov)
     return torch.optim.AdamW(groups, lr=settings.lr)
 
 
@@ -85,9 +86,9 @@ def describe_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
         for group in optimizer.param_groups
     ]
     kept = len(list(frozen_norms(model)))
-    return "optimizer: " + "; ".join(
-        [*groups, *([f"{kept} norms in frozen layers keep their statistics"] * bool(kept))]
-    )
+    more = [f"{kept} norms in frozen layers keep their statistics"] * bool(kept)
+    more += ["Nesterov's momentum"] * bool(optimizer.defaults.get("nesterov"))
+    return "optimizer: " + "; ".join([*groups, *more])
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -32,6 +32,8 @@ class TrainRecipe(Strict):
     """Images per step and process."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum 0.9, or AdamW."""
+    nesterov: bool | None = None
+    """Nesterov's momentum in SGD; None = as the student's own library has it: true for YOLO, else false."""
     lr: Annotated[float, Field(gt=0)] = 0.01
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4

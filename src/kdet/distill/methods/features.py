@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Literal
 
-from kdet.distill.methods.published import MethodWeight, settled
+from kdet.distill.methods.published import MethodWeight, term_of
 from kdet.distill.terms import AdapterMode, Learned, Term
 from kdet.distill.views import Features
 from kdet.distill.weighted_features import (
@@ -42,7 +42,7 @@ def structural(
     """SSIM between neck features; λ = 2 and 4 were the paper's best."""
     options = {"alpha": alpha, "beta": beta, "gamma": gamma, "window": window, "sigma": sigma}
     loss = partial(structural_loss, **options, normalize=normalize)
-    return [Term(name="structural", loss=loss, view=Features(), weight=settled("structural", weight), adapter=adapter)]
+    return [term_of("structural", loss, Features(), weight, adapter=adapter)]
 
 
 def lp(
@@ -54,13 +54,13 @@ def lp(
 ) -> list[Term]:
     """The structural paper's ℓp baselines: same φ, ν and reduction, |S−T|^p instead of SSIM."""
     loss = partial(lp_loss, p=p, normalize=normalize)
-    return [Term(name="lp", loss=loss, view=Features(), weight=settled("lp", weight), adapter=adapter)]
+    return [term_of("lp", loss, Features(), weight, adapter=adapter)]
 
 
 def l2(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[Term]:
     """Plain squared error on the raw features, the baseline that every method has to beat."""
     loss = partial(lp_loss, p=2, normalize=None)
-    return [Term(name="l2", loss=loss, view=Features(), weight=settled("l2", weight), adapter=adapter)]
+    return [term_of("l2", loss, Features(), weight, adapter=adapter)]
 
 
 def hint(
@@ -71,23 +71,19 @@ def hint(
 ) -> list[Term]:
     """FitNets' hints: half the squared error, on the whole map, in the objects' boxes or where anchors are positive."""
     view = {"whole": Features(), "boxes": FeaturesInBoxes(), "positives": FeaturesAtPositives()}[where]
-    return [Term(name="hint", loss=hint_loss, view=view, weight=settled("hint", weight), adapter=adapter)]
+    return [term_of("hint", hint_loss, view, weight, adapter=adapter)]
 
 
 def attention_transfer(weight: MethodWeight = "auto", *, power: float = 2.0) -> list[Term]:
     """Squared error between the maps of where each model has large activations; no adapter."""
     loss = partial(attention_transfer_loss, power=power)
-    return [
-        Term(
-            name="attention_transfer", loss=loss, view=UnadaptedFeatures(), weight=settled("attention_transfer", weight)
-        )
-    ]
+    return [term_of("attention_transfer", loss, UnadaptedFeatures(), weight)]
 
 
 def cwd(weight: MethodWeight = "auto", *, temperature: float = 1.0, adapter: AdapterMode = "auto") -> list[Term]:
     """KL between the two softmax distributions of each channel over its cells."""
     loss = partial(cwd_loss, temperature=temperature)
-    return [Term(name="cwd", loss=loss, view=Features(), weight=settled("cwd", weight), adapter=adapter)]
+    return [term_of("cwd", loss, Features(), weight, adapter=adapter)]
 
 
 def pkd(
@@ -101,14 +97,14 @@ def pkd(
 
     `finest: null` takes all levels that are paired, and a term's `strides` those that they name.
     """
-    loss, weight = partial(pkd_loss, statistics=statistics), settled("pkd", weight)
-    return [Term(name="pkd", loss=loss, view=Features(), weight=weight, finest=finest, adapter=adapter)]
+    loss = partial(pkd_loss, statistics=statistics)
+    return [term_of("pkd", loss, Features(), weight, finest=finest, adapter=adapter)]
 
 
 def mgd(weight: MethodWeight = "auto", *, mask_ratio: float = 0.65, adapter: AdapterMode = "auto") -> list[Term]:
     """A small trained network makes the teacher's features from the student's with cells left out at random."""
     loss = Learned(partial(MGDLoss, mask_ratio=mask_ratio))
-    return [Term(name="mgd", loss=loss, view=Features(), weight=settled("mgd", weight), adapter=adapter)]
+    return [term_of("mgd", loss, Features(), weight, adapter=adapter)]
 
 
 def fgd(
@@ -124,17 +120,9 @@ def fgd(
     """Objects and background apart, weighted by the teacher's attention, and the relations between cells."""
     options = {"alpha": alpha, "beta": beta, "gamma": gamma, "lambda_": lambda_, "temperature": temperature}
     loss = Learned(partial(FGDLoss, **options))
-    return [Term(name="fgd", loss=loss, view=FeaturesByRegion(), weight=settled("fgd", weight), adapter=adapter)]
+    return [term_of("fgd", loss, FeaturesByRegion(), weight, adapter=adapter)]
 
 
 def score_weighted(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[Term]:
     """Squared error weighted by the teacher's highest class score in each cell."""
-    return [
-        Term(
-            name="score_weighted",
-            loss=score_weighted_loss,
-            view=FeaturesByScore(),
-            weight=settled("score_weighted", weight),
-            adapter=adapter,
-        )
-    ]
+    return [term_of("score_weighted", score_weighted_loss, FeaturesByScore(), weight, adapter=adapter)]

@@ -7,7 +7,7 @@ from typing import Literal
 from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
 from kdet.distill.cross_head import CrossHead
 from kdet.distill.edge_distributions import EdgeDistributions
-from kdet.distill.methods.published import MethodWeight, settled
+from kdet.distill.methods.published import MethodWeight, settled, term_of
 from kdet.distill.queries import MatchedQueries
 from kdet.distill.terms import AdapterMode, Term
 from kdet.distill.views import GuidedFeatures
@@ -50,15 +50,7 @@ def prediction_guided(
     """Feature differences weighted by prediction differences; β = 1.5."""
     options = {"reduction": reduction, "prediction": prediction, "detach_weight": detach_weight}
     loss = partial(prediction_guided_loss, **options)
-    return [
-        Term(
-            name="prediction_guided",
-            loss=loss,
-            view=GuidedFeatures(),
-            weight=settled("prediction_guided", weight),
-            adapter=adapter,
-        )
-    ]
+    return [term_of("prediction_guided", loss, GuidedFeatures(), weight, adapter=adapter)]
 
 
 def soft_labels(
@@ -70,9 +62,7 @@ def soft_labels(
 ) -> list[Term]:
     """Temperature soft labels, the classic baseline; `on: regions` for Faster R-CNN."""
     loss = partial(soft_label_loss, temperature=temperature)
-    return [
-        Term(name="soft_labels", loss=loss, view=_class_logits(candidates, on), weight=settled("soft_labels", weight))
-    ]
+    return [term_of("soft_labels", loss, _class_logits(candidates, on), weight)]
 
 
 def dist(
@@ -86,7 +76,7 @@ def dist(
 ) -> list[Term]:
     """Correlation of the two models' class scores, over classes and over candidates; `on: regions` for Faster R-CNN."""
     loss = partial(dist_loss, temperature=temperature, beta=beta, gamma=gamma)
-    return [Term(name="dist", loss=loss, view=_class_logits(candidates, on), weight=settled("dist", weight))]
+    return [term_of("dist", loss, _class_logits(candidates, on), weight)]
 
 
 def crosskd(
@@ -100,21 +90,13 @@ def crosskd(
 ) -> list[Term]:
     """The student's head features, finished by the teacher's head, predict what the teacher predicts."""
     loss = partial(crosskd_loss, power=power, box_weight=box_weight)
-    return [
-        Term(
-            name="crosskd",
-            loss=loss,
-            view=CrossHead(after=after, align=align),
-            weight=settled("crosskd", weight),
-            adapter=adapter,
-        )
-    ]
+    return [term_of("crosskd", loss, CrossHead(after=after, align=align), weight, adapter=adapter)]
 
 
 def ld(weight: MethodWeight = "auto", *, temperature: float = 10.0) -> list[Term]:
     """KL between the two models' distributions of each box edge, at the student's positives."""
     loss = partial(ld_loss, temperature=temperature)
-    return [Term(name="ld", loss=loss, view=EdgeDistributions(), weight=settled("ld", weight))]
+    return [term_of("ld", loss, EdgeDistributions(), weight)]
 
 
 def detrdistill(
@@ -128,14 +110,7 @@ def detrdistill(
     """Each query with which the teacher sees something is matched to one of the student's, which follows it."""
     options = {"class_weight": class_weight, "box_weight": box_weight, "giou_weight": giou_weight}
     view = MatchedQueries(threshold=threshold, class_cost=class_weight, box_cost=box_weight, giou_cost=giou_weight)
-    return [
-        Term(
-            name="detrdistill",
-            loss=partial(detrdistill_loss, **options),
-            view=view,
-            weight=settled("detrdistill", weight),
-        )
-    ]
+    return [term_of("detrdistill", partial(detrdistill_loss, **options), view, weight)]
 
 
 def _class_logits(

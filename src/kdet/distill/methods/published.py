@@ -1,8 +1,12 @@
 """The papers' weights, for `weight: published`; what each stands on, METHODS says in words (`official`)."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from kdet.distill.terms import Weight
+from torch import Tensor
+
+from kdet.distill.terms import Learned, Term, Weight
+from kdet.distill.views import View
 from kdet.errors import InputError
 
 MethodWeight = Weight | Literal["published"]
@@ -23,6 +27,24 @@ PUBLISHED: dict[str, float] = {
     "ld": 1.0,
     "crosskd": 1.0,
 }
+
+
+def term_of(
+    method: str, loss: Callable[..., Tensor] | Learned, view: View, weight: MethodWeight, **options: Any
+) -> Term:
+    """The term of a method, under its name and with its published weight where that is asked for.
+
+    Args:
+        method: as in METHODS.
+        loss: as a Term's.
+        view: as a Term's.
+        weight: as the method takes it.
+        options: a Term's other fields.
+
+    Raises:
+        InputError: as `settled`.
+    """
+    return Term(name=method, loss=loss, view=view, weight=settled(method, weight), **options)
 
 
 def settled(method: str, weight: MethodWeight) -> Weight:
