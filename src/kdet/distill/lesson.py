@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from kdet.distill.pairing import PairLevels, Pairing, pair
+from kdet.distill.pairing import PairBy, Pairing, pair, same_places
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.errors import InputError
@@ -24,8 +25,9 @@ class Lesson:
     """How many times larger the teacher's input image is."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
-    pair_levels: PairLevels = "stride"
-    """What pairs the levels."""
+    pair_levels: Literal["auto"] | PairBy = "auto"
+    """What makes two levels a pair; auto = place where detector and backbone are of one kind and the teacher sees larger
+    images, so that its finer maps are averaged and no coarser one is enlarged; else stride."""
     name: str = ""
     """Stands before the names of its terms; must differ where there are several teachers."""
 
@@ -54,6 +56,13 @@ class Taught:
         return self.scale != 1
 
 
+def _pair_by(student: Detector, teacher: Detector, lesson: Lesson) -> PairBy:
+    if lesson.pair_levels != "auto":
+        return lesson.pair_levels
+    alike = student.architecture == teacher.architecture and same_places(student.levels, teacher.levels)
+    return "place" if alike and lesson.scale > 1 else "stride"
+
+
 def fit_to(student: Detector, lesson: Lesson) -> Taught:
     """Freeze the teacher, pair its levels and classes with the student's.
 
@@ -77,6 +86,6 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
         lesson.class_map,
         resize=lesson.resize,
         teacher_scale=lesson.scale,
-        by=lesson.pair_levels,
+        by=_pair_by(student, frozen.detector, lesson),
     )
     return Taught(teacher=frozen, pairing=pairing, terms=tuple(lesson.named_terms()), scale=lesson.scale)

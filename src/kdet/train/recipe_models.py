@@ -107,8 +107,9 @@ class _AnyTeacher(Strict):
     """Input size of the teacher alone, as of `data`; it sees the same crops. None = the student's."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
-    pair_levels: Literal["stride", "place"] = "stride"
-    """What pairs the levels: the size of their cells in pixels, or their place from fine to coarse."""
+    pair_levels: Literal["auto", "stride", "place"] = "auto"
+    """What makes two levels a pair: stride, the size of their cells in pixels, or place, from fine to coarse; auto =
+    place for a teacher of the student's own kind that sees larger images, else stride."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the weights of its terms; for several teachers."""
     cache: Path | None = None
