@@ -10,7 +10,7 @@ from kdet.ops.classes import ClassPairs, match_classes
 from kdet.types import Level
 
 PairBy = Literal["stride", "place"]
-"""What makes two levels a pair: that a cell measures as many pixels, or that they stand at the same place of the neck."""
+"""What makes two levels a pair: that a cell measures as many pixels, or that they stand at one place of the neck."""
 _OCTAVE = 1.0
 """A teacher's level this far away, as a power of two of the strides, still shows objects of the same size."""
 
@@ -71,7 +71,9 @@ class Pairing:
         """The pairing as lines for the log."""
         lines = [level.describe() for level in self.levels]
         if self.by == "place" and not all(level.exact for level in self.levels):
-            lines.insert(0, "levels are paired by their place in the neck: the teacher has the same ones, of finer cells")
+            lines.insert(
+                0, "levels are paired by their place in the neck: the teacher has the same ones, of finer cells"
+            )
         if self.left_out:
             lines.append(f"without a partner: {', '.join(self.left_out)}")
         return lines + self.classes.describe()

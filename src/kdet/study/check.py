@@ -82,7 +82,7 @@ def prepare(recipe: Recipe) -> Prepared:
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
     data, sampler = training_data(recipe, train, distiller, notes.append)
     batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
-    pairing = [line for lesson in distiller.lessons for line in lesson.pairing.describe()]
+    pairing = [line for lesson in distiller.lessons for line in lesson.describe()]
     return Prepared(
         recipe=recipe,
         engine=engine,
