@@ -16,7 +16,7 @@ from kdet.distill.proof import examine
 from kdet.distill.views import Features
 from kdet.errors import InputError
 from kdet.ops.canvas import teacher_canvas
-from kdet.types import Batch
+from kdet.types import Batch, Detector
 from yolo_fakes import yolo
 
 
@@ -97,9 +97,14 @@ def test_a_teacher_of_a_larger_size_is_compared_on_the_students_cells(scale: flo
 
 
 def own_widths(**options: Any) -> Distiller:
-    terms = structural() + rank_mimicking()
-    lesson = Lesson(teacher=wrap(yolo(), CLASSES), terms=terms, scale=2.0, **options)
-    return Distiller(wrap(yolo(), CLASSES), lessons=[lesson]).train()
+    def detector() -> Detector:
+        return wrap(yolo(num_classes=4), ("__background__", *CLASSES))
+
+    lesson = Lesson(teacher=detector(), terms=structural() + rank_mimicking(), scale=2.0, **options)
+    student = detector()
+    with torch.no_grad():
+        next(student.model.parameters()).mul_(-0.5)
+    return Distiller(student, lessons=[lesson]).train()
 
 
 def places(pair: Distiller, term: str) -> list[tuple[int, float, int]]:
