@@ -182,11 +182,7 @@ def plans() -> dict[str, dict[str, Arm]]:
             "larger, decay from the start": replace(
                 LARGE, terms=structural(schedule={"decay": 0.0}), teacher_keys={"pair_levels": "stride"}
             ),
-            "larger, fitted adapter": replace(
-                LARGE, terms=structural(adapter="fitted"), teacher_keys={"pair_levels": "stride"}
-            ),
             "larger, by place": replace(LARGE, terms=structural(), teacher_keys=PLACE),
-            "larger, by place, fitted adapter": replace(LARGE, terms=structural(adapter="fitted"), teacher_keys=PLACE),
         },
     }
 

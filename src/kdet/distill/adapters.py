@@ -44,32 +44,6 @@ def _convolution(student_channels: int, teacher_channels: int, identity_start: b
     return convolution
 
 
-_RIDGE = 1e-3
-"""Of the mean square of a feature: keeps what the first batch cannot tell near zero."""
-
-
-@torch.no_grad()
-def fit_adapter(adapter: Adapter, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
-    """Start each convolution as the least-squares map from the student's features to the teacher's, by ridge.
-
-    Args:
-        adapter: its weights are overwritten.
-        student: N×C×H×W per level, before the adapter.
-        teacher: N×D×H×W per level, on the student's cells.
-    """
-    for module, ours, theirs in zip(adapter.convolutions, student, teacher, strict=True):
-        assert isinstance(module, nn.Conv2d) and module.bias is not None
-        x = ours.double().movedim(1, -1).flatten(0, -2)
-        y = theirs.double().movedim(1, -1).flatten(0, -2)
-        mean_x, mean_y = x.mean(0), y.mean(0)
-        x, y = x - mean_x, y - mean_y
-        gram = x.T @ x
-        gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
-        weight = torch.linalg.solve(gram, x.T @ y).T
-        module.weight.copy_(weight[:, :, None, None])
-        module.bias.copy_(mean_y - weight @ mean_x)
-
-
 def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detector, teacher: Detector) -> nn.Module:
     """The adapter that a term's mode asks for; `auto` as the structural paper found φ of use: across architectures.
 

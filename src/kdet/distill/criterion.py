@@ -7,14 +7,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kdet.distill.adapters import Adapter, fit_adapter, make_adapter
+from kdet.distill.adapters import make_adapter
 from kdet.distill.balance import Balance, gradient_at, pull
 from kdet.distill.lesson import Taught
 from kdet.distill.pairing import Pairing
 from kdet.distill.parts import Part, parts_of
 from kdet.distill.required import require_served
 from kdet.distill.terms import Learned, Term
-from kdet.distill.views import NO_NEEDS, Sight, paired_features
+from kdet.distill.views import NO_NEEDS, Sight
 from kdet.errors import InputError
 from kdet.types import Detector, Need, Pull
 
@@ -54,14 +54,6 @@ class Criterion(nn.Module):
         self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in self.terms))
         self.teacher_needs = [NO_NEEDS.union(*(term.view.teacher_needs for term in lesson.terms)) for lesson in lessons]
         """Of each teacher."""
-
-    def start(self, sights: Sequence[Sight]) -> None:
-        """Fit the adapters that start so."""
-        for term in self.terms:
-            adapter = self.adapters[term.name]
-            if term.adapter == "fitted" and isinstance(adapter, Adapter) and term.view.adapted_maps == 1:
-                sight = replace(sights[self.lesson_of[term.name]], pairing=self.pairings[term.name])
-                fit_adapter(adapter, *paired_features(sight, lambda features: features))
 
     def raw(self, sights: Sequence[Sight]) -> dict[str, Tensor]:
         """The terms' values before weight and schedule, by name; one entry for each part of a term.

@@ -143,10 +143,7 @@ class Distiller(nn.Module):
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
             with apart(1):
-                sights = self.sights(batch, seen, answers)
-                if self.training and not self._batches_so_far():
-                    self.criterion.start(sights)
-                values = self.criterion.raw(sights)
+                values = self.criterion.raw(self.sights(batch, seen, answers))
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)

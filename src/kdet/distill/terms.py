@@ -10,7 +10,7 @@ from kdet.distill.schedule import Schedule
 from kdet.distill.views import View
 from kdet.types import Need
 
-AdapterMode = Literal["auto", "always", "never", "identity-start", "fitted"]
+AdapterMode = Literal["auto", "always", "never", "identity-start"]
 """Where φ stands: auto = where channels, detector or backbone family differ; always and identity-start = everywhere.
 It starts as the identity where the channels agree, except under always, which starts as any convolution does."""
 
