@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -183,19 +184,22 @@ def record(rows: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 def table(result: dict[str, Any]) -> str:
     """Rows for docs/results.md."""
-    lines = ["| loop | arm | AP of each seed | gain over alone | seconds |", "|---|---|---|---|---|"]
-    rows = result["rows"]
-    lines.append(f"| library | teacher | {rows['teacher']['AP']:.3f} | | {rows['teacher']['seconds']:.0f} |")
-    seeds = range(result["settings"]["seeds"])
+    from kdet.evaluate import paired_t_interval
+
+    lines = ["| loop | arm | AP of each seed | mean ± spread | gain over alone | 95 % over seeds |"]
+    lines.append("|---|---|---|---|---|---|")
+    rows, seeds = result["rows"], range(result["settings"]["seeds"])
+    lines.append(f"| library | teacher | {rows['teacher']['AP']:.3f} | | | |")
     for arm in ARMS:
         loop, what = arm.split(" ", 1)
-        found = [rows.get(f"{arm}/{seed}") for seed in seeds]
-        alone = [rows.get(f"{loop} alone/{seed}") for seed in seeds]
-        gains = [f["AP"] - a["AP"] for f, a in zip(found, alone, strict=True) if f and a]
-        aps = ", ".join("not run" if f is None else f"{f['AP']:.3f}" for f in found)
-        gain = "" if what == "alone" else ", ".join(f"{g:+.3f}" for g in gains)
-        times = ", ".join("" if f is None else f"{f['seconds']:.0f}" for f in found)
-        lines.append(f"| {loop} | {what} | {aps} | {gain} | {times} |")
+        aps, alone = ([rows[f"{name}/{seed}"]["AP"] for seed in seeds] for name in (arm, f"{loop} alone"))
+        each = ", ".join(f"{ap:.3f}" for ap in aps)
+        gain = interval = ""
+        if what != "alone":
+            found = paired_t_interval([own - other for own, other in zip(aps, alone, strict=True)])
+            gain = f"{mean(aps) - mean(alone):+.3f}".replace("-", "−")
+            interval = "" if found is None else f"{found[0]:+.3f} … {found[1]:+.3f}".replace("-", "−")
+        lines.append(f"| {loop} | {what} | {each} | {mean(aps):.3f} ± {stdev(aps):.3f} | {gain} | {interval} |")
     return "\n".join(lines)
 
 

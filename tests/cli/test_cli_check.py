@@ -40,6 +40,16 @@ def test_text_is_for_people_and_strict_refuses_what_it_warns_of(kdet: Command, r
     assert ended.out.splitlines()[-1] == "2 warnings, which --strict refuses"
 
 
+def test_a_trial_stands_behind_the_other_sections_and_leaves_nothing(kdet: Command, recipe: Path) -> None:
+    before = kdet.files()
+    ended = kdet("check", recipe, "--trial", "10m", "--json")
+    assert ended.status == 0, ended.err
+    assert [one["name"] for one in ended.result["trial"]["students"]] == ["without", "structural"]
+    assert kdet.files() == before
+    refused = kdet("check", recipe, "--trial", "soon")
+    assert refused.status == 2 and refused.err.count("\n") == 1 and "--trial soon: expected a time" in refused.err
+
+
 def test_what_would_not_act_ends_with_status_1_and_names_the_mend(kdet: Command, recipe: Path) -> None:
     ended = kdet("check", recipe, "-o", "distill=[{method: structural, weight: 0}]")
     assert ended.status == 1

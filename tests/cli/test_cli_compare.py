@@ -40,6 +40,8 @@ def test_one_object_on_standard_output_whatever_the_verdict(kdet: Command, recip
         (["--arms", "none"], "nothing to compare"),
         (["--seeds", "0"], "expected at least 1"),
         (["--budget", "soon"], "expected a time such as 2h"),
+        (["--longer", "1"], "--longer 1: expected whole numbers above 1"),
+        (["--longer", "2,x"], "--longer x: expected whole numbers above 1"),
         (["-o", "teacher.run=runs/teacher"], "train it first: kdet train"),
     ],
 )

@@ -81,7 +81,8 @@ def test_evaluate_finds_what_the_run_found_whatever_it_was_trained_in(precision:
     assert len(theirs["results"]) > 20
     assert json.loads((kdet.folder / "found.json").read_text()) == theirs
     metrics = json.loads((kdet.folder / "run" / "metrics.json").read_text())
-    assert metrics.pop("best")["epoch"] == metrics.pop("epoch")
+    about = {key: metrics.pop(key) for key in ("best", "last", "epoch", "total_steps", "stopped_early")}
+    assert about["best"]["epoch"] == about["last"]["epoch"] == about["epoch"]
     assert {key: ended.result[key] for key in metrics} == metrics
 
 

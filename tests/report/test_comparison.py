@@ -13,6 +13,7 @@ from test_page import Page, assert_accessible, assert_self_contained
 from kdet.errors import InputError
 from kdet.report import comparison_page
 from kdet.report.gain_charts import GainBar, gain_chart
+from kdet.report.training_time import time_chart
 
 NOTHING = dict.fromkeys(("gain", "interval", "image_interval", "gap_closed", "verdict", "p", "holm"))
 
@@ -156,6 +157,58 @@ def test_results_of_an_earlier_kdet_are_still_read(tmp_path: Path) -> None:
         one["cost"] = {"seconds": 61.5, "time": 1.25, "memory_bytes": 2.0**30, "memory": 1.5}
     text = Page(comparison_page(comparison(tmp_path, old))).text
     assert "structural helped: +0.031 AP" in text and "What was distilled" not in text
+
+
+def line(times: Sequence[float], aps: Sequence[float]) -> dict[str, Any]:
+    return {"step": list(range(1, len(times) + 1)), "seconds": list(times), "AP": list(aps)}
+
+
+def trained_longer(folder: Path, **best: Any) -> Path:
+    """A comparison with the student alone for twice as long; `best` is the method's comparison with it."""
+    against = {"arm": "none-x2", "time": 150.0, "gain": 0.0123, "interval": [-0.0456, 0.0789], "p": 0.4}
+    beside = {"same_time": None, "best": against | {"verdict": "not shown"} | best}
+    arms = [NONE | {"times": 1}, HELPED | {"times": 1, "time": 125.0, "against_longer": beside}]
+    arms.append(OPEN | {"name": "none-x2", "times": 2, "time": 150.0, "terms": {}, "p": 0.01, "gain": 0.087})
+    ends = {"none": 75.0, "structural": 125.0, "none-x2": 150.0}
+    over_time = {
+        name: {"mean": line([t / 2, t], [0.1, 0.2]), "seeds": [line([t / 2, t], [0.1 + d, 0.2 + d]) for d in (0, 0.05)]}
+        for name, t in ends.items()
+    }
+    return comparison(folder, arms, ap_over_time=over_time)
+
+
+def test_training_longer_is_answered(tmp_path: Path) -> None:
+    html = comparison_page(trained_longer(tmp_path))
+    assert_self_contained(html)
+    assert_accessible(html)
+    text = Page(html).text
+    assert "structural helped: +0.031 AP; not shown to be more than the student alone for longer (none-x2)\n" in text
+    assert {0.0123, -0.0456, 0.0789} <= set(Page(html).numbers()) and "none-x2 2 min 30 s" in text
+    assert "Holm's correction does not count them" in text and "After Holm" not in text  # a single method
+    assert "none-x2 baseline" in text and "none-x2 is not shown" not in text
+
+
+@pytest.mark.parametrize(("verdict", "words"), [("helped", "; more than the"), ("hurt", "; less than the")])
+def test_the_headline_says_whether_training_longer_does_as_well(tmp_path: Path, verdict: str, words: str) -> None:
+    assert (
+        f"+0.031 AP{words} student alone for longer"
+        in Page(comparison_page(trained_longer(tmp_path, verdict=verdict))).text
+    )
+
+
+def test_ap_over_time_has_a_line_an_arm_and_a_thin_one_a_seed(tmp_path: Path) -> None:
+    result = json.loads((trained_longer(tmp_path) / "compare.json").read_text())
+    chart = time_chart(result["ap_over_time"])
+    assert chart is not None and [entry.name for entry in chart.legend] == ["none", "structural", "none-x2"]
+    svg = ElementTree.fromstring(chart.svg)
+    assert "minutes" in "".join(svg.itertext())  # the longest takes 150 s
+    drawn = [path.get("style", "") for path in svg.iter("path") if "fill: none" in path.get("style", "")]
+    assert sum("stroke-opacity: 0.5" in style for style in drawn) == 6 and sum("1.8" in style for style in drawn) == 3
+
+
+def test_without_a_measured_step_there_is_no_chart_over_time() -> None:
+    unknown = {"step": [1], "seconds": None, "AP": [0.1]}
+    assert time_chart({"none": {"mean": unknown, "seeds": [unknown]}}) is None and time_chart({}) is None
 
 
 def test_one_seed(tmp_path: Path) -> None:

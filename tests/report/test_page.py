@@ -132,6 +132,13 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert HOSTILE in Page(html).text
 
 
+def test_a_run_that_stopped_early_says_so(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text()) | {"stopped_early": "stopped early at step 12: <i>"}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert "The run stopped early at step 12: <i>." in Page(run_page([folder])).text
+
+
 def test_run_without_results_yet(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("student: {detector: retinanet}\n")
     other = run_folder(tmp_path / "other")

@@ -44,11 +44,19 @@ def recipe_in(folder: Path, **sections: Any) -> Recipe:
     return Recipe.model_validate(tiny_recipe(**given))
 
 
-def finished(ap: float, *, seconds: float = 10.0, memory: int | None = 100, draws: Sequence[float] = ()) -> Finished:
+def finished(
+    ap: float,
+    *,
+    seconds: float = 10.0,
+    memory: int | None = 100,
+    draws: Sequence[float] = (),
+    looks: Sequence[tuple[int, float]] = (),
+) -> Finished:
     """A run with this AP; on images drawn anew it has the AP of `draws`, or always the same."""
     resampled = np.array(draws or [ap] * 5)
     cost = {"seconds": seconds, "memory_bytes": memory}
     per_class = {"cat": {"AP": ap}, "dog": {"AP": None}}
     metrics = {"AP": ap, "AP_S": ap / 2, "AP_M": ap, "AP_L": None, "per_class": per_class}
     curves = {"iou": [0.5, 0.55], "AP_per_iou": [ap, ap / 2]}
-    return Finished(folder=Path("made-up"), metrics=metrics, curves=curves, cost=cost, resampled=resampled)
+    about: dict[str, Any] = {"metrics": metrics, "curves": curves, "cost": cost, "looks": tuple(looks)}
+    return Finished(folder=Path("made-up"), resampled=resampled, **about)

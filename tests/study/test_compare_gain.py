@@ -74,7 +74,7 @@ def test_none_has_neither_gain_nor_verdict() -> None:
 def test_keys_are_those_that_scripts_rely_on() -> None:
     expected = {"name", "AP", "gain", "interval", "image_interval", "gap_closed", "cost", "verdict"}
     assert all(
-        set(row) == expected | {"p", "holm", "training_seconds"}
+        set(row) == expected | {"p", "holm", "training_seconds", "times", "steps", "time"}
         for row in arm_rows({"none": [finished(0.2)], "arm": [finished(0.3)]}, 0.5)
     )
 

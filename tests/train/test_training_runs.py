@@ -44,7 +44,10 @@ def test_metrics_of_student_and_teacher_have_the_promised_keys(finished: Path) -
         assert set(metrics) >= METRICS
         assert 0 <= metrics["AP"] <= 1
         assert set(metrics["per_class"]) == set(CLASSES)
-    assert json.loads((finished / "metrics.json").read_text())["best"].keys() == {"epoch", "AP"}
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["last"] == {"epoch": 2, "step": 4, "AP": metrics["AP"], "weights": "student-last.safetensors"}
+    assert metrics["best"].keys() == {"epoch", "step", "AP", "weights"} and metrics["best"]["AP"] >= metrics["AP"]
+    assert metrics["total_steps"] == 4 and metrics["stopped_early"] is None
 
 
 def test_the_log_names_every_part_and_the_parts_add_up(finished: Path) -> None:

@@ -17,6 +17,14 @@ def check(
         Path | None,
         typer.Option("--replay", metavar="DIR", help="Instead: do a step again that broke, from a run's bad-batch."),
     ] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            "--trial",
+            metavar="TIME",
+            help="Train a few steps with and without each term, e.g. 2m, and say which way each goes: a hint.",
+        ),
+    ] = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -24,7 +32,7 @@ def check(
 
     Ends with exit status 1 if distillation would not act, and says how to mend it.
 
-    Example: kdet check recipes/bccd/retinanet_structural.yaml --strict
+    Example: kdet check recipes/bccd/retinanet_structural.yaml --strict --trial 2m
     """
     from kdet.study.check import check as check_recipe
     from kdet.study.check_text import as_text
@@ -37,7 +45,7 @@ def check(
         result = replay_step(read_recipe(recipe, overrides), replay)
         show(result, as_json, lambda: replay_text(result))
         raise typer.Exit(0 if result["finite"] else 1)
-    report = check_recipe(read_recipe(recipe, overrides))
+    report = check_recipe(read_recipe(recipe, overrides), trial=trial)
     show(report.as_json(), as_json, lambda: as_text(report, strict=strict))
     if not report.passed(strict=strict):
         raise typer.Exit(1)

@@ -34,6 +34,14 @@ def compare(
             "--fair-start", help="Let `none` start from the teacher's weights too, where the student inherits."
         ),
     ] = False,
+    longer: Annotated[
+        str,
+        typer.Option(
+            "--longer",
+            metavar="TIMES,…",
+            help="Arms of the student alone with so many times the steps, e.g. 2,4: is it more than training longer?",
+        ),
+    ] = "",
     override: Overrides = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
@@ -42,7 +50,7 @@ def compare(
 
     The same command goes on where an earlier one ended. Writes compare.json and index.html.
 
-    Example: kdet compare recipes/shapes/structural.yaml --arms none,l2,structural --seeds 3 --budget 2h
+    Example: kdet compare recipes/shapes/structural.yaml --arms none,l2,structural --seeds 3 --longer 2,4 --budget 2h
     """
     from kdet.study.compare import PAGE, table
     from kdet.study.compare import compare as run
@@ -51,5 +59,16 @@ def compare(
     folder = out or Path("runs") / f"compare-{recipe.stem}"
     names = [name.strip() for name in arms.split(",") if name.strip()]
     checked = read_recipe(recipe, override or ())
-    result = run(checked, names, num_seeds=seeds, out=folder, budget=budget, fair_start=fair_start)
+    times = _times(longer)
+    result = run(checked, names, num_seeds=seeds, out=folder, budget=budget, fair_start=fair_start, longer=times)
     show(result, as_json, lambda: f"{table(result)}\n→ {folder / PAGE}")
+
+
+def _times(text: str) -> list[int]:
+    """2,4 → [2, 4]."""
+    from kdet.errors import InputError
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if wrong := [part for part in parts if not part.isdecimal()]:
+        raise InputError(f"--longer {wrong[0]}: expected whole numbers above 1, each once, such as 2,4")
+    return [int(part) for part in parts]

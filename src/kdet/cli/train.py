@@ -76,6 +76,7 @@ def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_js
         "run": str(folder),
         "metrics": outcome.metrics,
         "best_epoch": outcome.best_epoch,
+        "stopped_early": outcome.stopped_early,
         "seconds": outcome.seconds,
     }
     show(

@@ -53,6 +53,8 @@ class Series:
     y: Sequence[float]
     slot: int
     """Colour and dash: slots beyond the palette repeat its colours with another dash."""
+    faint: bool = False
+    """Thin, and left out of the legend: one of several whose mean is another line of the same slot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ def line_chart(
     y_limits: tuple[float, float] | None = None,
     x_limits: tuple[float, float] | None = None,
     whole_x: bool = False,
+    mark_ends: bool = False,
     note: str = "",
 ) -> Chart:
     """Lines over a common x axis; long ones are thinned by averaging, wide positive ones get a logarithmic y axis."""
@@ -105,10 +108,10 @@ def line_chart(
         figure = Figure(figsize=(3.9, 2.5), layout="constrained")
         axes = figure.add_subplot()
         for one in thinned:
-            marker = "o" if len(one.x) == 1 else None
-            (line,) = axes.plot(
-                one.x, one.y, color=_colour(one.slot), linewidth=1.8, marker=marker, markersize=4, clip_on=False
-            )
+            marked = len(one.x) == 1 or (mark_ends and not one.faint)
+            style: dict[str, Any] = {"marker": "o" if marked else None, "markersize": 2 if one.faint else 4}
+            style |= {"linewidth": 0.7, "alpha": 0.5} if one.faint else {"linewidth": 1.8}
+            (line,) = axes.plot(one.x, one.y, color=_colour(one.slot), markevery=[-1], clip_on=False, **style)
             if dash := _dash(one.slot):
                 line.set_dashes(dash)
         axes.set_xlabel(x_label)
@@ -119,7 +122,7 @@ def line_chart(
         _scale_y(axes, [value for one in thinned for value in one.y], y_limits)
         if x_limits is not None:
             axes.set_xlim(*x_limits)
-        legend = tuple(_legend(one.name, one.slot) for one in series)
+        legend = tuple(_legend(one.name, one.slot) for one in series if not one.faint)
         return Chart(title=title, svg=_svg(figure, title), legend=legend, note=note)
 
 

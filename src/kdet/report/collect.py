@@ -113,6 +113,16 @@ def read_run(folder: Path) -> RunSummary:
     )
 
 
+def looks_of(folder: Path) -> tuple[EvalRecord, ...]:
+    """The looks at AP of a run, as far as it is; empty before the first one.
+
+    Raises:
+        InputError: its log is not that of a run.
+    """
+    path = folder / "log.jsonl"
+    return _evaluations(_log(path)[0], path)
+
+
 def _json(path: Path) -> Json | None:
     """None where there is no such file (yet)."""
     text = read_text(path)

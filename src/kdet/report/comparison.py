@@ -15,6 +15,7 @@ from kdet.report.curves import number
 from kdet.report.gain_charts import GainBar, gain_chart
 from kdet.report.page import render
 from kdet.report.sights import gallery_of
+from kdet.report.training_time import LongerRow, longer_rows, time_chart
 from kdet.report.verdict import signed
 from kdet.report.views import environment_rows
 
@@ -29,6 +30,11 @@ _TABLES = {
         "classification (right box, wrong class), localisation (right class, poor box), both, duplicate or background; "
         "missed are objects that nothing found.",
     ),
+}
+_BESIDE = {
+    "helped": "more than the student alone for longer ({})",
+    "not shown": "not shown to be more than the student alone for longer ({})",
+    "hurt": "less than the student alone for longer ({})",
 }
 
 
@@ -69,6 +75,8 @@ class ArmView:
     """The verdict after Holm's correction over all arms."""
     terms: tuple[TermView, ...]
     words: str
+    baseline: bool
+    """The student alone for longer: no method, and not counted as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +99,17 @@ def comparison_page(folder: Path) -> str:
     result = _read(folder / "compare.json")
     try:
         arms = _arms(result["arms"])
-        several = is_corrected(result["arms"])
+        several, longer = is_corrected(result["arms"]), longer_rows(result["arms"])
         shown = {name: read_run(folder / runs[0]["folder"]) for name, runs in result["runs"].items()}
-        charts = [_gain_chart(arms), _ap_chart(arms, result["teacher"]["AP"]), _iou_chart(result["breakdown"], arms)]
+        charts = [_gain_chart(arms), time_chart(result.get("ap_over_time", {}))]
+        charts += [_ap_chart(arms, result["teacher"]["AP"]), _iou_chart(result["breakdown"], arms)]
         charts += [curves.ap_while_training(shown, f"AP while training, seed {result['seeds'][0]}")]
         return render(
             "comparison.html.j2",
             title="Comparison",
-            headline=_headline(arms, several=several),
+            headline=_headline(arms, longer, several=several),
             arms=arms,
+            longer=longer,
             teacher=number(result["teacher"]["AP"]),
             seeds=result["seeds"],
             charts=[chart for chart in charts if chart is not None],
@@ -129,12 +139,12 @@ def arms_of_comparison(path: Path) -> list[ArmView]:
 
 
 def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there are several arms to correct for by Holm.
+    """Whether there are several methods to correct for by Holm; the student alone for longer is none.
 
     Args:
         rows: the arms of a compare.json.
     """
-    return sum(row.get("p") is not None for row in rows) > 1
+    return sum(row.get("p") is not None and not _baseline(row) for row in rows) > 1
 
 
 def weight_in_words(term: Mapping[str, Any]) -> str:
@@ -156,6 +166,10 @@ def _arms(rows: Sequence[Mapping[str, Any]]) -> list[ArmView]:
     return [_arm(row, several=is_corrected(rows)) for row in rows]
 
 
+def _baseline(row: Mapping[str, Any]) -> bool:
+    return row.get("times", 1) > 1
+
+
 def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
     cost = row["cost"]
     return ArmView(
@@ -173,7 +187,8 @@ def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
         p=number(row.get("p")),
         holm=row.get("holm"),
         terms=tuple(_term(name, term) for name, term in row.get("terms", {}).items()),
-        words=_words(row, several=several),
+        words="" if _baseline(row) else _words(row, several=several),
+        baseline=_baseline(row),
     )
 
 
@@ -200,13 +215,16 @@ def _words(row: Mapping[str, Any], *, several: bool) -> str:
     return f"{sure}; after Holm's correction: {row['holm']}." if differs else f"{sure}."
 
 
-def _headline(arms: Sequence[ArmView], *, several: bool) -> str:
-    helped = [arm for arm in arms if arm.verdict == "helped" and arm.gain is not None]
+def _headline(arms: Sequence[ArmView], longer: Sequence[LongerRow], *, several: bool) -> str:
+    methods = [arm for arm in arms if not arm.baseline]
+    helped = [arm for arm in methods if arm.verdict == "helped" and arm.gain is not None]
     if helped:  # before all others those that helped among all arms, too
         best = max(helped, key=lambda arm: (arm.holm == "helped", arm.gain or 0.0))
         line = f"{best.name} helped: {signed(best.gain or 0.0)} AP"
-        return f"{line}, not after Holm's correction" if several and best.holm != "helped" else line
-    hurt = [arm.name for arm in arms if arm.verdict == "hurt"]
+        line = f"{line}, not after Holm's correction" if several and best.holm != "helped" else line
+        beside = next((row.best for row in longer if row.name == best.name), None)
+        return line if beside is None else f"{line}; {_BESIDE[beside.verdict].format(beside.arm)}"
+    hurt = [arm.name for arm in methods if arm.verdict == "hurt"]
     if hurt:
         return f"Nothing is shown to help; {' and '.join(hurt)} hurt"
     return "Nothing is shown to help or to hurt"

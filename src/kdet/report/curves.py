@@ -85,7 +85,7 @@ def ap_while_training(runs: Named, title: str = "AP while training") -> Chart | 
     if all(len(run.evaluations) < 2 for run in runs.values()):
         return None
     lines = [(name, _looks(run)) for name, run in runs.items()]
-    return _chart(title, lines, x_label="epoch", y_limits=_from_zero(lines), whole_x=True)
+    return _chart(title, lines, x_label="epoch", y_limits=from_zero(lines), whole_x=True)
 
 
 def ap_against_teacher(run: RunSummary, title: str = "AP while training") -> Chart | None:
@@ -96,7 +96,7 @@ def ap_against_teacher(run: RunSummary, title: str = "AP while training") -> Cha
     lines: list[tuple[str, Points]] = [("AP", looks)]
     if (level := number(run.teacher_ap)) is not None:
         lines.append(("teacher's AP", [(looks[0][0], level), (looks[-1][0], level)]))
-    return _chart(title, lines, x_label="epoch", y_limits=_from_zero(lines), whole_x=True)
+    return _chart(title, lines, x_label="epoch", y_limits=from_zero(lines), whole_x=True)
 
 
 def with_teacher(name: str, run: RunSummary) -> Curves:
@@ -125,10 +125,10 @@ def precision_by_class(run: RunSummary, iou: str = "all") -> Chart | None:
 def ap_over_iou(runs: Named | Curves) -> Chart | None:
     """How AP falls when boxes must fit better."""
     lines = [(name, _curve(run, "iou", ("AP_per_iou",))) for name, run in runs.items()]
-    return _chart("AP over the IoU asked for", lines, x_label="IoU", y_limits=_from_zero(lines))
+    return _chart("AP over the IoU asked for", lines, x_label="IoU", y_limits=from_zero(lines))
 
 
-def _from_zero(lines: Sequence[tuple[str, Points]]) -> tuple[float, float]:
+def from_zero(lines: Sequence[tuple[str, Points]]) -> tuple[float, float]:
     """From 0, so that no gain looks bigger than it is, to a little above the highest value."""
     highest = max((y for _, points in lines for _, y in points), default=0.0)
     return 0.0, min(_UNIT[1], max(0.05, highest * 1.15))

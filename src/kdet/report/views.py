@@ -44,6 +44,8 @@ class RunView:
     """Empty before the first evaluation."""
     best: str
     """Which epoch was the best; empty where it is unknown."""
+    stopped_early: str
+    """Why, where the run ended before its last step."""
     classes: tuple[ClassRow, ...]
     training: tuple[Chart, ...]
     """Losses and AP over the run."""
@@ -75,6 +77,7 @@ def view(name: str, run: RunSummary) -> RunView:
             if run.metrics is not None
         ),
         best=_best(metrics),
+        stopped_early=_words(metrics.get("stopped_early") or ""),
         classes=_classes(metrics),
         training=_known(curves.loss_parts(run), curves.ap_against_teacher(run)),
         pulls=_known(curves.term_shares(run), curves.term_cosines(run), curves.auto_weights(run)),

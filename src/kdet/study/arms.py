@@ -23,6 +23,8 @@ class Arm:
     name: str
     terms: tuple[TermRecipe, ...]
     """Empty: without a teacher."""
+    times: int = 1
+    """How many times the optimizer steps of the others it takes; more than once is a baseline, the student alone."""
 
     @property
     def placebo(self) -> bool:
@@ -30,28 +32,36 @@ class Arm:
         return bool(self.terms) and all(term.placebo for term in self.terms)
 
 
-def arms_of(recipe: Recipe, names: Sequence[str]) -> list[Arm]:
-    """The arms by these names, `none` among them in any case.
+def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) -> list[Arm]:
+    """The arms by these names, `none` before them in any case, and behind them the student alone for longer.
 
     Args:
         recipe: a term of its `distill:` stands for its method in every arm, with its options and weight.
         names: none, all, methods joined by `+` (rm and pfi for short), or keys of the recipe's `arms:`.
+        longer: how many times as long, each above 1: `none-x2`, `none-x4`.
 
     Raises:
         InputError: an unknown name, one given twice, or nothing to compare with `none`.
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"--arms: {twice[0]!r} is given twice")
-    asked = list(names) if NONE in names else [NONE, *names]
+    asked = [NONE, *(name for name in names if name != NONE)]
     if len(asked) < 2:
         raise InputError(f"--arms: nothing to compare with `none`; name an arm, such as {'+'.join(_SHORT)}")
     if recipe.teacher is None:
         raise InputError("the recipe has no `teacher:` to distil from; add `teacher: {run: …}`")
-    return [Arm(name=name, terms=_terms(recipe, name)) for name in asked]
+    if wrong := sorted(times for times in longer if times < 2 or longer.count(times) > 1):
+        raise InputError(f"--longer {wrong[0]}: expected whole numbers above 1, each once, such as 2,4")
+    alone = [Arm(name=f"{NONE}-x{times}", terms=(), times=times) for times in sorted(longer)]
+    if taken := [arm.name for arm in alone if arm.name in asked]:
+        raise InputError(f"--longer: the recipe has an arm {taken[0]!r} of its own; give that one another name")
+    return [*(Arm(name=name, terms=_terms(recipe, name)) for name in asked), *alone]
 
 
 def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False) -> Recipe:
     """What one run of an arm is made with; the same data, student, order, augmentation and steps in every arm.
+
+    But for the arms that take `times` as many steps; their first epochs have the same images in the same order.
 
     Args:
         recipe: of the comparison.
@@ -59,7 +69,7 @@ def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False)
         seed: of the run.
         fair_start: whether `none` starts from the teacher's weights as the others do, where the recipe says `inherit:`.
     """
-    train = recipe.train.model_copy(update={"seed": seed})
+    train = recipe.train.stretched(arm.times).model_copy(update={"seed": seed})
     common = recipe.model_copy(update={"train": train, "arms": {}})
     return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone(inherit=fair_start)
 

@@ -87,7 +87,8 @@ class Bench:
         known = [row for row in self.rows if (row.trial, row.rung) == (trial, rung)]
         if known:
             return known[0]
-        train = recipe.train.model_copy(update={"max_steps": self.steps[rung], "evaluate_every": 0})
+        whole = {"max_steps": self.steps[rung], "evaluate_every": 0, "patience": None}
+        train = recipe.train.model_copy(update=whole)
         recipe = recipe.model_copy(update={"train": train})
         require_same_recipe(recipe, folder)
         if not (folder / METRICS).exists():

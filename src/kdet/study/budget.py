@@ -7,7 +7,7 @@ from kdet.errors import InputError
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(text: str, option: str = "--budget") -> float:
     """2h, 90m, 1h30m, 45s.
 
     Raises:
@@ -18,5 +18,5 @@ def seconds_of(text: str) -> float:
         sum(float(part or 0) * size for part, size in zip(found.groups(), _UNITS.values(), strict=True)) if found else 0
     )
     if seconds <= 0:
-        raise InputError(f"--budget {text}: expected a time such as 2h, 90m or 1h30m")
+        raise InputError(f"{option} {text}: expected a time such as 2h, 90m or 1h30m")
     return seconds

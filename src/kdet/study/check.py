@@ -1,9 +1,9 @@
-"""kdet check: everything that can be known about a recipe before hours are spent on it. Writes nothing."""
+"""kdet check: everything that can be known about a recipe before hours are spent on it. Writes nothing that stays."""
 
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import median
 
@@ -16,6 +16,7 @@ from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import Evidence, examine
 from kdet.errors import InputError, WorkError
 from kdet.ops.classes import real_classes
+from kdet.study.budget import seconds_of
 from kdet.study.check_report import (
     Report,
     lesson_sections,
@@ -27,6 +28,7 @@ from kdet.study.problems import Problem
 from kdet.study.seen import flattered
 from kdet.study.step_cost import StepCost, measure
 from kdet.study.teacher_worth import Worth, doubts, weigh
+from kdet.study.trial import TooShort, harm, try_terms, variants_of
 from kdet.train.build import build_distiller, build_student, open_data, training_data
 from kdet.train.engine import Engine
 from kdet.train.loop import require_sound_gradients
@@ -57,13 +59,30 @@ class Prepared:
     """What building them had to say."""
 
 
-def check(recipe: Recipe) -> Report:
+def check(recipe: Recipe, *, trial: str | None = None) -> Report:
     """Check a recipe, with or without a teacher.
 
+    Args:
+        recipe: the recipe.
+        trial: time for a few steps with and without each term, such as 2m; None = no such trial.
+
     Raises:
-        InputError: it cannot even be built: missing files, other classes, terms that the pair cannot serve.
+        InputError: it cannot even be built: missing files, other classes, terms that the pair cannot serve. Or it
+            cannot be tried: no terms, or no time.
     """
-    return report_on(prepare(recipe))
+    seconds = None if trial is None else seconds_of(trial, "--trial")
+    if seconds is not None:
+        variants_of(recipe)  # whether there is anything to try
+    report = report_on(prepare(recipe))
+    if seconds is None or report.step is None or not report.passed():
+        return report
+    try:
+        found = try_terms(recipe, seconds, report.step)
+    except TooShort as error:  # what the check found stands all the same
+        return replace(report, problems=[*report.problems, Problem("trial", "warning", str(error))])
+    except WorkError as error:
+        return replace(report, problems=[*report.problems, Problem("trial", "failed", str(error))])
+    return replace(report, trial=found, problems=[*report.problems, *harm(found)])
 
 
 def prepare(recipe: Recipe) -> Prepared:

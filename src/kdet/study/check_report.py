@@ -25,6 +25,8 @@ class Report:
     terms: dict[str, Any] | None = None
     step: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+    trial: dict[str, Any] | None = None
+    """A few steps with and without each term, where they were asked for."""
     notes: list[str] = field(default_factory=list[str])
     problems: list[Problem] = field(default_factory=list[Problem])
 

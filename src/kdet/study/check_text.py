@@ -19,6 +19,7 @@ def as_text(report: Report, *, strict: bool = False) -> str:
         "terms": _terms(report.terms),
         "step": _step(report.step),
         "memory": _memory(report.memory),
+        "trial": _trial(report.trial),
     }
     lines: list[str] = []
     for name, content in sections.items():
@@ -149,6 +150,24 @@ def _memory(memory: dict[str, Any] | None) -> Iterator[str]:
     yield "activations: what the backward pass keeps of a batch; buffers inside an operation come on top"
     if memory["gpu_peak"] is not None:
         yield f"measured on the GPU, all included: {size(memory['gpu_peak'])}"
+
+
+def _trial(trial: dict[str, Any] | None) -> Iterator[str]:
+    if trial is None:
+        return
+    yield (
+        f"{trial['steps']} of {trial['of_steps']} steps from the same start on {trial['training_images']} training "
+        f"images, judged on {trial['held_out_images']} others that are held out"
+    )
+    rows: list[Sequence[str]] = [("", "task's loss", "difference", "95 % over batches", "AP", "")]
+    for one in trial["students"]:
+        ap = "–" if one["AP"] is None else f"{one['AP']:.3f}"
+        gap = "" if one["difference"] is None else f"{one['difference']:+.3g}"
+        ends = "" if one["interval"] is None else f"{one['interval'][0]:+.3g} … {one['interval'][1]:+.3g}"
+        rows.append((one["name"], f"{one['loss']:.4g}", gap, ends, ap, one["way"] or ""))
+    yield from _table(rows)
+    yield from trial["notes"]
+    yield "a hint of few steps and one start, no verdict: `kdet compare` gives one"
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> Iterator[str]:

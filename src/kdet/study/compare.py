@@ -17,10 +17,12 @@ from kdet.study.arms import NONE, Arm, arms_of, require_buildable
 from kdet.study.breakdown import breakdown, errors_of
 from kdet.study.budget import seconds_of
 from kdet.study.compare_text import power, table
+from kdet.study.early_look import fell_behind
 from kdet.study.gain import Finished, arm_rows, finished, read_json
 from kdet.study.pulls import straw_men, terms_of
 from kdet.study.rounds import Planned, Pool, plan, run_rounds
 from kdet.study.seen import flattered
+from kdet.study.training_time import ap_over_time
 from kdet.study.workers import Workers
 from kdet.train import Recipe, open_data
 from kdet.train.run_folder import PREDICTIONS, TEACHER, write_json
@@ -43,6 +45,7 @@ def compare(
     budget: str | None = None,
     pool: Pool | None = None,
     fair_start: bool = False,
+    longer: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Make the runs that are not there yet, compare what is there, and write compare.json and the page.
 
@@ -54,6 +57,7 @@ def compare(
         budget: time after which no round is begun, such as 2h.
         pool: where the runs are made; None = a process each, beside each other where the machine allows it.
         fair_start: let `none` start from the teacher's weights too, where the recipe's student inherits them.
+        longer: further arms, the student alone for so many times the steps.
 
     Raises:
         InputError: wrong input, or a folder with other runs.
@@ -63,14 +67,15 @@ def compare(
     if num_seeds < 1:
         raise InputError(f"--seeds {num_seeds}: expected at least 1")
     seconds = None if budget is None else seconds_of(budget)
-    arms = arms_of(recipe, names)
+    arms = arms_of(recipe, names, longer)
+    short = [arm for arm in arms if arm.times == 1]  # a longer run's step is that of a shorter one
     rounds = plan(recipe, arms, num_seeds, out, fair_start=fair_start)
-    require_buildable(recipe, arms, fair_start=fair_start)
-    print(power(num_seeds, len(arms) - 1), file=sys.stderr, flush=True)
+    require_buildable(recipe, short, fair_start=fair_start)
+    print(power(num_seeds, len(short) - 1), file=sys.stderr, flush=True)
     with nullcontext(pool) if pool is not None else Workers() as own:
-        if not covers(measured(out / STEPS), arms):
+        if not covers(measured(out / STEPS), short):
             print("measuring a step of each arm, in turns", file=sys.stderr, flush=True)
-            own.submit(partial(measure_arms, arms=arms, fair_start=fair_start), recipe, out / STEPS).result()
+            own.submit(partial(measure_arms, arms=short, fair_start=fair_start), recipe, out / STEPS).result()
         complete = run_rounds(rounds, own, budget=seconds)
     result = summary(recipe, rounds[:complete], measured(out / STEPS), fair_start=fair_start)
     result |= {"left_out": _left_out(rounds[complete:], budget), "seconds": round(time.monotonic() - started, 1)}
@@ -103,7 +108,8 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
     teacher, notes = _teacher(runs)
     errors, missing = errors_of(truth, seen)
     parts = breakdown(runs) | {"errors": errors}
-    rows = arm_rows(runs, teacher["AP"], steps["arms"])
+    times = {arm.name: arm.times for arm in arms if arm.times > 1}
+    rows = arm_rows(runs, teacher["AP"], steps["arms"], times=times, accumulate=recipe.train.accumulate)
     terms = {arm.name: terms_of(recipe, arm, [run.folder for run in runs[arm.name]]) for arm in arms}
     for row in rows:
         row["terms"] = terms[row["name"]]
@@ -114,21 +120,29 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
         "fair_start": fair_start,
         "seeds": [of_seed[0].seed for of_seed in rounds],
         "runs": {name: [_run_row(run, rounds[0][0].folder.parents[1]) for run in of] for name, of in runs.items()},
+        "ap_over_time": ap_over_time(runs, rows),
         "breakdown": parts,
-        "warnings": [*flattered(recipe, val), *straw_men(terms)],
+        "warnings": [*flattered(recipe, val), *straw_men(terms), *_behind(rounds)],
         "notes": [
             *notes,
             *_notes(recipe, arms, truth, fair_start=fair_start),
-            power(len(rounds), len(arms) - 1),
+            *_ends(recipe, runs),
+            power(len(rounds), len(arms) - len(times) - 1),
             *_unmeasured(steps),
             *([missing] if missing else []),
         ],
     }
 
 
+def _behind(rounds: Rounds) -> list[str]:
+    runs = [run for of_seed in rounds for run in of_seed if run.alone]
+    return [f"{run.name}: {line}" for run in runs if (line := fell_behind(run.folder, run.alone))]
+
+
 def _run_row(run: Finished, out: Path) -> dict[str, Any]:
     """One run, with its best epoch apart from the last, which is what is compared."""
     row = {"folder": str(run.folder.relative_to(out)), "AP": run.ap, "best": run.metrics["best"]}
+    row |= {"steps": run.steps, "stopped_early": run.metrics.get("stopped_early")}
     return row | {"seconds": run.cost["seconds"], "memory_bytes": run.cost["memory_bytes"]}
 
 
@@ -159,6 +173,18 @@ def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex, *, fair_s
     return [
         *notes,
         f"image intervals: {len(truth)} validation images drawn anew {NUM_DRAWS} times, the same draws for all arms",
+    ]
+
+
+def _ends(recipe: Recipe, runs: Mapping[str, Sequence[Finished]]) -> list[str]:
+    """Where patience ended runs: what that means for their pairing."""
+    if recipe.train.patience is None:
+        return []
+    stopped = {name: [run.steps for run in of if run.metrics.get("stopped_early")] for name, of in runs.items()}
+    shown = "; ".join(f"{name} at {', '.join(map(str, steps))}" for name, steps in stopped.items() if steps)
+    return [
+        f"patience {recipe.train.patience}: runs of a seed are paired step by step for as long as both go on, and each "
+        f"stops by its own AP; AP is that of a run's last look, not its best; stopped early, by step: {shown or 'none'}"
     ]
 
 

@@ -9,7 +9,7 @@ class Problem:
     """One thing to know or to mend."""
 
     check: str
-    """The section of the check that found it: data, classes, levels, teacher, terms, step or memory."""
+    """The section of the check that found it: data, classes, levels, teacher, terms, step, memory or trial."""
     status: Literal["warning", "failed"]
     """failed: distillation would not act. warning: it would, and may not be worth it."""
     text: str

@@ -6,15 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 
 from kdet.errors import InputError, WorkError
-from kdet.study.arms import Arm, recipe_for
+from kdet.study.arms import NONE, Arm, recipe_for
+from kdet.study.early_look import fell_behind
 from kdet.train import Outcome, Recipe, fit, read_recipe
 from kdet.train.build import resolved
+from kdet.train.run import Watch
 from kdet.train.run_folder import METRICS, RECIPE, as_begun, write_json
 
 Json = dict[str, Any]
@@ -42,6 +45,8 @@ class Planned:
     seed: int
     recipe: Recipe
     folder: Path
+    alone: tuple[Path, ...] = ()
+    """Of an arm with a teacher the runs of the student alone, that of the same seed first."""
 
     @property
     def name(self) -> str:
@@ -62,7 +67,8 @@ def plan(
     Raises:
         InputError: a folder holds a run of another recipe.
     """
-    first = recipe.train.seed
+    seeds = range(recipe.train.seed, recipe.train.seed + num_seeds)
+    alone = {seed: out / NONE / f"seed-{seed}" for seed in seeds}
     rounds = [
         [
             Planned(
@@ -70,10 +76,11 @@ def plan(
                 seed=seed,
                 recipe=recipe_for(recipe, arm, seed, fair_start=fair_start),
                 folder=out / arm.name / f"seed-{seed}",
+                alone=(alone[seed], *(alone[other] for other in seeds if other != seed)) if arm.terms else (),
             )
             for arm in arms
         ]
-        for seed in range(first, first + num_seeds)
+        for seed in seeds
     ]
     for run in (run for of_seed in rounds for run in of_seed):
         require_same_recipe(run.recipe, run.folder)
@@ -105,20 +112,20 @@ def run_rounds(rounds: Sequence[Sequence[Planned]], pool: Pool, *, budget: float
     return len(rounds)
 
 
-def go_on(recipe: Recipe, folder: Path) -> Outcome:
-    """A run from wherever it stands to its end.
+def go_on(recipe: Recipe, folder: Path, watch: Watch | None = None) -> Outcome:
+    """A run from wherever it stands to its end; `watch` as of `fit`.
 
     Raises:
         InputError: the folder holds a run of another recipe.
     """
     require_same_recipe(recipe, folder)
-    return fit(recipe, folder, resume=(folder / RECIPE).exists())
+    return fit(recipe, folder, resume=(folder / RECIPE).exists(), watch=watch)
 
 
-def train_one(recipe: Recipe, folder: Path) -> None:
-    """One run from wherever it stands to its end, and what it took."""
+def train_one(recipe: Recipe, folder: Path, *, watch: Watch | None = None) -> None:
+    """One run from wherever it stands to its end, and what it took; `watch` as of `fit`."""
     started = time.monotonic()
-    outcome = go_on(recipe, folder)
+    outcome = go_on(recipe, folder, watch)
     on_gpu = torch.cuda.is_available()
     cost = {
         "seconds": round(outcome.seconds, 2),
@@ -140,7 +147,7 @@ def cost_of(folder: Path) -> dict[str, Any]:
 def _run_all(runs: Sequence[Planned], pool: Pool, label: str) -> None:
     if runs:
         print(f"{label}: {'; '.join(run.name for run in runs)}", file=sys.stderr, flush=True)
-    waiting = {pool.submit(train_one, run.recipe, run.folder): run for run in runs}
+    waiting = {pool.submit(_job(run), run.recipe, run.folder): run for run in runs}
     for future in as_completed(waiting):
         if future.exception() is None:
             ap = json.loads((waiting[future].folder / METRICS).read_text(encoding="utf-8"))["AP"]
@@ -151,6 +158,10 @@ def _run_all(runs: Sequence[Planned], pool: Pool, label: str) -> None:
             raise type(error)(f"{run.name}: {error}") from None
         if error is not None:
             raise error
+
+
+def _job(run: Planned) -> Callable[[Recipe, Path], None]:
+    return partial(train_one, watch=partial(fell_behind, run.folder, run.alone)) if run.alone else train_one
 
 
 def _recorded_time(runs: Sequence[Planned]) -> float:

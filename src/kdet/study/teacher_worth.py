@@ -48,10 +48,10 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
     Raises:
         InputError: no sampled image holds an object.
     """
-    rows = _sample(len(source.index), recipe.train.seed)
+    rows = sampled(len(source.index), recipe.train.seed)
     canvas = distiller.student.canvas
-    score = partial(_score, source=source, rows=rows, recipe=recipe, engine=engine, canvas=canvas)
-    student = score(distiller.student, "student", image_size=recipe.data.image_size)
+    on_sample = partial(score, source=source, rows=rows, recipe=recipe, engine=engine, canvas=canvas)
+    student = on_sample(distiller.student, "student", image_size=recipe.data.image_size)
     found: list[Worth] = []
     for own, lesson in zip(recipe.teachers, distiller.lessons, strict=True):
         stored = stored_weights(own)
@@ -61,7 +61,7 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
         found.append(
             Worth(
                 images=len(rows),
-                teacher=score(detector, "teacher", image_size=size) if known else None,
+                teacher=on_sample(detector, "teacher", image_size=size) if known else None,
                 student=student,
                 not_loaded=[] if stored is None else not_loaded(lesson.teacher.detector, stored),
                 tensors=len(lesson.teacher.model.state_dict()),
@@ -150,13 +150,13 @@ def _partly_loaded(worth: Worth, classes_are_read: bool) -> Problem:
     return Problem("teacher", "warning" if harmless else "failed", text)
 
 
-def _sample(images: int, seed: int) -> list[int]:
-    """Rows of the validation set, each at most once, in order."""
-    chosen = np.random.default_rng(seed).permutation(images)[:SAMPLE]
+def sampled(images: int, seed: int, *, most: int = SAMPLE) -> list[int]:
+    """Rows of a set of images, each at most once, in order."""
+    chosen = np.random.default_rng(seed).permutation(images)[:most]
     return sorted(int(row) for row in chosen)
 
 
-def _score(
+def score(
     detector: Detector,
     name: str,
     *,
@@ -167,6 +167,11 @@ def _score(
     image_size: ImageSize,
     canvas: Canvas,
 ) -> dict[str, Any]:
+    """COCO metrics of a detector on these rows of a source, seen on a canvas.
+
+    Raises:
+        InputError: none of the images holds an object.
+    """
     data = DetectionDataset(source, Pipeline(image_size, canvas=canvas))
     size = recipe.train.batch_size
     batches = [[(0, row) for row in rows[first : first + size]] for first in range(0, len(rows), size)]

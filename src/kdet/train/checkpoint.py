@@ -37,6 +37,10 @@ class Counters:
     """Optimizer steps that are done."""
     best_ap: float = -1.0
     best_epoch: int = -1
+    best_step: int = -1
+    """-1 before the first look, and where an earlier kdet made it."""
+    misses: int = 0
+    """Looks at AP in a row without a new best."""
     evaluated: int = 0
     """The step of the last look at AP."""
     seconds: float = 0.0
@@ -138,9 +142,12 @@ def _of_this_module(weights: dict[str, Tensor], module: nn.Module) -> dict[str, 
 
 def _counters(path: Path) -> Counters:
     counters = Counters(**parse_json(read_text(path) or "", str(path)))
-    whole = (counters.epoch, counters.batch, counters.step)
-    if not all(type(count) is int and 0 <= count < 2**53 for count in whole) or type(counters.best_epoch) is not int:
-        raise ValueError(f"{path}: epoch, batch and step are no counts")
+    whole = (counters.epoch, counters.batch, counters.step, counters.misses)
+    if not all(type(count) is int and 0 <= count < 2**53 for count in whole) or {
+        type(counters.best_epoch),
+        type(counters.best_step),
+    } != {int}:
+        raise ValueError(f"{path}: epoch, batch, step and misses are no counts")
     if not math.isfinite(counters.best_ap + counters.seconds):
         raise ValueError(f"{path}: best_ap and seconds are not finite")
     return counters

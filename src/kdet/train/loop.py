@@ -1,6 +1,5 @@
 """fit(): for batch … step … log … evaluate … save; reads top to bottom."""
 
-import copy
 import math
 import shutil
 import time
@@ -20,11 +19,12 @@ from kdet.train import checkpoint
 from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
+from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
-from kdet.train.run import Run
-from kdet.train.run_folder import BEST, LAST, RESUME, TEACHER, as_begun, begin, save_student, saved_state, write_json
+from kdet.train.run import Run, Watch
+from kdet.train.run_folder import RESUME, TEACHER, as_begun, begin, saved_state
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
@@ -41,19 +41,22 @@ class Outcome:
     metrics: dict[str, Any]
     """Of the last epoch."""
     best_epoch: int
+    stopped_early: str | None
+    """Why, where `patience` ended the run."""
     seconds: float
     """Training time, evaluation left out."""
     parameters: int
     steps: int
 
 
-def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
+def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> Outcome:
     """Train the student of a recipe, alone or distilled.
 
     Args:
         recipe: with `teacher:` and `distill:`, or without either.
         folder: the run folder to make, or with `resume` to continue.
         resume: continue where the saved state stands.
+        watch: asked after each look at AP; what it has to warn of goes to the log.
 
     Raises:
         InputError: wrong input; nothing is left half-written.
@@ -74,7 +77,8 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outcome:
     going_on = engine.is_main and begin(folder, resolved(recipe), resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
-        run = _prepare(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
+        run = assemble(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
+        run.watch = watch
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
@@ -116,7 +120,7 @@ def require_sound_gradients(recipe: Recipe) -> None:
         raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32")
 
 
-def _prepare(
+def assemble(
     recipe: Recipe,
     folder: Path,
     engine: Engine,
@@ -127,6 +131,7 @@ def _prepare(
     training: tuple[DetectionDataset, EpochSampler],
     val_source: Source,
 ) -> Run:
+    """A run before its first step, from what was built for it."""
     settings, (data, sampler) = recipe.train, training
     optimizer = make_optimizer(distiller, recipe)
     module, optimizer = engine.prepare(distiller, optimizer)
@@ -182,8 +187,7 @@ def _train(run: Run) -> Outcome:
         look = run.finished or (every and counters.batch == 0 and counters.epoch % every == 0)
         if look and counters.step > counters.evaluated:
             with run.interruption.at_once():
-                metrics = _evaluate(run)
-            counters.evaluated = counters.step
+                metrics = evaluate(run)
             _save(run)
         if run.finished:
             break
@@ -191,13 +195,14 @@ def _train(run: Run) -> Outcome:
         _save(run)
     say_what_was_found(run)
     if metrics is None:  # it was finished before, or all of its time was needed
-        metrics = _evaluate(run)
+        metrics = evaluate(run)
     with run.engine.whole():
         _write_maps(run)
     return Outcome(
         folder=run.folder,
         metrics=metrics,
         best_epoch=counters.best_epoch,
+        stopped_early=stopped_early(run),
         seconds=counters.seconds,
         parameters=sum(p.numel() for p in run.student.model.parameters()),
         steps=counters.step,
@@ -208,7 +213,7 @@ def _write_maps(run: Run) -> None:
     if run.engine.is_main:
         assert isinstance(run.loader.dataset, DetectionDataset)
         data = DetectionDataset(run.scorer.source, run.loader.dataset.pipeline.plain())
-        write_maps(run.folder, data, _scored(run), run.distiller, run.engine.device)
+        write_maps(run.folder, data, scored(run), run.distiller, run.engine.device)
 
 
 def _epoch(run: Run) -> None:
@@ -267,32 +272,3 @@ def _save(run: Run) -> None:
         require_finite(run, weights)
         run.counters.scaler = run.engine.scaler_state()
         checkpoint.save(run.folder / RESUME, weights, optimizer, run.average, run.counters)
-
-
-def _evaluate(run: Run) -> dict[str, Any]:
-    """A look at AP; keeps the last weights and the best ones."""
-    counters = run.counters
-    detector = _scored(run)
-    run.engine.share_buffers(detector.model)
-    epoch = counters.epoch + (counters.batch > 0)  # an epoch that `max_steps` cut counts as one
-    with run.engine.whole():
-        metrics = run.scorer.student(detector, step=counters.step, epoch=epoch)
-    state = run.engine.gathered(detector.native_state())
-    if run.engine.is_main:
-        save_student(detector, state, run.folder / LAST)
-        if metrics["AP"] > counters.best_ap:
-            counters.best_ap, counters.best_epoch = metrics["AP"], epoch
-            save_student(detector, state, run.folder / BEST)
-        best = {"best": {"epoch": counters.best_epoch, "AP": counters.best_ap}}
-        write_json(run.folder / "metrics.json", metrics | best | {"epoch": epoch})
-    run.engine.wait()
-    return metrics
-
-
-def _scored(run: Run) -> Detector:
-    """The student whose AP counts: as it stands, or its moving average."""
-    if run.average is None:
-        return run.student
-    detector = copy.copy(run.student)
-    detector.model = run.average.module
-    return detector

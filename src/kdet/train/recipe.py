@@ -61,6 +61,8 @@ class TrainRecipe(Strict):
     losses and every look at AP are in float32 in any case."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Epochs between looks at AP; 0 = at the end only."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many looks at AP in a row without a new best; the learning rate falls as in the whole run."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
     workers: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = "auto"
@@ -69,6 +71,24 @@ class TrainRecipe(Strict):
     """Steps between records in the log."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """Weights, order and augmentation."""
+
+    def stretched(self, times: int) -> "TrainRecipe":
+        """The same loop in so many times the steps: the learning rate at step `times`·n is that at step n of this one.
+
+        So are the looks at AP: as many as here, each so many times as far apart, and `patience` is the same part of
+        the run.
+        """
+        keys = ("epochs", "max_steps", "warmup_steps", "evaluate_every")
+        own = {key: getattr(self, key) for key in keys}
+        return self.model_copy(update={key: value and value * times for key, value in own.items()})
+
+    @model_validator(mode="after")
+    def _patience_needs_looks(self) -> "TrainRecipe":
+        if self.patience is not None and not self.evaluate_every:
+            raise InputError(
+                "patience counts looks at AP, and `evaluate_every: 0` takes none; set it to 1, or leave one out"
+            )
+        return self
 
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]

@@ -1,5 +1,6 @@
 """Everything that a run holds while it goes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from kdet.train.recipe import Recipe
 from kdet.train.run_log import RunLog
 from kdet.train.scoring import Scorer
 from kdet.types import Batch, Detector
+
+Watch = Callable[[], str | None]
+"""Asked after each look at AP whether there is anything to warn of, until it has said something."""
 
 
 @dataclass(kw_only=True)
@@ -38,6 +42,7 @@ class Run:
     scorer: Scorer
     total_steps: int
     interruption: Interruption
+    watch: Watch | None = None
     counters: Counters = field(default_factory=Counters)
     unlogged: int = 0
     """Images since the last record."""
@@ -49,5 +54,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """All epochs, or as many steps as were wanted."""
-        return self.counters.epoch >= self.recipe.train.epochs or self.counters.step >= self.total_steps
+        """All epochs, or as many steps as were wanted, or no patience is left."""
+        return self.counters.step >= self.total_steps or self.counters.epoch >= self.recipe.train.epochs or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        """As many looks at AP in a row without a new best as `patience` allows."""
+        return self.recipe.train.patience is not None and self.counters.misses >= self.recipe.train.patience

@@ -1,0 +1,133 @@
+"""One student of a trial: trained as a run trains it, and judged on held-out images. Nothing of it is kept."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from kdet.data import DetectionDataset, Pipeline, make_loader
+from kdet.distill import Distiller
+from kdet.errors import WorkError
+from kdet.ops.randomness import seeded
+from kdet.study.teacher_worth import score
+from kdet.train import Recipe, open_data
+from kdet.train.build import build_distiller, build_student, relabelled, training_data
+from kdet.train.engine import Engine
+from kdet.train.interruption import Interruption
+from kdet.train.look import scored
+from kdet.train.loop import assemble
+from kdet.train.run import Run
+from kdet.train.run_log import RunLog
+from kdet.train.step import take_step
+from kdet.types import Batch, Detector
+
+_BATCHES = 8
+"""That are wanted at the least, to judge on."""
+_NEVER = 2**31
+"""Steps between records of a log that nobody reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a student came to."""
+
+    losses: list[float]
+    """The task's, one a batch of the held-out images, the same batches and random numbers for all students."""
+    ap: float
+    steps: int
+    of_steps: int
+    """Of the whole run."""
+    images: int
+    """It was trained on."""
+
+
+def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) -> Outcome:
+    """Train for so many steps, or a whole run if it is shorter, and judge.
+
+    Args:
+        recipe: with `hold_out`.
+        name: as messages call the student.
+        steps: over which the learning rate falls.
+        rows: of the held-out images, those that are judged on.
+
+    Raises:
+        WorkError: numbers that are not finite, or too little memory.
+    """
+    settings = recipe.train
+    short = {"max_steps": min(steps, settings.max_steps or steps), "log_every": _NEVER, "patience": None}
+    own = recipe.model_copy(update={"train": settings.model_copy(update=short)})
+    with TemporaryDirectory() as folder:  # a step that breaks keeps its batch
+        run = _built(own, Path(folder))
+        try:
+            _train(run)
+        except WorkError as error:
+            raise WorkError(f"--trial: {name}: {str(error).partition('. ')[0]}") from None
+    whole = math.ceil(run.sampler.steps / settings.accumulate) * settings.epochs
+    student, size, judged = scored(run), recipe.data.image_size, list(rows)
+    found = score(
+        student,
+        name,
+        source=run.scorer.source,
+        rows=judged,
+        recipe=recipe,
+        engine=run.engine,
+        image_size=size,
+        canvas=student.canvas,
+    )
+    return Outcome(
+        losses=list(_losses(run, student, judged)),
+        ap=found["AP"],
+        steps=run.counters.step,
+        of_steps=min(whole, settings.max_steps or whole),
+        images=run.sampler.length,
+    )
+
+
+def _built(recipe: Recipe, folder: Path) -> Run:
+    """As `fit` builds it, before its first step."""
+    torch.manual_seed(recipe.train.seed)
+    engine = Engine(recipe.train.precision)
+    train, held_out = open_data(recipe, _unheard)
+    student = build_student(recipe, train.index.classes, _unheard)
+    distiller = build_distiller(recipe, student, train.index.classes, _unheard)
+    data = training_data(recipe, train, distiller, _unheard)
+    log, interruption = RunLog(folder, active=False), Interruption()  # not entered: Ctrl-C ends a check at once
+    return assemble(recipe, folder, engine, log, interruption, student, distiller, data, held_out)
+
+
+def _train(run: Run) -> None:
+    counters = run.counters
+    while not run.finished:
+        run.sampler.set_epoch(counters.epoch)
+        run.module.train()
+        for batch in run.loader:
+            take_step(run, batch.to(run.engine.device))
+            counters.batch += 1
+            if run.finished:
+                break
+        counters.epoch, counters.batch = counters.epoch + 1, 0
+
+
+def _losses(run: Run, student: Detector, rows: Sequence[int]) -> Iterator[float]:
+    """The sum of the task's losses of each batch, in training mode: the only one in which every family has them."""
+    alone = Distiller(student).train()
+    for place, batch in enumerate(_batches(run, student, rows)):
+        with torch.no_grad(), seeded(run.recipe.train.seed, place, device=run.engine.device):
+            yield float(alone(batch.to(run.engine.device), progress=1.0).total)
+
+
+def _batches(run: Run, student: Detector, rows: Sequence[int]) -> Iterator[Batch]:
+    """All of one size, two images or more, for batch normalisation; what remains is left out unless it is all."""
+    # Small ones: the interval is over the batches, and of two or three it would show nothing.
+    size = min(len(rows), max(2, min(run.recipe.train.batch_size, len(rows) // _BATCHES)))
+    batches = [[(0, row) for row in rows[first : first + size]] for first in range(0, len(rows) - size + 1, size)]
+    pipeline = Pipeline(run.recipe.data.image_size, canvas=student.canvas)
+    data = DetectionDataset(relabelled(run.scorer.source, student.class_names), pipeline)
+    yield from make_loader(data, batches)
+
+
+def _unheard(_: str) -> None:
+    """The check said it."""
