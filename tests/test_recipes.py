@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"
 ALL = sorted((ROOT / "recipes").rglob("*.yaml"))
 COMPARED = [path for path in ALL if path.parent.name == "compare"]
-SMALL = [path for path in ALL if path.parent.name not in ("coco", "compare")]
+SMALL = [path for path in ALL if path.parent.name not in ("coco", "compare", "papers")]
+"""Those of papers/ have their own tests."""
 DISTILLED = [path for path in SMALL if "distill" in yaml.safe_load(path.read_text())]
 """Distilled on a CPU; the other small ones train a teacher or the student alone."""
 PAIRS = [path for path in DISTILLED if path.parent.name == "pairs"]
@@ -127,10 +128,10 @@ def classes_of(recipe: Recipe) -> list[str]:
 
 
 def test_there_are_recipes_for_every_data_set():
-    assert {path.parent.name for path in ALL} == {"aquarium", "bccd", "coco", "compare", "pairs", "shapes"}
+    assert {path.parent.name for path in ALL} == {"aquarium", "bccd", "coco", "compare", "pairs", "papers", "shapes"}
 
 
-@every([path for path in ALL if path not in COMPARED])
+@every([path for path in ALL if path not in COMPARED and path.parent.name != "papers"])
 def test_says_how_to_run_it(path):
     kdet, command, file, flag, folder, *more = command_of(path)
     assert (kdet, ROOT / file, flag) == ("kdet", path, "--run")
@@ -178,7 +179,7 @@ def test_no_two_recipes_share_a_run_folder(folder):
 
 @every(ALL)
 def test_builds_its_student(path):
-    recipe = read_recipe(path, OFFLINE if path.parent.name == "coco" else ())
+    recipe = read_recipe(path, OFFLINE if path.parent.name in ("coco", "papers") else ())
     student = build_student(recipe, classes_of(recipe), print)
     assert student.family == ("Own" if recipe.student.factory else recipe.student.detector)
     assert any(parameter.requires_grad for parameter in student.model.parameters())

@@ -20,6 +20,11 @@ class Interrupted(WorkError):
     """A signal ended the work, and what was done is saved. Exit status 130."""
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def one_line(text: object) -> str:
     """A message as one printable line: file names and what libraries say may hold line breaks and terminal codes."""
     words = " ".join(str(text).split())

@@ -159,7 +159,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(job: dict[str, Path], kdet: 
         (("data", "convert", "nowhere", "new", "--to", "voc"), ("nowhere",)),
         (("data", "shapes", "new", "-o", "classes=99"), ("classes: expected 1…20, got 99",)),
         (("data", "shapes", "new", "-o", "clases=2"), ("did you mean 'classes'?",)),
-        (("data", "shapes", "new", "--to", "csv"), ("csv",)),
+        (("data", "shapes", "new", "--to", "xlsx"), ("xlsx",)),
         (("train", "nowhere.yaml"), ("nowhere.yaml: no such recipe",)),
         (("distill", "nowhere.yaml", "--resume"), ("nowhere.yaml",)),
     ],

@@ -180,7 +180,7 @@ def test_report_writes_a_page_beside_the_run(job: dict[str, Path], kdet: Command
             "detectors",
             {"retinanet", "fcos", "faster_rcnn", "cascade_rcnn", "ssdlite", "atss", "gfl", "hf", "libreyolo"},
         ),
-        ("formats", {"coco", "voc", "yolo", "shapes"}),
+        ("formats", {"coco", "voc", "yolo", "csv", "shapes"}),
     ],
 )
 def test_list_shows_every_name(kdet: Command, what: str, names: set[str]) -> None:

@@ -70,22 +70,18 @@ def test_write_keeps_crowd_and_area(coco_file: Make, tmp_path: Path):
         ("annotations_val.json", "images", "val"),
         ("annotations/instances_val2017.json", "val2017", "val"),
         ("annotations/instances_train2017.json", "images/train2017", "train"),
-        ("annotations/instances_default.json", None, "train"),
+        ("annotations/instances_default.json", "images/default", "train"),
         ("annotations.json", ".", "train"),
         ("train/_annotations.coco.json", "train", "train"),
         ("valid/_annotations.coco.json", "valid", "val"),
         ("val.json", "val", "val"),
     ],
 )
-def test_finds_annotations_and_images(coco_file: Make, tmp_path: Path, place: str, images: str | None, split: str):
+def test_finds_annotations_and_images(coco_file: Make, tmp_path: Path, place: str, images: str, split: str):
     written = coco_file()
     base = tmp_path / "data"
     (base / place).parent.mkdir(parents=True)
     written.rename(base / place)
-    if images is None:
-        with pytest.raises(InputError, match=r"no COCO annotations for 'train'.*looked for annotations_train\.json"):
-            coco.read(base, split=split)
-        return
     (base / images).mkdir(parents=True, exist_ok=True)
     for name in ("a.png", "b.png"):
         (tmp_path / "images" / name).rename(base / images / name)
@@ -98,10 +94,15 @@ CATEGORY = {"id": 3, "name": "dog"}
 BAD = {
     "unknown image": ({"annotations": [annotation(5, image_id=99)]}, "annotation 5 is of image 99"),
     "unknown category": ({"annotations": [annotation(5, category_id=99)]}, "annotation 5 is of category 99"),
-    "annotation id twice": ({"annotations": [annotation(5), annotation(5)]}, "annotation id 5 stands twice"),
     "image id twice": ({"images": [IMAGE, IMAGE]}, "image id 10 stands twice"),
     "category id twice": ({"categories": [CATEGORY, CATEGORY]}, "category id 3 stands twice"),
-    "category name twice": ({"categories": [CATEGORY, {"id": 7, "name": "dog"}]}, "'dog' stands twice"),
+    "category name twice, used twice": (
+        {
+            "categories": [CATEGORY, {"id": 7, "name": "dog"}],
+            "annotations": [annotation(1), annotation(2, category_id=7)],
+        },
+        "'dog' stands twice",
+    ),
     "no categories": ({"categories": [], "annotations": []}, "no categories"),
     "no images": ({"images": [], "annotations": []}, "no images"),
     "no list of images": ({"images": None}, "no list 'images'"),
@@ -118,14 +119,21 @@ BAD = {
     "no file name": ({"images": [{"id": 10}]}, "entry 0 has no 'file_name'"),
     "file name is a number": ({"images": [{"id": 10, "file_name": 3}]}, "image 10 has no text as its file_name"),
     "image without id": ({"images": [{"file_name": "a.png"}]}, "image 'a.png' has no id"),
-    "image id is text": ({"images": [{**IMAGE, "id": "ten"}]}, "image 'a.png' needs whole numbers"),
-    "width is huge": ({"images": [{**IMAGE, "width": 2**40}]}, "image 'a.png' needs whole numbers"),
+    "image id is another text": ({"images": [{**IMAGE, "id": "ten"}]}, "annotation 1 is of image 10, which the file"),
+    "width is huge": ({"images": [{**IMAGE, "width": 2**40}]}, "image 'a.png' needs a whole number for width"),
     "width is zero": ({"images": [{**IMAGE, "width": 0}], "annotations": []}, "'a.png' has the size 0×30"),
-    "three numbers": ({"annotations": [annotation(5, bbox=[1, 2, 3])]}, "annotation 5 needs .* four numbers"),
-    "box is text": ({"annotations": [annotation(5, bbox="1234")]}, "annotation 5 needs .* four numbers"),
-    "box is null": ({"annotations": [annotation(5, bbox=None)]}, "annotation 5 needs .* four numbers"),
+    "three numbers": ({"annotations": [annotation(5, bbox=[1, 2, 3])]}, "annotation 5 needs four numbers .* for bbox"),
+    "box is text": ({"annotations": [annotation(5, bbox="1234")]}, "annotation 5 needs four numbers .* for bbox"),
+    "box is null": (
+        {"annotations": [annotation(5, bbox=None)]},
+        r"annotation 5 \(image 'a.png'\): its 'bbox' is missing",
+    ),
     "no category": ({"annotations": [{"id": 5, "image_id": 10, "bbox": [1, 1, 2, 2]}]}, "annotation 5 has no 'cat"),
-    "no box": ({"annotations": [{"id": 5, "image_id": 10, "category_id": 3}]}, "entry 0 has no 'bbox' and 'image_id'"),
+    "no box": ({"annotations": [{"id": 5, "image_id": 10, "category_id": 3}]}, "its 'bbox' is missing"),
+    "neither image nor class": (
+        {"annotations": [{"id": 5, "bbox": [1, 1, 2, 2]}]},
+        "entry 0 has no 'bbox' and 'image_id'",
+    ),
     "category without name": ({"categories": [{"id": 3}]}, "categories entry 0"),
     "category is text": ({"categories": ["dog"]}, "categories entry 0"),
     "stray record": ({"info": annotation(9)}, "stand outside their list"),
@@ -184,7 +192,7 @@ def test_given_image_folder_is_the_only_one_searched(coco_file: Make, tmp_path: 
 def test_written_json_is_ordinary_coco(coco_file: Make, tmp_path: Path):
     coco.write(coco.read(coco_file()), tmp_path / "out", split="val")
     content = json.loads((tmp_path / "out" / "annotations_val.json").read_text())
-    assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert content["categories"] == [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
     assert content["annotations"][0]["bbox"] == [5.5, 5.25, 10.0, 20.0]
     assert content["images"][1] == {"id": 20, "file_name": "b.png", "width": 40, "height": 30}
 

@@ -23,7 +23,7 @@ from kdet.data import (
 )
 from kdet.errors import InputError
 
-WRITTEN = ["coco", "voc", "yolo"]
+WRITTEN = ["coco", "voc", "yolo", "csv"]
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def written(shapes: ShapesSource, tmp_path: Path) -> Callable[[str], Path]:
 
     def write(name: str) -> Path:
         validation = ShapesSource(shapes.shapes, split="val")
-        assert convert({"train": shapes, "val": validation}, name, tmp_path / name) == ()
+        notes = convert({"train": shapes, "val": validation}, name, tmp_path / name)
+        assert len(notes) == (name == "voc")  # whose pixels are counted from 1
         return tmp_path / name
 
     return write
@@ -72,7 +73,7 @@ def test_unknown_data_and_formats(tmp_path: Path):
         recognise(tmp_path / "nowhere")
     with pytest.raises(InputError, match="not a data set that kdet knows; expected one of coco: "):
         recognise(tmp_path)
-    with pytest.raises(InputError, match="unknown data format 'kitti'; known are coco, voc, yolo, shapes"):
+    with pytest.raises(InputError, match="unknown data format 'kitti'; known are coco, voc, yolo, csv, shapes"):
         open_source("kitti", tmp_path)
     with pytest.raises(InputError, match="'voc' needs a path"):
         open_source("voc")
@@ -81,17 +82,22 @@ def test_unknown_data_and_formats(tmp_path: Path):
 def test_shapes_need_no_path():
     source = open_source("shapes", split="val", shapes=Shapes(images=3, val_images=2))
     assert len(source.index) == 2
-    assert set(FORMATS) == {"coco", "voc", "yolo", "shapes"}
+    assert set(FORMATS) == {"coco", "voc", "yolo", "csv", "shapes"}
 
 
 def test_images_of_one_name_in_two_splits(coco_file: Callable[..., Path], tmp_path: Path):
     source = FileSource(coco.read(coco_file()))
     for name in WRITTEN:
         notes = convert({"train": source, "val": source}, name, tmp_path / name)
-        assert len(notes) == (1 if name == "yolo" else 0)
+        assert [kind for kind in ("crowd", "from 1", "numbers change") if any(kind in note for note in notes)] == {
+            "coco": [],
+            "voc": ["crowd", "from 1"],
+            "yolo": ["crowd", "numbers change"],
+            "csv": ["crowd"],
+        }[name]
         for split in ("train", "val"):
             again = open_source(name, tmp_path / name, split=split, classes=source.index.classes)
-            assert_same(source.index, again.index, crowd=name != "yolo")
+            assert_same(source.index, again.index, crowd=name not in ("yolo", "csv"))
 
 
 def test_images_annotated_unrotated_are_stored_so(tmp_path: Path, coco_file: Callable[..., Path]):
@@ -159,8 +165,9 @@ def test_inspect_counts(coco_file: Callable[..., Path]):
 def test_inspect_names_unreadable_images(coco_file: Callable[..., Path]):
     source = FileSource(coco.read(coco_file()))
     source.index.image(0).write_bytes(b"broken")
-    assert inspect(source)["problems"] == []
-    assert "a.png: cannot be read as an image" in inspect(source, decode=True)["problems"][0]
+    for decode in (False, True):
+        assert "1 image that cannot be read (first: " in inspect(source, decode=decode)["problems"][0]
+        assert "a.png: cannot be read as an image" in inspect(source, decode=decode)["problems"][0]
 
 
 def test_inspect_generated_and_real(shapes: ShapesSource, real_data: Callable[[str], Path]):

@@ -8,7 +8,8 @@ import pytest
 from data_cases import annotation
 
 from kdet.data import OnBadBox, coco
-from kdet.data.validate import _clipped, _sound, check_names, rows_of
+from kdet.data.naming import check_names
+from kdet.data.validate import _clipped, _sound, rows_of
 from kdet.errors import InputError
 
 Make = Callable[..., Path]

@@ -1,5 +1,6 @@
 """Detectors from plain arguments: norms, frozen layers, backbone weights, and refusals in one clear line."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from fakes import CLASSES, DETECTOR_NAMES, images_and_targets, same_state, tiny
 from kdet.detectors import backbone_defaults, build
+from kdet.detectors.plain import load_student
+from kdet.detectors.plain.backbones import EvalBatchNorm2d
+from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train.run_folder import save_student
 from kdet.types import Need
@@ -50,6 +54,75 @@ def test_group_norm_leaves_no_batch_statistics_in_the_backbone(backbone: str) ->
 def test_frozen_norm_is_refused_on_random_weights() -> None:
     with pytest.raises(InputError, match=r"frozen.*random weights"):
         tiny(norm="frozen")
+
+
+def body_file(folder: Path, width: float = 0.25) -> str:
+    """Weights of a narrow ResNet-10's classifier, with statistics that are no default."""
+    body = tiny(width=width, seed=3).model.backbone.body
+    save_file({key: value.contiguous() for key, value in body.state_dict().items()}, folder / "body.safetensors")
+    return str(folder / "body.safetensors")
+
+
+def test_eval_norms_keep_their_statistics_and_train_scale_and_shift(tmp_path: Path) -> None:
+    """mmdetection's norm_eval; the same function as under frozen norms, before the first step."""
+    given = body_file(tmp_path)
+    detector, frozen = (
+        tiny(backbone_weights=given, norm=norm, trainable_layers=5, seed=1) for norm in ("eval", "frozen")
+    )
+    detector.model.load_state_dict(frozen.model.state_dict(), strict=False)  # it does not count batches
+    student = Distiller(detector).train()
+    images, targets = images_and_targets()
+    batch = detector.batch(images, targets)
+    seen, fixed = (d.observe(batch, frozenset({Need.FEATURES})).features for d in (detector, frozen))
+    assert seen is not None and fixed is not None
+    for one, other in zip(seen, fixed, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    before = {name: tensor.clone() for name, tensor in detector.model.named_buffers() if "running" in name}
+    student(batch).total.backward()
+    norms = {n: p for n, p in detector.model.named_parameters() if n.startswith(BODY) and ".bn" in f".{n}"}
+    assert norms and all(p.grad is not None and p.grad.abs().max() > 0 for p in norms.values())
+    assert all(torch.equal(tensor, before[n]) for n, tensor in detector.model.named_buffers() if "running" in n)
+
+
+def test_eval_norms_come_back_from_the_students_file(tmp_path: Path) -> None:
+    detector = tiny(backbone_weights=body_file(tmp_path), norm="eval", trainable_layers=3)
+    assert kinds(detector.model) == {EvalBatchNorm2d, FrozenBatchNorm2d}  # the frozen stages' are frozen altogether
+    save_student(detector, detector.native_state(), tmp_path / "student.safetensors")
+    again = load_student(str(tmp_path / "student.safetensors"))[0]
+    assert kinds(again) == {EvalBatchNorm2d, FrozenBatchNorm2d}
+    assert same_state(again.state_dict(), detector.model.state_dict())
+
+
+def test_eval_norms_are_refused_where_they_normalise_nothing_or_are_not_there() -> None:
+    with pytest.raises(InputError, match=r"norm 'eval' normalises nothing on random weights"):
+        tiny(norm="eval")
+    with pytest.raises(InputError, match=r"norm 'eval' goes with backbone_weights; weights RetinaNet"):
+        build("retinanet", classes=CLASSES, weights="RetinaNet_ResNet50_FPN_Weights.COCO_V1", norm="eval")
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "atss", "gfl"])
+@pytest.mark.parametrize("width", [0.25, 0.5])
+def test_p6_is_made_of_p5_or_of_the_backbones_last_stage(name: str, width: float) -> None:
+    """Where C5 is as wide as the neck, the two differ by nothing but where they come from."""
+    for p6 in ("p5", "c5"):
+        detector = tiny(name, width=width, fpn_channels=int(512 * width) if name != "fcos" else 128, p6=p6)
+        backbone = detector.model.eval().backbone
+        given: dict[str, torch.Tensor] = {}
+        backbone.fpn.extra_blocks.p6.register_forward_pre_hook(partial(keep_input, given))
+        c5 = backbone.body(torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)))["2"]
+        maps = list(backbone(torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))).values())
+        assert [m.shape[1] for m in maps] == [maps[0].shape[1]] * 5
+        assert torch.equal(given["p6"], c5 if p6 == "c5" else maps[2])
+
+
+def keep_input(given: dict[str, torch.Tensor], module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Hook."""
+    given["p6"] = inputs[0]
+
+
+def test_p6_is_refused_where_there_is_none() -> None:
+    with pytest.raises(InputError, match=r"p6: faster_rcnn has no such levels; leave it out, or use retinanet"):
+        tiny("faster_rcnn", p6="c5")
 
 
 def test_a_narrow_neck_gets_group_norm_in_retinanets_head_unless_told_otherwise() -> None:

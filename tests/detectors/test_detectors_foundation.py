@@ -183,11 +183,12 @@ def test_it_detects_nothing() -> None:
         detector.head_from([])
 
 
+@pytest.mark.parametrize("method", ["structural", "cosine"])
 @pytest.mark.parametrize("which", ["timm ViT", "transformers ConvNeXt"])
-def test_a_retinanet_learns_from_it_in_somebodys_loop(which: str) -> None:
+def test_a_retinanet_learns_from_it_in_somebodys_loop(which: str, method: str) -> None:
     torch.manual_seed(0)
     teacher, student = kdet.foundation(**MODELS[which]), tiny()
-    pair = kdet.Distiller(student, teacher, kdet.methods.structural()).train()
+    pair = kdet.Distiller(student, teacher, kdet.distill.METHODS[method].terms()).train()
     before = state_of(teacher.model)
     images, targets = images_and_targets()
     optimizer = torch.optim.SGD(pair.parameters(), lr=0.01)
@@ -196,9 +197,9 @@ def test_a_retinanet_learns_from_it_in_somebodys_loop(which: str) -> None:
     for _ in range(2):
         optimizer.zero_grad()
         report = pair(images, targets)
-        report.parts["structural"].backward()
+        report.parts[method].backward()
         optimizer.step()
-        shown.append(float(report.parts["structural"].detach()))
+        shown.append(float(report.parts[method].detach()))
     assert 0 < shown[1] < shown[0] and same_state(before, state_of(teacher.model))
 
 

@@ -1,4 +1,4 @@
-"""Several teachers, teachers that see larger images, and images without labels."""
+"""Several teachers, and teachers that see larger images."""
 
 from dataclasses import replace
 from typing import Any
@@ -179,51 +179,3 @@ def test_two_other_sizes_are_refused() -> None:
     ]
     with pytest.raises(InputError, match=r"\[2.0, 3.0\] times as large"):
         Distiller(student(), lessons=lessons)
-
-
-class Sure:
-    """A teacher's detector that finds one square on every image, and something doubtful."""
-
-    def __init__(self, detector) -> None:
-        self.detector = detector
-
-    def __getattr__(self, name: str):
-        return getattr(self.detector, name)
-
-    def predict(self, given: Batch):
-        from kdet.types import Detections
-
-        boxes = torch.tensor([[10.0, 10.0, 40.0, 40.0], [50.0, 50.0, 60.0, 60.0]])
-        one = Detections(boxes=boxes, scores=torch.tensor([0.9, 0.4]), labels=torch.tensor([2, 1]))
-        return [one] * len(given.images)
-
-
-def test_unlabelled_images_get_the_teachers_confident_boxes_and_the_others_keep_theirs() -> None:
-    pair = Distiller(student(), teacher(), structural() + rank_mimicking()).train()
-    pair.lessons[0].teacher.detector = Sure(pair.lessons[0].teacher.detector)
-    given = batch()
-    mixed = replace(given, unlabelled=(1,))
-    found = pair.labelled(mixed)
-    assert found.targets[0] is given.targets[0] and not found.unlabelled
-    assert found.targets[1]["boxes"].tolist() == [[10.0, 10.0, 40.0, 40.0]]
-    assert found.targets[1]["labels"].tolist() == [2]
-    pair.pseudo_score = 0.3
-    assert len(pair.labelled(mixed).targets[1]["boxes"]) == 2
-    report = pair(mixed)
-    assert report.parts["rank_mimicking"].detach() > 0
-    report.total.backward()
-    torch.testing.assert_close(report.total, pair(replace(found, targets=pair.labelled(mixed).targets)).total)
-
-
-def test_a_teacher_that_finds_nothing_of_the_students_cannot_stand_in_for_labels() -> None:
-    pair = Distiller(student(), tiny(classes=("star", "moon"), seed=2), structural()).train()
-    with pytest.raises(InputError, match="need a teacher that finds objects of the student's classes"):
-        pair(replace(batch(), unlabelled=(0,)))
-
-
-def test_pseudo_boxes_are_in_the_students_classes() -> None:
-    other = tiny(classes=("triangle", "square", "moon"), seed=2, width=0.5, fpn_channels=64)
-    pair = Distiller(student(), other, structural()).train()
-    pair.lessons[0].teacher.detector = Sure(other)
-    found = pair.labelled(replace(batch_for(student()), unlabelled=(0,)))
-    assert found.targets[0]["labels"].tolist() == [2]  # column 2 is the square on both sides

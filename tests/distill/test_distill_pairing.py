@@ -90,7 +90,7 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
     assert [f.shape[2:] for f in inputs["student"]] == [f.shape[2:] for f in inputs["teacher"]]
 
 
-@pytest.mark.parametrize("method", ["rank_mimicking", "prediction_guided", "soft_labels"])
+@pytest.mark.parametrize("method", ["rank_mimicking", "prediction_guided", "soft_labels", "bckd"])
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
 def test_a_teacher_with_its_classes_in_another_order_teaches_exactly_the_same(name: str, method: str) -> None:
     plain = teacher(name)

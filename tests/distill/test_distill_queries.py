@@ -1,5 +1,6 @@
 """Which query of the student follows which of the teacher."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -123,6 +124,14 @@ def test_classes_are_paired_by_name():
     found = picked(seen(torch.zeros(1, 1, 3), [[FAR]]), seen(logits, [[FAR]]), theirs)
     assert found["teacher_logits"].tolist() == [[2.0, 3.0, 1.0]]
     torch.testing.assert_close(found["weight"], torch.tensor([3.0]).sigmoid())  # "N/A" is no class
+
+
+def test_boxes_are_fractions_of_what_the_student_sees_whatever_the_teachers_size():
+    """A teacher at twice the size still has its boxes in the student's pixels."""
+    student, teacher = (seen(scores((0, SURE)), [[NEAR]]) for _ in range(2))
+    found = picked(student, replace(teacher, input_size_hw=(192, 384)))
+    torch.testing.assert_close(found["teacher_boxes"], found["student_boxes"])
+    torch.testing.assert_close(found["student_boxes"][0], torch.tensor(NEAR) / torch.tensor([192, 96, 192, 96]))
 
 
 def test_a_softmax_head_is_one_question_per_class():

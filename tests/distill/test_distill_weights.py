@@ -19,6 +19,7 @@ PAPERS = {
     "attention_transfer": 1000.0,
     "cwd": 10.0,
     "pkd": 6.0,
+    "cosine": None,
     "mgd": 2e-5,
     "fgd": 1.0,
     "score_weighted": 6.0,
@@ -26,7 +27,10 @@ PAPERS = {
     "dist": 1.0,
     "ld": 1.0,
     "crosskd": 1.0,
+    "bckd": 1.0,
     "detrdistill": None,
+    "clockdistill": None,
+    "kd_detr": None,
 }
 
 

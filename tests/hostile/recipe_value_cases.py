@@ -50,7 +50,7 @@ VALUES: dict[str, tuple[str | tuple[str, ...], Words]] = {
     "no format": ("data={train: a, val: b}", "data"),
     "format of nobody": ("data.format=csv", "data"),
     "format a list": ("data.format=[coco]", "data"),
-    "no val": ("data={format: coco, train: a.json}", "data.val"),
+    "no val": ("data={format: coco, train: a.json}", "data: val: missing"),
     "train a number": ("data={format: coco, train: 5, val: a}", "data.train"),
     "train nowhere": ("data={format: coco, train: nowhere.json, val: nowhere.json}", "nowhere.json: no such file"),
     "train with NUL": ('data={format: coco, train: "a\\0b", val: a}', "no such file"),
@@ -177,7 +177,7 @@ VALUES: dict[str, tuple[str | tuple[str, ...], Words]] = {
     "one name twice": ((TEACHER, "distill=[{method: structural}, {method: structural}]"), "structural"),
     "arm called none": ((TEACHER, DISTIL, "arms={none: [{method: lp}]}"), "arms: `none`"),
     "arm that leaves its folder": ((TEACHER, DISTIL, "arms={../../x: [{method: lp}]}"), "arms"),
-    "arm without terms": ((TEACHER, DISTIL, "arms={a: []}"), "arms.a"),
+    "arm without terms": ((TEACHER, DISTIL, "arms={a: []}"), "arms: a: no terms"),
     # the overrides themselves
     "override without =": ("train.lr", "expected key=value"),
     "override of nothing": ("=1", "unknown key ''"),

@@ -93,12 +93,6 @@ XML: dict[str, tuple[str | bytes, Words]] = {
     "no objects at all": (GOOD[: GOOD.index("<object>")] + "</annotation>", "no categories"),
     "size of another image": (GOOD.replace("<width>40", "<width>41"), "its annotation says 41×30"),
     # names
-    "name above": (named("../a.png"), LEAVES),
-    "name far above": (named("x/../../../etc/passwd"), LEAVES),
-    "name absolute": (named("/etc/passwd"), LEAVES),
-    "name of Windows": (named("C:\\photos\\a.png"), LEAVES),
-    "name above, backwards": (named("..\\..\\a.png"), LEAVES),
-    "name the folder above": (named(".."), LEAVES),
 }
 
 
@@ -124,8 +118,13 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], Words]] = {
     "list with NUL": (listed("a\0b\n"), LEAVES),
     "list of 5,000 letters": (listed("a" * 5000), "cannot be read"),
     "list of bytes": (lambda folder: put(folder / "ImageSets/Main/train.txt", b"\xff\xfe\xff"), "cannot be read"),
-    "a pipe for a list": (lambda folder: pipe(folder / "ImageSets/Main/train.txt"), "no list for 'train'"),
-    "only a list to validate": (lambda folder: put(folder / "ImageSets/Main/val.txt", "a\n"), "no list for 'train'"),
+    "a pipe for a list": (lambda folder: pipe(folder / "ImageSets/Main/train.txt"), "no split 'train'"),
+    "only a list to validate": (lambda folder: put(folder / "ImageSets/Main/val.txt", "a\n"), "no split 'train'"),
+    "an image above, and none of its own": (
+        lambda folder: (put(folder / FILE, named("../a.png")), (folder / "JPEGImages/a.png").rename(folder / "a.png")),
+        LEAVES,
+    ),
+    "an image of two files": (lambda folder: put(folder / "Annotations" / "b.xml", GOOD), "claimed by a.xml and b.xml"),
 }
 
 HARMLESS: dict[str, str | bytes] = {
@@ -135,6 +134,12 @@ HARMLESS: dict[str, str | bytes] = {
     "raw text": GOOD.replace("cat", "<![CDATA[<cat>&]]>"),
     "20,000 tags deep": GOOD.replace("<object>", "<x>" * 20_000 + "</x>" * 20_000 + "<object>"),
     "a name of another image": named("b.png"),
+    "name above": named("../a.png"),
+    "name far above": named("x/../../../etc/passwd"),
+    "name absolute": named("/etc/passwd"),
+    "name of Windows": named("C:\\photos\\a.png"),
+    "name above, backwards": named("..\\..\\a.png"),
+    "name the folder above": named(".."),
     "no name": GOOD.replace("<filename>a.png</filename>", ""),
     "no size": GOOD.replace("<width>40</width>", ""),
     "size no number": GOOD.replace("<width>40", "<width>nan"),

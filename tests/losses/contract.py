@@ -73,6 +73,8 @@ class Case:
     """Whether square roots with an epsilon stand in the formula."""
     zero_when_equal: bool = True
     """Whether the method promises 0 for equal models."""
+    detached: tuple[int, ...] = ()
+    """Groups of the student from which a weight without a gradient is made, so that theirs is not the derivative."""
     own_axes: tuple[int, ...] = ()
     """Axes in which student and teacher may differ."""
 

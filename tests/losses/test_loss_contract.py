@@ -37,7 +37,7 @@ def generator() -> torch.Generator:
 def gradients(case: Case, inputs) -> tuple[Tensor, list[Tensor]]:
     inputs = inputs.requiring_grad()
     loss = case(inputs)
-    grads = torch.autograd.grad(loss, inputs.leaves(), allow_unused=bool(case.options.get("detach_weight")))
+    grads = torch.autograd.grad(loss, inputs.leaves(), allow_unused=bool(case.detached))
     return loss.detach(), [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs.leaves(), strict=True)]
 
 
@@ -67,9 +67,9 @@ def test_equals_the_loop_at_any_size_of_batch_and_values(case, seed, share, magn
 @every_case
 def test_gradient_is_the_derivative(case, generator):
     inputs = case.make(generator, torch.float64).requiring_grad()
-    if case.options.get("detach_weight"):
-        for logits in inputs.student[1]:
-            logits.requires_grad_(False)
+    for group in case.detached:
+        for constant in inputs.student[group]:
+            constant.requires_grad_(False)
     leaves = [leaf for leaf in inputs.leaves() if leaf.requires_grad]
     torch.autograd.gradcheck(lambda *_: case(inputs), leaves, fast_mode=True)
 

@@ -224,7 +224,7 @@ def test_images_of_both_splits_and_classes_without_objects_are_doubtful(tmp_path
     assert [problem.text.split(";")[0] for problem in report.problems] == [
         "no training image holds dog",
         "no validation image holds dog",
-        "2 of the validation images are training images too, so AP would flatter every model",
+        "2 of the 2 validation images are training images too, so AP would flatter every model",
     ]
     assert report.data["train"]["empty_images"] == 1 and report.passed() and not report.passed(strict=True)
 

@@ -114,7 +114,7 @@ def test_an_arm_that_cannot_be_built_is_named_before_anything_runs(tmp_path: Pat
     [
         ({"none": [{"method": "l2"}]}, "give this arm another name"),
         ({"a/b": [{"method": "l2"}]}, "pattern"),
-        ({"mine": []}, "at least 1"),
+        ({"mine": []}, "arms: mine: no terms, so nothing to learn from"),
     ],
 )
 def test_arms_of_a_recipe_are_checked(tmp_path: Path, arms: dict, line: str) -> None:

@@ -1,26 +1,18 @@
-"""Recipes of several teachers, of a teacher at its own size, and of images without labels: real runs of a few steps."""
+"""Recipes of several teachers, and of a teacher at its own size: real runs of a few steps."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from PIL import Image
-from train_cases import distilled, recipe_of, records, run, teacher_file
+from train_cases import distilled, records, run, teacher_file
 
-from fakes import CLASSES
 from kdet.distill import SHARE
 from kdet.errors import InputError
 from kdet.study.check import check
 from kdet.study.check_text import as_text
 from kdet.train import read_recipe
-from kdet.train.build import build_distiller, build_student
 from kdet.train.recipe import Recipe
-from kdet.train.recipe_models import RunTeacher
-from kdet.train.run_folder import save_student
-from kdet.types import Target
 
 FEW = {"format": "shapes", "images": 8, "val_images": 4, "image_size": 64, "scale": [0.3, 0.6], "clutter": 0}
 
@@ -97,89 +89,3 @@ def test_a_long_side_beside_a_short_side_with_its_limit_is_refused(tmp_path: Pat
     teacher = {"run": str(teacher_file(tmp_path)), "image_size": [128, 200]}
     with pytest.raises(InputError, match="give both as a long side"):
         run(distilled(tmp_path, ("structural",), teacher=teacher), tmp_path / "run")
-
-
-def unlabelled(folder: Path, images: str, labels: float = 1.0, **more: Any) -> Recipe:
-    data = {**FEW, "labels": labels, "unlabelled": {"images": images, "per_batch": 2, "score": 0.05, **more}}
-    return distilled(folder, data=data, train={"batch_size": 2})
-
-
-def test_the_images_that_labels_leave_out_are_used_without_their_labels(tmp_path: Path) -> None:
-    assert run(unlabelled(tmp_path, "rest", labels=0.5), tmp_path / "run").steps == 4
-    assert "unlabelled: 4 images, 2 a batch, the teacher's boxes from score 0.05 on" in log_of(tmp_path / "run")
-
-
-def test_a_folder_of_images_without_labels(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures" / "deep"
-    pictures.mkdir(parents=True)
-    for i in range(3):
-        Image.effect_noise((70, 50), 80).convert("RGB").save(pictures / f"{i}.png")
-    assert run(unlabelled(tmp_path, str(tmp_path / "pictures")), tmp_path / "run").steps == 8
-    assert "unlabelled: 3 images" in log_of(tmp_path / "run")
-
-
-def test_what_a_detr_predicts_reaches_a_dense_student_as_boxes(tmp_path: Path) -> None:
-    from detr_fakes import tiny_detr
-
-    teacher = tiny_detr(classes=CLASSES, size=64)
-    save_student(teacher, teacher.native_state(), tmp_path / "detr.safetensors")
-    recipe = unlabelled(tmp_path, "rest", labels=0.5)
-    recipe = recipe.model_copy(
-        update={"teacher": RunTeacher(run=tmp_path / "detr.safetensors"), "distill": recipe.distill[:1]}
-    )
-    distiller = build_distiller(recipe, build_student(recipe, CLASSES, print), CLASSES, print)
-    images = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
-    none = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    batch = replace(distiller.student.batch(images, [none, none]), unlabelled=(1,))
-    labelled = distiller.labelled(batch).targets
-    assert labelled is not None
-    assert [len(target["boxes"]) > 0 for target in labelled] == [False, True]
-    assert set(labelled[1]["labels"].tolist()) <= {1, 2, 3}  # columns of the student, whose first is the background
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"unlabelled": {"images": "rest"}}, "all images are labelled"),
-        ({"unlabelled": {"images": "nowhere"}}, "no such folder"),
-    ],
-)
-def test_wrong_unlabelled_images_are_named(tmp_path: Path, data: dict[str, Any], message: str) -> None:
-    with pytest.raises((InputError, ValueError), match=message):
-        run(distilled(tmp_path, data={**FEW, **data}), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_unlabelled_images_need_a_teacher() -> None:
-    with pytest.raises((InputError, ValueError), match="needs a teacher that finds the objects"):
-        recipe_of(data={**FEW, "unlabelled": {"images": "rest"}, "labels": 0.5})
-
-
-def test_the_student_alone_leaves_unlabelled_images_aside(tmp_path: Path) -> None:
-    recipe = unlabelled(tmp_path, "rest", labels=0.5)
-    assert recipe.alone().data.unlabelled is None
-    assert run(recipe.alone(), tmp_path / "run").steps == 4
-
-
-def test_labelled_batches_are_the_same_with_and_without_unlabelled_images() -> None:
-    from kdet.data import EpochSampler
-
-    plain = list(EpochSampler(10, batch_size=4, seed=3, epoch=2))
-    mixed = list(EpochSampler(10, batch_size=4, seed=3, epoch=2, unlabelled=5, unlabelled_per_batch=3))
-    assert [batch[:4] for batch in mixed] == plain
-    assert all(len(batch) == 7 and all(i >= 10 for _, i in batch[4:]) for batch in mixed)
-
-
-def test_every_unlabelled_image_comes_up_equally_often_over_the_epochs_and_ranks() -> None:
-    from kdet.data import EpochSampler
-
-    seen = torch.zeros(6, dtype=torch.int64)
-    for epoch in range(3):
-        for rank in range(2):
-            sampler = EpochSampler(
-                8, batch_size=2, seed=1, epoch=epoch, rank=rank, world=2, unlabelled=6, unlabelled_per_batch=3
-            )
-            for batch in sampler:
-                for _, i in batch[2:]:
-                    seen[i - 8] += 1
-    assert seen.tolist() == [6] * 6  # 3 epochs × 2 batches × 2 ranks × 3 images

@@ -93,6 +93,26 @@ def test_a_detr_teaches_a_detr_by_queries(tmp_path: Path):
     assert parts["detrdistill"] > 0 and parts["structural"] > 0 and parts["task/loss_vfl"] > 0
 
 
+def test_a_detr_teaches_a_detr_by_its_memory_and_its_own_queries(tmp_path: Path):
+    teacher = {"detector": "hf", "weights": str(teacher_folder(tmp_path / "teacher"))}
+    made = recipe(
+        {"detector": "hf", "config": config_of()},
+        teacher=teacher,
+        distill=[{"method": "kd_detr"}, {"method": "clockdistill"}, {"method": "cosine", "strides": [32]}],
+    )
+    run(made, tmp_path / "run")
+    steps = records(tmp_path / "run", "step")
+    assert len(steps) == 2
+    assert all(one["parts"][name] > 0 for one in steps for name in ("kd_detr", "clockdistill", "cosine"))
+
+
+def test_a_decoders_answers_are_not_kept(tmp_path: Path):
+    teacher = {"detector": "hf", "weights": str(teacher_folder(tmp_path / "teacher")), "cache": str(tmp_path / "kept")}
+    made = recipe({"detector": "hf", "config": config_of()}, teacher=teacher, distill=[{"method": "kd_detr"}])
+    with pytest.raises(InputError, match="teacher: cache: decoder cannot be kept; leave `cache:` out"):
+        run(made, tmp_path / "run")
+
+
 def test_a_teacher_that_is_sure_of_nothing_is_refused_before_the_first_epoch(tmp_path: Path):
     teacher = {"detector": "hf", "config": config_of("detr", num_queries=5)}
     student = {"detector": "hf", "config": config_of("detr")}

@@ -143,7 +143,7 @@ def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytes
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kdet.distill.answers.save_tensors", full)
+    monkeypatch.setattr("kdet.distill.tensor_folder.save_tensors", full)
     with pytest.raises(WorkError, match=r"cannot be written .*No space left on device.*leave `cache:` out"):
         run(recipe, tmp_path / "run")
 

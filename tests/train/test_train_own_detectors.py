@@ -26,8 +26,8 @@ def test_trains_alone(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("student", "teacher", "methods"),
     [
-        ("gfl", "gfl", ("ld",)),
-        ("retinanet", "gfl", ("structural", "prediction_guided")),
+        ("gfl", "gfl", ("ld", "bckd")),
+        ("retinanet", "gfl", ("structural", "prediction_guided", "cosine")),
         ("atss", "atss", ("structural", "rank_mimicking")),
     ],
 )

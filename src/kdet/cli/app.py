@@ -2,7 +2,21 @@
 
 import typer
 
-from kdet.cli import check, compare, data, demo, evaluate, export, listing, predict, report, search, speed, train
+from kdet.cli import (
+    check,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    label,
+    listing,
+    predict,
+    report,
+    search,
+    speed,
+    train,
+)
 
 app = typer.Typer(
     name="kdet",
@@ -20,6 +34,7 @@ app.command("compare")(compare.compare)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("label")(label.label)
 app.command("export")(export.export)
 app.command("speed")(speed.speed)
 app.command("report")(report.report)

@@ -11,13 +11,14 @@ from kdet.cli.options import AllowCode, AsJson, Overrides, RecipePath, show
 def compare(
     recipe: RecipePath,
     arms: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--arms",
             metavar="NAME,NAME,…",
-            help="none, all, methods joined by + (rm, pfi for short), or the recipe's arms.",
+            help="none, all, methods joined by + (rm, pfi for short), or the recipe's arms. Default: those, all of "
+            "them, else none,l2,structural,rm+pfi,all.",
         ),
-    ] = "none,l2,structural,rm+pfi,all",
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", help="Runs of each arm; they count up from train.seed.")
     ] = 3,
@@ -52,13 +53,14 @@ def compare(
 
     Example: kdet compare recipes/shapes/structural.yaml --arms none,l2,structural --seeds 3 --longer 2,4 --budget 2h
     """
+    from kdet.study.arms import usual_arms
     from kdet.study.compare import PAGE, table
     from kdet.study.compare import compare as run
     from kdet.train import read_recipe
 
     folder = out or Path("runs") / f"compare-{recipe.stem}"
-    names = [name.strip() for name in arms.split(",") if name.strip()]
     checked = read_recipe(recipe, override or ())
+    names = usual_arms(checked) if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
     times = _times(longer)
     result = run(checked, names, num_seeds=seeds, out=folder, budget=budget, fair_start=fair_start, longer=times)
     show(result, as_json, lambda: f"{table(result)}\n→ {folder / PAGE}")

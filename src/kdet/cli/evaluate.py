@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from kdet.cli.data import FormatName, Images
-from kdet.cli.options import AllowCode, AsJson, BadBox, Precision, RuntimePrecision, metrics_table, show
+from kdet.cli.options import (
+    AllowCode,
+    AsJson,
+    BadBox,
+    FirstPixelName,
+    Precision,
+    RuntimePrecision,
+    metrics_table,
+    noted,
+    show,
+)
 
 Model = Annotated[
     Path, typer.Argument(metavar="RUN|FILE", help="A run folder, its student.safetensors, or an exported file.")
@@ -20,6 +30,7 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train or val, where the path holds both.")] = "val",
     images: Images = None,
     on_bad_box: BadBox = None,
+    first_pixel: FirstPixelName = "auto",
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Images at a time; default: as the run itself, or 8.")
     ] = None,
@@ -32,7 +43,7 @@ def evaluate(
 
     Example: kdet evaluate runs/distilled --data ../shared/data/bccd/annotations_val.json
     """
-    from kdet.cli.sources import open_path
+    from kdet.cli.sources import first_pixel_of, open_path
     from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader
     from kdet.evaluate import evaluate as score
     from kdet.evaluate import write_predictions
@@ -40,7 +51,9 @@ def evaluate(
     from kdet.train.run_log import Progress
 
     detector, device = open_to_run(model, in_fp32=runtime_precision is Precision.FP32)
-    source = open_path(data, format_name, split, images, on_bad_box)
+    source = open_path(data, format_name, split, images, on_bad_box, first_pixel_of(first_pixel))
+    for note in source.index.notes:
+        noted(note)
     dataset = DetectionDataset(source, Pipeline(detector.image_size, canvas=detector.canvas))
     loader = make_loader(dataset, evaluation_batches(len(dataset), batch_size=batch_size or images_at_a_time(model)))
     progress = Progress("evaluating", len(dataset))

@@ -21,7 +21,14 @@ RunFolder = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same as -o train.seed=N.")]
 BadBox = Annotated[
-    str | None, typer.Option("--on-bad-box", help="fix (default: clip up to 1 px, drop empty boxes), error or drop.")
+    str | None,
+    typer.Option("--on-bad-box", help="fix (default: clip up to 1 px, drop empty boxes), clip, drop or error."),
+]
+FirstPixelName = Annotated[
+    str, typer.Option("--first-pixel", help="VOC: from which number pixels are counted: auto, 0 or 1.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse data that would flatter a model, as images that are in both splits.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
@@ -65,6 +72,11 @@ def show(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None
         sys.stdout.write("\n")
     else:
         print(text())
+
+
+def noted(line: str) -> None:
+    """A line beside the result, for a person."""
+    print(f"note: {line}", file=sys.stderr)
 
 
 def metrics_table(metrics: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdet.cli.evaluate import Model
-from kdet.cli.options import AllowCode, AsJson, Out, Precision, RuntimePrecision, show
+from kdet.cli.options import AllowCode, AsJson, Out, Precision, RuntimePrecision, noted, show
 
 
 def predict(
@@ -14,6 +14,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR…", help="Images, or folders of images.")],
     out: Out = Path("predictions"),
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Leave out boxes below this score.")] = 0.3,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--as", metavar="TOOL", help="Also write the boxes for coco, yolo or labelstudio; repeatable."),
+    ] = None,
     runtime_precision: RuntimePrecision = Precision.FP32,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
@@ -26,6 +30,6 @@ def predict(
     from kdet.study.predict import predict_images
 
     in_fp32 = runtime_precision is Precision.FP32
-    records = predict_images(model, image_files(images), out, score=score, in_fp32=in_fp32)
+    records = predict_images(model, image_files(images, noted), out, score=score, in_fp32=in_fp32, kinds=kinds or ())
     text = "\n".join(f"{r['image']}: {len(r['detections'])} objects → {r['picture']}" for r in records)
     show({"images": records, "out": str(out)}, as_json, lambda: text)

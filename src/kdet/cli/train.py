@@ -12,6 +12,7 @@ from kdet.cli.options import (
     Resume,
     RunFolder,
     Seed,
+    Strict,
     metrics_table,
     show,
 )
@@ -24,6 +25,7 @@ def train(
     seed: Seed = None,
     on_bad_box: BadBox = None,
     resume: Resume = False,
+    strict: Strict = False,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +33,7 @@ def train(
 
     Example: kdet train recipes/bccd/retinanet_teacher.yaml --run runs/bccd-teacher
     """
-    _fit(recipe, _overrides(override, seed, on_bad_box), run, resume, as_json, alone=True)
+    _fit(recipe, _overrides(override, seed, on_bad_box), run, resume, strict, as_json, alone=True)
 
 
 def distill(
@@ -41,6 +43,7 @@ def distill(
     seed: Seed = None,
     on_bad_box: BadBox = None,
     resume: Resume = False,
+    strict: Strict = False,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +51,7 @@ def distill(
 
     Example: kdet distill recipes/bccd/retinanet_structural.yaml --run runs/bccd-structural
     """
-    _fit(recipe, _overrides(override, seed, on_bad_box), run, resume, as_json, alone=False)
+    _fit(recipe, _overrides(override, seed, on_bad_box), run, resume, strict, as_json, alone=False)
 
 
 def _overrides(given: list[str] | None, seed: int | None, on_bad_box: str | None) -> list[str]:
@@ -57,7 +60,9 @@ def _overrides(given: list[str] | None, seed: int | None, on_bad_box: str | None
     return [*(given or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
 
 
-def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_json: bool, *, alone: bool) -> None:
+def _fit(
+    path: Path, overrides: list[str], run: Path | None, resume: bool, strict: bool, as_json: bool, *, alone: bool
+) -> None:
     from kdet.errors import InputError
     from kdet.train import fit, read_recipe
 
@@ -66,12 +71,12 @@ def _fit(path: Path, overrides: list[str], run: Path | None, resume: bool, as_js
         if recipe.student.inherit:
             print("kdet train: no teacher, so `student: inherit` is left out", file=sys.stderr)
         recipe = recipe.alone()
-    elif recipe.teacher is None:
+    elif recipe.teacher is None and recipe.data.unlabelled is None:
         raise InputError(f"{path}: no `teacher:` to distil from; `kdet train` trains the student alone")
     elif recipe.only_starts_from_teacher:
         raise InputError(f"{path}: no `distill:` terms; add e.g. `distill: [{{method: structural}}]`")
     folder = run or Path("runs") / path.stem
-    outcome = fit(recipe, folder, resume=resume)
+    outcome = fit(recipe, folder, resume=resume, strict=strict)
     result = {
         "run": str(folder),
         "metrics": outcome.metrics,

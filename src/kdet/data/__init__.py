@@ -3,17 +3,23 @@
 from kdet.data.convert import convert
 from kdet.data.dataset import DetectionDataset
 from kdet.data.formats import FORMATS, Format, open_source, recognise
+from kdet.data.grouped import divided
+from kdet.data.headers import look
 from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
 from kdet.data.inspect import inspect
+from kdet.data.joining import concatenated
+from kdet.data.leaks import leak
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
+from kdet.data.model_labels import is_labelled_by_a_model, open_model_labels, write_record
 from kdet.data.resize import image_size_of, resize
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
-from kdet.data.subset import rest_of, share_of, split_off
+from kdet.data.subset import rest_of, share_of, split_off, taken
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
-from kdet.data.unlabelled import image_folder, joined, without_labels
+from kdet.data.unlabelled import Joined, image_folder, joined, with_objects, without_labels
 from kdet.data.validate import OnBadBox
+from kdet.data.voc import FirstPixel
 
 __all__ = [
     "FORMATS",
@@ -23,8 +29,10 @@ __all__ = [
     "DetectionIndex",
     "EpochSampler",
     "FileSource",
+    "FirstPixel",
     "Format",
     "IndexedSource",
+    "Joined",
     "Objects",
     "OnBadBox",
     "Pipeline",
@@ -32,13 +40,19 @@ __all__ = [
     "ShapesSource",
     "Source",
     "collate",
+    "concatenated",
     "convert",
+    "divided",
     "evaluation_batches",
     "image_folder",
     "image_size_of",
     "inspect",
+    "is_labelled_by_a_model",
     "joined",
+    "leak",
+    "look",
     "make_loader",
+    "open_model_labels",
     "open_source",
     "read_image",
     "recognise",
@@ -46,5 +60,8 @@ __all__ = [
     "rest_of",
     "share_of",
     "split_off",
+    "taken",
+    "with_objects",
     "without_labels",
+    "write_record",
 ]

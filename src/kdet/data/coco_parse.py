@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kdet.data.coco_records import ANNOTATION, IMAGE, Annotation, Image, Records
+from kdet.data.coco_records import ANNOTATION, IMAGE, Annotation, Image, OddAnnotation, OddImage, Records
 from kdet.errors import InputError
 from kdet.files import size_of
 
@@ -23,7 +23,7 @@ _BLOCK = 2**20
 """Bytes decoded at once; their objects take about three times as much."""
 _TRIES = 20
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
-_Record = TypeVar("_Record", Image, Annotation)
+_Record = TypeVar("_Record")
 
 
 class _OutOfTheOrdinary(Exception):
@@ -42,6 +42,12 @@ def parse(file: Path) -> Records:
             with _no_collection():
                 return _by_blocks(file)
         except (_OutOfTheOrdinary, OverflowError, ValueError):  # msgspec's errors are ValueErrors
+            pass
+        try:
+            return _by_blocks(file, OddImage, OddAnnotation)
+        except InputError:
+            raise
+        except (_OutOfTheOrdinary, OverflowError, ValueError):
             return _record_by_record(file)
     except InputError:
         raise
@@ -67,8 +73,12 @@ def _no_collection() -> Generator[None]:
             gc.enable()
 
 
-def _by_blocks(file: Path) -> Records:
-    """The records of a file that is as tools write it."""
+def _by_blocks(
+    file: Path,
+    image: "type[Image] | type[OddImage]" = Image,
+    annotation: "type[Annotation] | type[OddAnnotation]" = Annotation,
+) -> Records:
+    """The records of a file that is as tools write it, or odd in the values alone."""
     records = Records(file)
     with file.open("rb") as opened:
         text = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -76,9 +86,9 @@ def _by_blocks(file: Path) -> Records:
     if not {"images", "annotations", "categories"} <= set(parts) or _says_twice(text, parts):
         raise _OutOfTheOrdinary
     _let_go(text)
-    for block in _blocks(memoryview(parts.pop("images")), msgspec.json.Decoder(list[Image])):
+    for block in _blocks(memoryview(parts.pop("images")), msgspec.json.Decoder(list[image])):
         records.extend_images(block)
-    for block in _blocks(memoryview(parts.pop("annotations")), msgspec.json.Decoder(list[Annotation])):
+    for block in _blocks(memoryview(parts.pop("annotations")), msgspec.json.Decoder(list[annotation])):
         records.extend_annotations(block)
         _let_go(text)
     counts = len(records.file_names), len(records.ids)

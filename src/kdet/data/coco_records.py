@@ -1,8 +1,10 @@
 """A COCO file's records as columns: a million Python objects would fill the memory."""
 
+import re
 import struct
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from math import nan
 from pathlib import Path
@@ -14,6 +16,7 @@ from kdet.errors import InputError
 
 IMAGE = "an image's record, taken"
 ANNOTATION = "an annotation's record, taken"
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 class Image(msgspec.Struct, gc=False):
@@ -37,6 +40,28 @@ class Annotation(msgspec.Struct, gc=False, kw_only=True):
     bbox: tuple[float, float, float, float]
     category_id: int
     id: int
+    score: float = nan
+
+
+class OddImage(msgspec.Struct, omit_defaults=True):
+    """The same with any values, looked at one by one."""
+
+    file_name: Any
+    id: Any = msgspec.UNSET
+    width: Any = None
+    height: Any = None
+
+
+class OddAnnotation(msgspec.Struct, omit_defaults=True):
+    """The same with any values; what else lies in the record is passed over, whatever it is called."""
+
+    image_id: Any
+    category_id: Any = msgspec.UNSET
+    id: Any = None
+    bbox: Any = None
+    area: Any = None
+    iscrowd: Any = None
+    score: Any = None
 
 
 class Records:
@@ -53,12 +78,17 @@ class Records:
         """x, y, width, height, one box after the other."""
         self.areas = array("d")
         """NaN where the record gives none."""
+        self.scores = array("d")
+        """Likewise."""
         self.crowd = array("b")
         self.categories: list[Any] = []
+        self.image_keys, self.category_keys = Keys(), Keys()
+        self.odd_ids = self.odd_areas = 0
+        """Annotations whose id is no whole number, and whose area is no number."""
 
     def take(self, record: dict[str, Any]) -> Any:
         """Keep what matters of an image or annotation and leave a mark in its place; pass everything else on."""
-        if "bbox" in record and "image_id" in record:
+        if "image_id" in record and ("bbox" in record or "category_id" in record):
             self._take_annotation(record)
             return ANNOTATION
         if "file_name" in record:
@@ -66,64 +96,142 @@ class Records:
             return IMAGE
         return record
 
-    def extend_images(self, block: Sequence[Image]) -> None:
-        """Keep ordinary images.
+    def extend_images(self, block: "Sequence[Image | OddImage]") -> None:
+        """Keep images.
 
         Raises:
-            OverflowError: a number that no column holds.
+            OverflowError: a number of an ordinary one that no column holds.
+            InputError: an odd one that cannot be understood.
         """
+        if block and isinstance(block[0], OddImage):
+            for image in block:
+                self._take_image(msgspec.to_builtins(image))
+            return
         _extend(self.image_ids, [image.id for image in block])
         _extend(self.widths, [image.width for image in block])
         _extend(self.heights, [image.height for image in block])
         self.file_names += [image.file_name for image in block]
 
-    def extend_annotations(self, block: Sequence[Annotation]) -> None:
-        """Keep ordinary annotations.
-
-        Raises:
-            OverflowError: a number that no column holds.
-        """
+    def extend_annotations(self, block: "Sequence[Annotation | OddAnnotation]") -> None:
+        """Keep annotations; raises as `extend_images`."""
+        if block and isinstance(block[0], OddAnnotation):
+            for one in block:
+                self._take_annotation(msgspec.to_builtins(one))
+            return
         _extend(self.ids, [one.id for one in block])
         _extend(self.annotated, [one.image_id for one in block])
         _extend(self.category_ids, [one.category_id for one in block])
         _extend(self.boxes, list(chain.from_iterable([one.bbox for one in block])))
         _extend(self.areas, [one.area for one in block])
+        _extend(self.scores, [one.score for one in block])
         _extend(self.crowd, [one.iscrowd for one in block])
 
     def _take_annotation(self, record: dict[str, Any]) -> None:
-        identity = record.get("id", len(self.ids) + 1)
-        box = record["bbox"]
+        said = record.get("id")
+        identity = said if type(said) is int and abs(said) < 2**62 else len(self.ids) + 1
+        self.odd_ids += type(said) is not int and said is not None
+        name = f"annotation {str(said if said is not None else identity)[:40]}"
+        try:
+            image, category = record["image_id"], record["category_id"]
+        except KeyError as missing:
+            raise InputError(f"{self.file}: {name} has no {missing}; give it one, or take the entry out") from None
+        self.boxes.extend(self._box(name, record))
+        self.ids.append(identity)
+        self.annotated.append(self._number(self.image_keys, image, name, "image_id"))
+        self.category_ids.append(self._number(self.category_keys, category, name, "category_id"))
+        area: Any = record.get("area")
+        if isinstance(area, bool) or not isinstance(area, int | float):
+            self.odd_areas += area is not None
+            area = nan
+        try:
+            self.areas.append(area)
+        except OverflowError:
+            self.areas.append(nan)
+        score = record.get("score")
+        if (
+            isinstance(score, bool)
+            or not isinstance(score, int | float | None)
+            or (isinstance(score, int) and score > 1)
+        ):
+            raise InputError(f"{self.file}: {name} needs a number in 0…1 for score; it has {str(score)[:80]!r}")
+        self.scores.append(nan if score is None else score)
+        crowd = record.get("iscrowd") or 0
+        if crowd not in (0, 1, "0", "1"):
+            raise InputError(f"{self.file}: {name} needs 0 or 1 for iscrowd; it has {str(crowd)[:80]!r}")
+        self.crowd.append(int(crowd))
+
+    def _box(self, name: str, record: dict[str, Any]) -> tuple[float, ...]:
+        """x, y, width, height; NaN where there is none, which is a bad box like any other."""
+        box = record.get("bbox")
+        if box is None or box == []:
+            return (nan,) * 4
         try:
             x, y, width, height = box
-            self.boxes.extend((x, y, width, height))
-            self.ids.append(identity)
-            self.annotated.append(record["image_id"])
-            self.category_ids.append(record["category_id"])
-            self.areas.append(record.get("area", float("nan")))
-            self.crowd.append(record.get("iscrowd") or 0)
-        except KeyError as missing:
-            raise InputError(f"{self.file}: annotation {identity} has no {missing}") from None
+            if isinstance(box, str | dict) or any(isinstance(v, bool | str) for v in box):
+                raise TypeError
+            return float(x), float(y), float(width), float(height)
         except (TypeError, ValueError, OverflowError):
             raise InputError(
-                f"{self.file}: annotation {identity!r:.40} needs whole numbers for id, image_id, category_id and "
-                f"iscrowd (0 or 1), and four numbers for bbox; it has {str(record)[:160]}"
+                f"{self.file}: {name} needs four numbers (x, y, width, height) for bbox; it has {str(box)[:80]}"
             ) from None
 
     def _take_image(self, record: dict[str, Any]) -> None:
         name = record["file_name"]
         if not isinstance(name, str):
             raise InputError(f"{self.file}: image {str(record.get('id'))[:40]} has no text as its file_name")
+        if "id" not in record:
+            raise InputError(f"{self.file}: image {name!r} has no id")
+        shown = f"image {name!r}"
+        self.image_ids.append(self._number(self.image_keys, record["id"], shown, "id"))
+        for column, key in ((self.widths, "width"), (self.heights, "height")):
+            value = record.get(key)
+            column.append(-1 if value is None else self._pixels(value, shown, key))
+        self.file_names.append(name)
+
+    def _pixels(self, value: Any, name: str, key: str) -> int:
+        """A side of an image; numbers that are written as text are numbers."""
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            value = int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not int or abs(value) >= 2**31:
+            raise InputError(f"{self.file}: {name} needs a whole number for {key}; it has {str(value)[:80]!r}")
+        return value
+
+    def _number(self, keys: "Keys", value: Any, name: str, key: str) -> int:
         try:
-            self.image_ids.append(record["id"])
-            self.widths.append(record.get("width", -1))
-            self.heights.append(record.get("height", -1))
-            self.file_names.append(name)
-        except KeyError:
-            raise InputError(f"{self.file}: image {name!r} has no id") from None
-        except (TypeError, OverflowError):
+            return keys.number(value)
+        except ValueError:
             raise InputError(
-                f"{self.file}: image {name!r} needs whole numbers for id, width and height; it has {str(record)[:160]}"
+                f"{self.file}: {name} needs a whole number or a text for {key}; it has {str(value)[:80]!r}"
             ) from None
+
+
+@dataclass
+class Keys:
+    """Ids are keys: a whole number stands for itself, and every text for a number of its own."""
+
+    texts: dict[str, int] = field(default_factory=dict[str, int])
+    """Texts that are no numbers."""
+    num_texts: int = 0
+    """Ids that were text, those that look like numbers included."""
+
+    def number(self, value: Any) -> int:
+        """The number of an id; 7, 7.0 and "7" are one.
+
+        Raises:
+            ValueError: neither a whole number that fits nor a text.
+        """
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is int and -(2**62) < value < 2**63:
+            return value
+        if not isinstance(value, str) or not value:
+            raise ValueError(value)
+        self.num_texts += 1
+        if _WHOLE.fullmatch(value):
+            return int(value)
+        return self.texts.setdefault(value, -(2**62) - 1 - len(self.texts))
 
 
 def _extend(column: "array[Any]", values: list[Any]) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from kdet.data import coco, voc, yolo
+from kdet.data import coco, csv_boxes, voc, yolo
 from kdet.data.index import DetectionIndex
 from kdet.data.shapes import Shapes, ShapesSource
 from kdet.data.source import FileSource, Source
@@ -55,6 +56,7 @@ FORMATS: dict[str, Format] = {
     "coco": Format("annotation JSON, or a folder with annotations_{split}.json", coco.read, coco.write, coco.recognise),
     "voc": Format("folder with Annotations/, JPEGImages/ and ImageSets/Main/", voc.read, voc.write, voc.recognise),
     "yolo": Format("data.yaml with images/ and labels/", yolo.read, yolo.write, yolo.recognise),
+    "csv": Format("_annotations.csv with its images beside it", csv_boxes.read, csv_boxes.write, csv_boxes.recognise),
     "shapes": Format("generated images of coloured shapes, nothing to download"),
 }
 
@@ -93,6 +95,7 @@ def open_source(
     images: Path | None = None,
     classes: Sequence[str] | None = None,
     on_bad_box: OnBadBox = "fix",
+    first_pixel: voc.FirstPixel = "auto",
     shapes: Shapes | None = None,
 ) -> Source:
     """One split of a data set.
@@ -100,10 +103,11 @@ def open_source(
     Args:
         format: a key of FORMATS.
         path: file or folder; None for shapes.
-        split: "train" or "val".
+        split: "train", "val", or as the data call it.
         images: image folder where it is not in a usual place.
         classes: names and order where the data have none of their own.
         on_bad_box: see `OnBadBox`.
+        first_pixel: of VOC; see `voc.read`.
         shapes: what to generate, for format "shapes".
 
     Raises:
@@ -114,4 +118,9 @@ def open_source(
         return ShapesSource(shapes, split=split)
     if path is None:
         raise InputError(f"data format {format!r} needs a path: {form.summary}")
-    return FileSource(form.read(path, split=split, images=images, classes=classes, on_bad_box=on_bad_box))
+    read = form.read
+    if first_pixel != "auto":
+        if read is not voc.read:
+            raise InputError(f"first_pixel is of VOC data alone, and {path} is read as {format}; leave it out")
+        read = partial(voc.read, first_pixel=first_pixel)
+    return FileSource(read(path, split=split, images=images, classes=classes, on_bad_box=on_bad_box))

@@ -12,10 +12,22 @@ from torch import Tensor
 
 from kdet.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-"""Names that count as images where a folder is searched."""
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")
+_SUFFIXES_OF = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
+    "AVIF": (".avif", ".avifs"),
+}
+FORMATS = tuple(_SUFFIXES_OF)
 """What is decoded, whatever the file's name; PIL would also hand PostScript to an interpreter."""
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES_OF.values() for suffix in suffixes)
+"""Names that count as images wherever a folder is searched."""
 _TURNED = {5, 6, 7, 8}
 
 
@@ -80,6 +92,11 @@ def opened(path: Path) -> Generator[Image.Image]:
         # Decoders raise whatever they please on broken bytes: OSError, SyntaxError, ValueError, struct.error …
         reason = " ".join(str(problem).split()) or type(problem).__name__
         raise InputError(f"{path}: cannot be read as an image ({reason})") from problem
+
+
+def sizes_hw(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width as the image is shown, and as it is stored."""
+    return _shown_hw(image), (image.height, image.width)
 
 
 def _shown_hw(image: Image.Image) -> tuple[int, int]:

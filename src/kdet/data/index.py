@@ -54,6 +54,7 @@ class Objects:
     labels: Ints
     crowd: Flags
     areas: Floats
+    scores: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +81,12 @@ class DetectionIndex:
     """B; px² as the annotation gives it (COCO: of the mask), else of the box. Decides small, medium and large."""
     offsets: Ints
     """N+1; image i owns boxes `offsets[i]:offsets[i + 1]`."""
+    scores: Floats | None = None
+    """B, 0…1; how sure a model was of a box that nobody has looked at, 1 for those of people. None = all are theirs."""
+    class_ids: tuple[int, ...] | None = None
+    """The number of each class in its file, where that numbers them; kept when the data are written again."""
+    first_pixel: int | None = None
+    """Of VOC data: from which number its files count pixels, 0 or 1."""
     notes: tuple[str, ...] = ()
     """What the reader mended, one line a kind; for the caller to print."""
 
@@ -102,6 +109,7 @@ class DetectionIndex:
             labels=self.labels[own].astype(np.int64),
             crowd=self.crowd[own],
             areas=self.areas[own],
+            scores=None if self.scores is None else self.scores[own],
         )
 
     def subset(self, indices: Sequence[int] | Ints) -> "DetectionIndex":
@@ -120,7 +128,20 @@ class DetectionIndex:
             labels=self.labels[boxes],
             crowd=self.crowd[boxes],
             areas=self.areas[boxes],
+            scores=None if self.scores is None else self.scores[boxes],
             offsets=offsets,
+        )
+
+    def only_boxes(self, keep: Flags) -> "DetectionIndex":
+        """The index of all images with these boxes alone; B flags."""
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[keep],
+            labels=self.labels[keep],
+            crowd=self.crowd[keep],
+            areas=self.areas[keep],
+            scores=None if self.scores is None else self.scores[keep],
+            offsets=offsets_of(keep.astype(np.int64))[self.offsets],
         )
 
     def relabelled(self, class_names: Sequence[str]) -> "DetectionIndex":
@@ -141,7 +162,7 @@ class DetectionIndex:
         if (labels < 0).any():
             name = self.classes[self.labels[int(np.argmax(labels < 0))]]
             raise InputError(f"the data in {self.root} have boxes of class {name!r}, which stands for no object")
-        return replace(self, classes=tuple(class_names), labels=labels)
+        return replace(self, classes=tuple(class_names), labels=labels, class_ids=None)
 
     def class_counts(self) -> dict[str, int]:
         """Boxes of each class, crowd regions included."""

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from kdet.data.images import read_image
-from kdet.data.source import FileSource, Source
-from kdet.errors import InputError
+from kdet.data.headers import look
+from kdet.data.source import Source
 
 SMALL_PX2, LARGE_PX2 = 32.0**2, 96.0**2
 """COCO's limits between small, medium and large objects."""
@@ -17,14 +16,15 @@ def inspect(source: Source, *, decode: bool = False) -> dict[str, Any]:
 
     Args:
         source: one split.
-        decode: also read every image, which finds unreadable files and sizes that are not as stated.
+        decode: also decode every image; without it their headers and ends are looked at.
     """
     index = source.index
     counts = np.diff(index.offsets)
     areas = index.areas[~index.crowd]
-    problems = list(index.notes)
-    if decode and isinstance(source, FileSource):
-        problems += _unreadable(source)
+    found = look(source, decode=decode)
+    problems = [*index.notes, *found.faults, *found.notes]
+    if not areas.size:
+        problems.append("no image holds an object, so nothing can be learned or measured")
     small, large = int((areas < SMALL_PX2).sum()), int((areas >= LARGE_PX2).sum())
     return {
         "images": len(index),
@@ -39,15 +39,6 @@ def inspect(source: Source, *, decode: bool = False) -> dict[str, Any]:
             "largest_side": int(index.sizes_hw.max()),
             "different": len(np.unique(index.sizes_hw, axis=0)),
         },
+        **({} if index.first_pixel is None else {"first_pixel": index.first_pixel}),
         "problems": problems,
     }
-
-
-def _unreadable(source: FileSource) -> list[str]:
-    found: list[str] = []
-    for i in range(len(source.index)):
-        try:
-            read_image(source.index.image(i), source.index.size_hw(i))
-        except InputError as problem:
-            found.append(str(problem))
-    return found

@@ -1,15 +1,19 @@
 """Which image files are there: by listing folders, for asking about a million files one by one takes minutes."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kdet.data.images import SUFFIXES
 from kdet.data.index import Ints
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 from kdet.files import is_file, is_folder
+
+_BESIDE = frozenset({".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".data", ".cache", ".zip"})
+"""What lies beside images and is none."""
 
 
 def missing_rows(root: Path, names: Sequence[str]) -> Ints:
@@ -38,13 +42,37 @@ def image_names(root: Path, folder: Path) -> list[str]:
     Raises:
         InputError: no such folder.
     """
+    return listed(root, folder)[0]
+
+
+def listed(root: Path, folder: Path) -> tuple[list[str], Counter[str]]:
+    """The same, and how many other files of each suffix lie there; annotations and hidden files are not counted.
+
+    Raises:
+        InputError: no such folder.
+    """
     if not is_folder(folder):
         raise InputError(f"{folder}: no such folder")
     found: list[str] = []
+    skipped: Counter[str] = Counter()
     for parent, _, files in os.walk(folder):
         base = Path(parent).relative_to(root)
-        found += [(base / file).as_posix() for file in files if Path(file).suffix.lower() in SUFFIXES]
-    return sorted(found)
+        for file in files:
+            suffix = Path(file).suffix.lower()
+            if suffix in SUFFIXES:
+                found.append((base / file).as_posix())
+            elif not file.startswith(".") and suffix not in _BESIDE:
+                skipped[suffix] += 1
+    return sorted(found), skipped
+
+
+def skipped_note(folder: Path, skipped: Mapping[str, int]) -> tuple[str, ...]:
+    """One line about files that are no images, where there are some."""
+    if not skipped:
+        return ()
+    counts = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(skipped.items()))
+    files = counted(sum(skipped.values()), "file")
+    return (f"{folder}: {files} skipped, no images that kdet reads: {counts}",)
 
 
 def _entries(folder: Path) -> set[str]:

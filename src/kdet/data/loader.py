@@ -37,7 +37,6 @@ def collate(samples: Sequence[Sample], *, teacher_scale: float = 1.0) -> Batch:
         original_sizes_hw=[sample.original_size_hw for sample in samples],
         image_ids=[sample.image_id for sample in samples],
         targets=[sample.target for sample in samples],
-        unlabelled=tuple(place for place, sample in enumerate(samples) if not sample.labelled),
         teacher_images=teacher_canvas(larger, sizes_hw, canvas_hw, teacher_scale) if larger else None,
         corners=torch.stack(corners) if len(corners) == len(samples) else None,
     )

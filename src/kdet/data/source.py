@@ -37,6 +37,14 @@ class FileSource:
         return read_image(self.index.image(i), self.index.size_hw(i))
 
 
+def on_disk(source: Source) -> bool:
+    """Whether the images are files, and not generated."""
+    if isinstance(source, FileSource):
+        return True
+    parts = getattr(source, "parts", None) or [getattr(source, name, None) for name in ("pixels", "labelled")]
+    return any(part is not None and on_disk(part) for part in parts)
+
+
 @dataclass(frozen=True)
 class IndexedSource:
     """The pixels of another source under a changed index of the same images, for example with the model's labels."""

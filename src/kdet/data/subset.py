@@ -27,6 +27,11 @@ class Subset:
         return self.pixels.read(int(self.rows[i]))
 
 
+def taken(source: Source, rows: Ints) -> Source:
+    """The images at these positions, in this order."""
+    return Subset(source.index.subset(rows), source, rows)
+
+
 def share_of(source: Source, share: float) -> Source:
     """This share of the images, at least one, in their own order; a quarter is part of the half.
 
@@ -34,7 +39,7 @@ def share_of(source: Source, share: float) -> Source:
         source: where they come from.
         share: above 0, at most 1.
     """
-    return source if share == 1 else _take(source, np.sort(_order(source)[: _count(source, share)]))
+    return source if share == 1 else taken(source, np.sort(_order(source)[: _count(source, share)]))
 
 
 def rest_of(source: Source, share: float) -> Source:
@@ -44,7 +49,7 @@ def rest_of(source: Source, share: float) -> Source:
         source: where they come from.
         share: above 0, at most 1.
     """
-    return _take(source, np.sort(_order(source)[_count(source, share) :]))
+    return taken(source, np.sort(_order(source)[_count(source, share) :]))
 
 
 def split_off(source: Source, share: float) -> tuple[Source, Source]:
@@ -56,7 +61,7 @@ def split_off(source: Source, share: float) -> tuple[Source, Source]:
     """
     order = _order(source)
     count = min(_count(source, share), len(order) - 1)
-    return _take(source, np.sort(order[count:])), _take(source, np.sort(order[:count]))
+    return taken(source, np.sort(order[count:])), taken(source, np.sort(order[:count]))
 
 
 def _order(source: Source) -> Ints:
@@ -67,7 +72,3 @@ def _order(source: Source) -> Ints:
 
 def _count(source: Source, share: float) -> int:
     return max(1, round(share * len(source.index)))
-
-
-def _take(source: Source, rows: Ints) -> Subset:
-    return Subset(source.index.subset(rows), source, rows)

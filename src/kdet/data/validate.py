@@ -3,8 +3,8 @@
 N images, B boxes of the whole data set.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdet.data.index import DetectionIndex, Flags, Ints, Names, as_labels, offsets_of
+from kdet.data.naming import check_names
 from kdet.errors import InputError
-from kdet.ops.classes import real_classes
+from kdet.ops.classes import is_background, real_classes
 
-OnBadBox = Literal["fix", "error", "drop"]
+OnBadBox = Literal["fix", "error", "drop", "clip"]
 """What to do with a box outside its image or without area. fix: up to 1 px outside is clipped, without area is dropped,
-anything else is an error. drop: every bad box is dropped. error: every bad box is an error."""
+anything else is an error. clip: the same, but however far outside. drop: every bad box is dropped. error: every bad box
+is an error."""
 
 CLIP_PX = 1.0
 """A box this far outside is taken for an off-by-one."""
@@ -32,6 +34,7 @@ _FATAL = {
     "fix": (_BROKEN, _REVERSED, _FAR),
     "error": (_BROKEN, _REVERSED, _FAR, _EMPTY, _SLIGHT),
     "drop": (),
+    "clip": (_BROKEN, _REVERSED),
 }
 _BLOCK = 2**19
 """Boxes looked at together; what is computed on the way takes some 200 bytes each."""
@@ -57,20 +60,35 @@ class Draft:
     crowd: Flags
     areas: NDArray[np.float64]
     """B; NaN where the file gives none."""
+    scores: NDArray[np.float64]
+    """B; how sure a model was of a box, NaN where the file says nothing."""
     entries: Ints
     """B; annotation id, line or object number."""
     describe: Callable[[int, int], str]
     """Image row and entry → "file: annotation 7 (image 'a.jpg')", for messages."""
+    class_ids: tuple[int, ...] | None = None
+    """The number of each class in the file, where it numbers them."""
+    roots: frozenset[int] = frozenset()
+    """Labels that only group others, as Roboflow's first category does."""
+    settled: bool = False
+    """Whether the caller gave the classes, all of which stay."""
+    boxless: str = "has no box"
+    """What a box of four NaN means."""
+    first_pixel: int | None = None
+    """As of `DetectionIndex`."""
+    notes: tuple[str, ...] = ()
+    """What the reader has to say, one line a kind."""
 
 
 def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
     """The index of a draft.
 
     Raises:
-        InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box.
+        InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box, a bad score.
     """
     if not draft.classes:
         raise InputError(f"{draft.file}: no categories; a detection data set names at least one class")
+    draft = _without_empty_classes(draft)
     try:
         objects = real_classes(draft.classes)
     except InputError as problem:
@@ -85,6 +103,7 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         height, width = draft.sizes_hw[row].tolist()
         raise InputError(f"{draft.file}: image {draft.file_names[row]!r} has the size {width}×{height}")
     boxes, keep, notes = _mended(draft, on_bad_box)
+    scores = _scores(draft)
     chosen = _by_image(draft.rows, keep)
     boxes_xyxy = boxes[chosen]
     # Made small first, then gathered from all over: more of a small array is at hand.
@@ -101,8 +120,71 @@ def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
         crowd=draft.crowd[chosen],
         areas=np.where(np.isnan(areas), sides[:, 0] * sides[:, 1], areas),
         offsets=offsets_of(np.bincount(draft.rows[keep], minlength=len(draft.file_names))),
-        notes=notes,
+        scores=None if scores is None else scores[chosen],
+        class_ids=draft.class_ids,
+        first_pixel=draft.first_pixel,
+        notes=(*draft.notes, *notes, *_twice(draft, keep)),
     )
+
+
+def _scores(draft: Draft) -> NDArray[np.float32] | None:
+    """How sure each box is; None where the file says it of none."""
+    said = ~np.isnan(draft.scores)
+    if not said.any():
+        return None
+    if (wrong := np.flatnonzero(said & ~((draft.scores >= 0) & (draft.scores <= 1)))).size:
+        first = int(wrong[0])
+        where = draft.describe(int(draft.rows[first]), int(draft.entries[first]))
+        raise InputError(f"{where}: score {draft.scores[first]:g} is not in 0…1; mend the scores, or take them out")
+    return np.where(said, draft.scores, 1.0).astype(np.float32)
+
+
+def _without_empty_classes(draft: Draft) -> Draft:
+    """Without the classes that no box uses and that stand for nothing, or for what another of the same name stands."""
+    if draft.settled:
+        return draft
+    used = np.bincount(draft.labels, minlength=len(draft.classes)) > 0
+    order = sorted(range(len(draft.classes)), key=lambda label: (not used[label], label))
+    first_of = {draft.classes[label]: label for label in reversed(order)}
+    left_out = [
+        label
+        for label, name in enumerate(draft.classes)
+        if not used[label] and (label in draft.roots or is_background(name) or first_of[name] != label)
+    ]
+    kept = [label for label in range(len(draft.classes)) if label not in left_out]
+    if not left_out or not kept:
+        return draft
+    table = np.full(len(draft.classes), -1, np.int64)
+    table[kept] = np.arange(len(kept))
+    shown = ", ".join(repr(draft.classes[label]) for label in left_out)
+    return replace(
+        draft,
+        classes=tuple(draft.classes[label] for label in kept),
+        class_ids=draft.class_ids and tuple(draft.class_ids[label] for label in kept),
+        labels=table[draft.labels],
+        notes=(
+            *draft.notes,
+            f"{draft.file}: classes left out, which no box is of and which stand for nothing: {shown}",
+        ),
+    )
+
+
+def _twice(draft: Draft, keep: Flags) -> tuple[str, ...]:
+    """One line about boxes that stand twice on an image, with the same class; they are kept as they are."""
+    chosen = np.flatnonzero(keep & ~draft.crowd)
+    # One number for each box; only those that agree in it are compared in full.
+    weights = np.array([0.7310585, 1.6180339, 2.7182818, 3.1415926])
+    with np.errstate(all="ignore"):
+        keys = draft.boxes_xyxy[chosen] @ weights + draft.labels[chosen] * 7919.0 + draft.rows[chosen] * 104729.0
+    order = np.argsort(keys, kind="stable")
+    alike = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+    first, second = chosen[order[alike]], chosen[order[alike + 1]]
+    same = (draft.rows[first] == draft.rows[second]) & (draft.labels[first] == draft.labels[second])
+    same &= (draft.boxes_xyxy[first] == draft.boxes_xyxy[second]).all(axis=1)
+    again = np.zeros(len(keep), bool)
+    again[second[same]] = True
+    note = _note(draft, again, "stand twice on their image (the same class and box), and are kept")
+    return (note,) if note else ()
 
 
 def _by_image(rows: Ints, keep: Flags) -> Ints:
@@ -127,13 +209,14 @@ def _mended(draft: Draft, on_bad_box: OnBadBox) -> tuple[NDArray[np.float32], Fl
         boxes[first + odd], faults[first + odd] = _clipped(raw[odd], limits[odd])
     if (fatal := np.isin(faults, _FATAL[on_bad_box])).any():
         _refuse(draft, fatal)
-    if on_bad_box != "fix":
+    if on_bad_box in ("drop", "error"):
         dropped = faults != _SOUND
         notes = [_note(draft, dropped, "dropped: outside or no area")]
     else:
-        dropped = faults == _EMPTY
-        notes = [_note(draft, dropped, "dropped: no area")]
+        dropped = (faults == _EMPTY) | ((faults == _FAR) & ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        notes = [_note(draft, dropped, "dropped: no area" if on_bad_box == "fix" else "dropped: no area inside")]
         notes.append(_note(draft, faults == _SLIGHT, "clipped: up to 1 px outside"))
+        notes.append(_note(draft, (faults == _FAR) & ~dropped, "clipped: more than 1 px outside"))
     return boxes, ~dropped, tuple(note for note in notes if note)
 
 
@@ -175,7 +258,10 @@ def _refuse(draft: Draft, fatal: Flags) -> NoReturn:
     height, width = draft.sizes_hw[draft.rows[first]].tolist()
     x1, y1, x2, y2 = draft.boxes_xyxy[first].tolist()
     box = f"box x {x1:g}…{x2:g}, y {y1:g}…{y2:g}"
-    if not np.isfinite([x1, y1, x2, y2]).all():
+    mend = "mend the file, or read it with --on-bad-box drop"
+    if np.isnan([x1, y1, x2, y2]).all():
+        reason = draft.boxless
+    elif not np.isfinite([x1, y1, x2, y2]).all():
         reason = f"{box} is not finite"
     elif x2 < x1 or y2 < y1:
         reason = f"{box} has a negative size"
@@ -183,25 +269,9 @@ def _refuse(draft: Draft, fatal: Flags) -> NoReturn:
         reason = f"{box} has no area"
     else:
         reason = f"{box} lies outside its image of {width}×{height} px"
+        mend = "mend the file, or read it with --on-bad-box clip or --on-bad-box drop"
     more = f" ({found.size - 1} more like it)" if found.size > 1 else ""
-    raise InputError(f"{where}: {reason}{more}; mend the file, or read it with --on-bad-box drop")
-
-
-def check_names(file: Path, names: Sequence[str]) -> None:
-    """Refuse image names that leave the data set's folder.
-
-    Raises:
-        InputError: an absolute name, or one with `..`.
-    """
-    # All of them in one text first; only where that is suspicious, one by one.
-    text = "\0".join(["", *names, ""])
-    if text.count("\0") == len(names) + 1 and not any(part in text for part in ("..", ":", "\0/", "\0\\", "\0\0")):
-        return
-    for name in names:
-        # Plain string tests: a million Path objects would take ten seconds.
-        absolute = name[:1] in ("", "/", "\\") or name[1:2] == ":"
-        if absolute or "\0" in name or (".." in name and ".." in name.replace("\\", "/").split("/")):
-            raise InputError(f"{file}: image name {name!r} leaves the data set's folder; give a name inside it")
+    raise InputError(f"{where}: {reason}{more}; {mend}")
 
 
 def check_unique(file: Path, ids: Ints, what: str) -> None:

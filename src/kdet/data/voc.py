@@ -1,20 +1,26 @@
-"""Pascal VOC folders: read and write. VOC counts pixels from 1 and includes the last one; here and only here."""
+"""Pascal VOC folders: read and write. VOC counts pixels from 1 and includes the last one, but for the tools that count
+from 0; here and only here."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from kdet.data.images import SUFFIXES, read_size_hw
+from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Ints
-from kdet.data.listing import missing_rows
-from kdet.data.validate import Draft, OnBadBox, check_names, checked
+from kdet.data.validate import Draft, OnBadBox, checked
+from kdet.data.voc_layout import images_of, layout, recognise
 from kdet.data.voc_xml import Annotation, Thing, parse, render
 from kdet.errors import InputError
-from kdet.files import is_file, is_folder
+from kdet.files import read_text
 
-_SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "test")}
+__all__ = ["FirstPixel", "read", "recognise", "write"]
+FirstPixel = Literal["auto", 0, 1]
+"""From which number a VOC data set counts its pixels."""
+_MOST_BYTES = 2**20
 
 
 def read(
@@ -24,6 +30,7 @@ def read(
     images: Path | None = None,
     classes: Sequence[str] | None = None,
     on_bad_box: OnBadBox = "fix",
+    first_pixel: FirstPixel = "auto",
 ) -> DetectionIndex:
     """Read one split of a VOC folder, or a plain folder of XML files beside their images.
 
@@ -35,16 +42,22 @@ def read(
         images: image folder; by default JPEGImages/, images/ or beside the XML files.
         classes: names and their order; by default all names of both splits, sorted.
         on_bad_box: see `OnBadBox`.
+        first_pixel: from which number its pixels are counted; auto: from 0 where a box begins at 0 in any of its files
+            or CVAT wrote them, else from 1.
 
     Raises:
         InputError: no XML, broken XML, unknown class, a missing image, a bad box.
     """
-    annotations, image_folder, stems, listed = _layout(path, split, images)
-    files = [annotations / f"{stem}.xml" for stem in stems]
-    found = [parse(file) for file in files]
-    class_names = tuple(classes) if classes is not None else _all_classes(annotations, found, listed)
-    names = _image_names(path, image_folder, stems, found)
-    return checked(_draft(path, image_folder, class_names, names, files, found), on_bad_box)
+    own = layout(path, split, images)
+    found = [parse(file) for file in own.files]
+    others = [parse(file) for file in own.others]
+    files = [*zip(own.files, found, strict=True), *zip(own.others, others, strict=True)]
+    first, how = _first_pixel(path, files, first_pixel)
+    class_names = tuple(classes) if classes is not None else _classes([*found, *others])
+    names, notes = images_of(path, own, found)
+    draft = _draft(path, own.images, class_names, names, own.files, found, first)
+    notes = (*own.notes, *notes, *([how] if how else []))
+    return checked(replace(draft, settled=classes is not None, notes=notes), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
@@ -76,16 +89,14 @@ def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
     return folder / "JPEGImages"
 
 
-def recognise(path: Path) -> bool:
-    """Whether a path looks like VOC: a folder with Annotations/, or with XML files."""
-    if not is_folder(path):
-        return False
-    folders = (path, path / "Annotations", path / "train", path / "val")
-    return any(next(folder.glob("*.xml"), None) is not None for folder in folders if folder.is_dir())
-
-
 def _draft(
-    path: Path, root: Path, classes: tuple[str, ...], names: list[str], files: list[Path], found: list[Annotation]
+    path: Path,
+    root: Path,
+    classes: tuple[str, ...],
+    names: list[str],
+    files: list[Path],
+    found: list[Annotation],
+    first_pixel: int,
 ) -> Draft:
     placed = [(row, number, thing) for row, a in enumerate(found) for number, thing in enumerate(a.things, 1)]
     corners = np.array([thing.corners for _, _, thing in placed], np.float64).reshape(-1, 4)
@@ -98,11 +109,14 @@ def _draft(
         file_names=names,
         sizes_hw=np.array(sizes, np.int32).reshape(-1, 2),
         rows=np.array([row for row, _, _ in placed], np.int64),
-        # The first pixel is number 1 and begins at 0; the last one, number n, ends at n.
-        boxes_xyxy=corners - np.array([1, 1, 0, 0]),
+        # Counted from 1, the first pixel begins at 0, and the last one, number n, ends at n. Tools that count from 0
+        # write where a box begins and ends.
+        boxes_xyxy=corners - np.array([first_pixel, first_pixel, 0, 0]),
+        first_pixel=first_pixel,
         labels=_labels(classes, files, placed),
         crowd=np.array([thing.difficult for _, _, thing in placed], bool),
         areas=np.full(len(corners), np.nan),
+        scores=np.full(len(corners), np.nan),
         entries=np.array([number for _, number, _ in placed], np.int64),
         describe=lambda row, entry: f"{files[row]}: object {entry} (image {names[row]!r})",
     )
@@ -117,59 +131,36 @@ def _labels(classes: tuple[str, ...], files: list[Path], placed: list[tuple[int,
     return np.array([label_of[thing.name] for _, _, thing in placed], np.int64)
 
 
-def _layout(path: Path, split: str, images: Path | None) -> tuple[Path, Path, list[str], bool]:
-    """Folder of the XML files, folder of the images, stems of the split, and whether a list chose them."""
-    if not is_folder(path):
-        raise InputError(f"{path}: no such folder; VOC data are a folder with Annotations/ and JPEGImages/")
-    lists = path / "ImageSets" / "Main"
-    if lists.is_dir():
-        for name in _SPLIT_NAMES.get(split, (split,)):
-            if (file := lists / f"{name}.txt").is_file():
-                stems = [line.split()[0] for line in file.read_text("utf-8", "replace").splitlines() if line.strip()]
-                check_names(file, stems)
-                return path / "Annotations", images or _image_folder(path), stems, True
-        raise InputError(f"{lists}: no list for {split!r}; looked for {split}.txt, found {_listing(lists)}")
-    choices = (split, "valid") if split == "val" else (split,)
-    base = next((path / name for name in choices if (path / name).is_dir()), path)
-    annotations = base / "Annotations" if (base / "Annotations").is_dir() else base
-    stems = sorted(file.relative_to(annotations).with_suffix("").as_posix() for file in annotations.rglob("*.xml"))
-    if not stems:
-        raise InputError(f"{annotations}: no XML files; VOC data are a folder with Annotations/ and JPEGImages/")
-    return annotations, images or _image_folder(base), stems, False
+def _first_pixel(path: Path, files: Sequence[tuple[Path, Annotation]], given: FirstPixel) -> tuple[int, str]:
+    """From which number pixels are counted, and how that is known."""
+    if given != "auto":
+        return given, f"{path}: pixels are counted from {given}, as `first_pixel` says"
+    for file, annotation in files:
+        for number, thing in enumerate(annotation.things, 1):
+            if any(0 <= corner < 1 for corner in thing.corners[:2]):
+                return 0, (
+                    f"{path}: object {number} of {file.name} begins at pixel 0, so pixels are counted from 0 in all "
+                    "of its files; `first_pixel: 1` if that is wrong"
+                )
+    if _from_datumaro(path):
+        return 0, (
+            f"{path}: labelmap.txt is that of CVAT and datumaro, which count pixels from 0; `first_pixel: 1` if "
+            "that is wrong"
+        )
+    return 1, ""
 
 
-def _image_folder(base: Path) -> Path:
-    return next((base / name for name in ("JPEGImages", "images") if (base / name).is_dir()), base)
+def _from_datumaro(path: Path) -> bool:
+    """Whether the folder was written by datumaro, on which CVAT's export stands."""
+    try:
+        return "label:color_rgb" in (read_text(path / "labelmap.txt", _MOST_BYTES) or "")
+    except InputError:
+        return False
 
 
-def _listing(folder: Path) -> str:
-    return ", ".join(sorted(file.name for file in folder.glob("*.txt"))[:8]) or "none"
-
-
-def _image_names(path: Path, folder: Path, stems: list[str], found: list[Annotation]) -> list[str]:
-    """The image of each XML file: as it says itself, or else of the same stem; many tools leave wrong names."""
-    stated = [_stated_name(stem, annotation) for stem, annotation in zip(stems, found, strict=True)]
-    check_names(path, stated)
-    for row in missing_rows(folder, stated).tolist():
-        same_stem = [f"{stems[row]}{end}" for suffix in sorted(SUFFIXES) for end in (suffix, suffix.upper())]
-        name = next((name for name in same_stem if is_file(folder / name)), None)
-        if name is None:
-            raise InputError(f"{path}: image {stated[row]!r} of {stems[row]}.xml is not in {folder}")
-        stated[row] = name
-    return stated
-
-
-def _stated_name(stem: str, annotation: Annotation) -> str:
-    """An XML file in a subfolder speaks of the image in the same subfolder."""
-    name = annotation.file_name or f"{stem}.jpg"
-    parent = stem.rpartition("/")[0]
-    return f"{parent}/{name}" if parent and "/" not in name else name
-
-
-def _all_classes(annotations: Path, found: list[Annotation], listed: bool) -> tuple[str, ...]:
-    """Names of the split, and where a list chose the split of all other files, too: both splits get equal labels."""
-    others = [parse(file) for file in annotations.rglob("*.xml")] if listed else []
-    return tuple(sorted({thing.name for annotation in (*found, *others) for thing in annotation.things}))
+def _classes(found: Sequence[Annotation]) -> tuple[str, ...]:
+    """Names of all splits, so that they get equal labels."""
+    return tuple(sorted({thing.name for annotation in found for thing in annotation.things}))
 
 
 def _shifted(box: np.ndarray) -> tuple[float, float, float, float]:

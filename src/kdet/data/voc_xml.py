@@ -79,10 +79,23 @@ def _root(file: Path) -> ET.Element:
     try:
         root = ET.fromstring(content)
     except (ET.ParseError, ValueError, LookupError) as problem:
-        raise InputError(f"{file}: not XML ({problem})") from None
+        raise InputError(f"{file}: not XML ({problem}){_encoding(content)}") from None
     if root.tag != "annotation":
         raise InputError(f"{file}: not a VOC annotation; its root is <{root.tag[:40]}>, expected <annotation>")
     return root
+
+
+def _encoding(content: bytes) -> str:
+    """What to do about text that is not UTF-8 and does not say what it is."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        if b"encoding=" not in content[:200]:
+            return (
+                "; it is not UTF-8 text and does not say what it is: begin it with "
+                '<?xml version="1.0" encoding="gbk"?> (or latin-1, whichever it is), or save it as UTF-8'
+            )
+    return ""
 
 
 def _thing(file: Path, number: int, node: ET.Element) -> Thing:

@@ -1,19 +1,29 @@
-"""YOLO folders: data.yaml, images/ and labels/ with one text file an image; boxes relative to the image's size."""
+"""YOLO folders: data.yaml, images/ and labels/ with one text file an image; boxes relative to the image's size.
 
+Where the boxes are a model's, scores/ has a file beside each of labels/, with one score a line. They are not a sixth
+number of labels/, for other tools refuse that.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
 
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex
-from kdet.data.validate import Draft, OnBadBox, check_names, checked
-from kdet.data.yolo_yaml import Settings, find_yaml, images_of, read_settings
+from kdet.data.naming import check_names
+from kdet.data.validate import Draft, OnBadBox, checked
+from kdet.data.yolo_images import Images, images_of
+from kdet.data.yolo_rows import Rows
+from kdet.data.yolo_yaml import Settings, find_settings, read_settings, recognise
 from kdet.errors import InputError
-from kdet.files import is_file, read_text
+from kdet.files import is_file, is_folder, read_text
 
+__all__ = ["read", "recognise", "write"]
 _MOST_BYTES = 16 * 2**20
 """Of one image's labels; a million boxes."""
 
@@ -27,6 +37,8 @@ class _Columns:
     labels: list[int] = field(default_factory=list[int])
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list[tuple[float, float, float, float]])
     """x1 y1 x2 y2 relative to the image."""
+    scores: list[float] = field(default_factory=list[float])
+    """NaN where there is none."""
 
 
 def read(
@@ -40,30 +52,46 @@ def read(
     """Read one split of a YOLO data set; outlines (segmentation) become their boxes.
 
     Args:
-        path: data.yaml or the folder that holds it.
+        path: data.yaml, obj.data or classes.txt, or the folder that holds it.
         split: "train" or "val".
-        images: image folder, instead of the one that data.yaml names.
+        images: folder that the images lie below, where that is not the data set's own.
         classes: names in the order of the label files' numbers; by default those of data.yaml.
         on_bad_box: see `OnBadBox`.
 
     Raises:
         InputError: no data.yaml, no images, a line that is no box, an unknown class number, a bad box.
     """
-    settings = read_settings(find_yaml(path))
+    file = find_settings(path)
+    if file is None:
+        raise InputError(
+            f"{path}: no data.yaml; a YOLO data set is that file (or Darknet's obj.data, or classes.txt) with images/ "
+            "and labels/ beside it"
+        )
+    settings = read_settings(file)
     class_names = tuple(classes) if classes is not None else settings.names
-    root, names = images_of(settings, split, images)
-    check_names(settings.file, names)
-    label_files = [_label_file(root, name) for name in names]
+    found = images_of(settings, split, images)
+    check_names(settings.file, found.names)
+    label_files = [_file_for(found.root, name, "labels") for name in found.names]
+    has_scores = is_folder(_file_for(found.root, "image", "scores").parent)
     columns = _Columns()
-    for row, file in enumerate(label_files):
-        _read_labels(file, row, len(class_names), columns)
+    rows = Rows(settings.keypoints, len(class_names))
+    for row, label_file in enumerate(label_files):
+        _read_labels(label_file, row, rows, columns)
+        new = len(columns.rows) - len(columns.scores)
+        score_file = _file_for(found.root, found.names[row], "scores")
+        columns.scores += _scores(score_file, new) if has_scores else [math.nan] * new
     if not columns.rows and not any(is_file(file) for file in label_files):
-        raise InputError(f"{settings.file}: no label files; looked for {label_files[0]} and {len(names) - 1} others")
-    return checked(_draft(settings, class_names, root, names, label_files, columns), on_bad_box)
+        raise InputError(
+            f"{settings.file}: no label files; looked for {label_files[0]} and {len(found.names) - 1} others"
+        )
+    notes = (*found.notes, *rows.notes(settings.file))
+    return checked(_draft(settings, class_names, found, label_files, columns, notes, classes is not None), on_bad_box)
 
 
 def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
-    """Write labels/{split}/ and data.yaml into a folder. YOLO has no crowd regions: they are left out.
+    """Write labels/{split}/, scores/{split}/ where there are scores, and data.yaml into a folder.
+
+    YOLO has no crowd regions: they are left out.
 
     Returns:
         The folder where the images belong, `images/{split}/`.
@@ -77,25 +105,26 @@ def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
             raise InputError(f"{file}: two images share this name; YOLO needs names that differ without suffix")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(_lines(index, i)), encoding="utf-8")
+        if index.scores is not None:
+            own = index.objects(i)
+            assert own.scores is not None
+            file = (folder / "scores" / split / index.file_names[i]).with_suffix(".txt")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(f"{score!s}\n" for score in own.scores[~own.crowd]), encoding="utf-8")
     _write_yaml(index, folder / "data.yaml", split)
     return folder / "images" / split
-
-
-def recognise(path: Path) -> bool:
-    """Whether a path looks like YOLO: a YAML file, or a folder with data.yaml."""
-    if is_file(path):
-        return path.suffix.lower() in (".yaml", ".yml")
-    return any(is_file(path / name) for name in ("data.yaml", "data.yml", "dataset.yaml"))
 
 
 def _draft(
     settings: Settings,
     classes: tuple[str, ...],
-    root: Path,
-    names: list[str],
+    found: Images,
     label_files: list[Path],
     columns: _Columns,
+    notes: tuple[str, ...],
+    settled: bool,
 ) -> Draft:
+    root, names = found.root, found.names
     sizes_hw = np.array([read_size_hw(root / name) for name in names], np.int32).reshape(-1, 2)
     rows = np.array(columns.rows, np.int64)
     relative = np.array(columns.boxes, np.float64).reshape(-1, 4)
@@ -113,21 +142,39 @@ def _draft(
         labels=np.array(columns.labels, np.int64),
         crowd=np.zeros(len(rows), bool),
         areas=np.full(len(rows), np.nan),
+        scores=np.array(columns.scores, np.float64),
         entries=np.array(columns.lines, np.int64),
+        class_ids=None if settled else tuple(range(len(classes))),
+        settled=settled,
+        notes=notes,
         describe=lambda row, entry: f"{label_files[row]}:{entry} (image {names[row]!r})",
     )
 
 
-def _label_file(root: Path, name: str) -> Path:
+def _file_for(root: Path, name: str, kind: Literal["labels", "scores"]) -> Path:
     """labels/… for images/…, as YOLO has it: the last folder called images is exchanged."""
     parts = (root / name).with_suffix(".txt").parts
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
-            return Path(*parts[:place], "labels", *parts[place + 1 :])
-    return Path(*parts)
+            return Path(*parts[:place], kind, *parts[place + 1 :])
+    return Path(*parts) if kind == "labels" else Path(*parts[:-1], kind, parts[-1])
 
 
-def _read_labels(file: Path, row: int, num_classes: int, columns: _Columns) -> None:
+def _scores(file: Path, count: int) -> list[float]:
+    """Those of an image with so many boxes; without a file nothing is said of them."""
+    text = read_text(file, _MOST_BYTES)
+    if text is None:
+        return [math.nan] * count
+    try:
+        scores = [float(line) for line in text.split()]
+    except ValueError:
+        raise InputError(f"{file}: expected one score a line; write it anew with `kdet label`") from None
+    if len(scores) != count:
+        raise InputError(f"{file}: {len(scores)} scores of {count} boxes; write both anew with `kdet label`")
+    return scores
+
+
+def _read_labels(file: Path, row: int, rows: Rows, columns: _Columns) -> None:
     """Add the boxes of one text file; a missing file is an image without objects."""
     text = read_text(file, _MOST_BYTES)
     if text is None:
@@ -135,30 +182,11 @@ def _read_labels(file: Path, row: int, num_classes: int, columns: _Columns) -> N
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            values = [float(word) for word in line.split()]
-        except ValueError:
-            raise InputError(f"{file}:{number}: expected numbers, got {line.strip()[:80]!r}") from None
-        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-            raise InputError(
-                f"{file}:{number}: expected a class and four numbers (or an outline, x y pairs), got {len(values)}"
-            )
-        label = values[0]
-        if not (label.is_integer() and 0 <= label < num_classes):
-            raise InputError(f"{file}:{number}: class {label:g} is none of 0…{num_classes - 1}")
+        label, box = rows.read(f"{file}:{number}", line)
         columns.rows.append(row)
         columns.lines.append(number)
-        columns.labels.append(int(label))
-        columns.boxes.append(_box(values[1:]))
-
-
-def _box(values: list[float]) -> tuple[float, float, float, float]:
-    """Centre and size, or the extent of an outline."""
-    if len(values) > 4:
-        xs, ys = np.array(values[0::2]), np.array(values[1::2])
-        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
-    x, y, width, height = values
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+        columns.labels.append(label)
+        columns.boxes.append(box)
 
 
 def _lines(index: DetectionIndex, i: int) -> list[str]:

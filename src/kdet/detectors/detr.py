@@ -5,7 +5,7 @@ Legend: N images, Q queries, K class columns, C channels, H W height and width.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,12 +16,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 
 from kdet.detectors.detr_families import FAMILIES, Family, NeckReached, neck_maps, own_queries
+from kdet.detectors.query_decoders import Heard, answered, asking_of, listening, own_queries_of, query_form
 from kdet.detectors.query_precision import exact_boxes
 from kdet.detectors.torchvision_parts import make_batch, normalised
 from kdet.errors import InputError
 from kdet.ops.randomness import seeded
 from kdet.ops.selection import Candidates, Selection
-from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, SizeHW, Target
+from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, QueryDecoder, SizeHW, Target
 
 Pixels = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of the three colours that the model was made with."""
@@ -32,6 +33,9 @@ AS_THEY_ARE: Pixels = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 MOST = 100
 """Detections of an image, as COCO counts them."""
 
+_NECK = {Need.FEATURES, Need.MEMORY}
+"""What is there before the decoder runs."""
+
 _LAYER = re.compile(r"(_aux|_dn|_enc)?(_\d+)?(_enc)?$")
 """What a part of the loss is called by the layer that it belongs to."""
 
@@ -41,7 +45,6 @@ class DetrDetector:
 
     family = "hf"
     predicts = True
-    gives = frozenset({Need.FEATURES, Need.QUERIES, Need.LOSSES})
 
     def __init__(
         self,
@@ -65,6 +68,9 @@ class DetrDetector:
         self.build_arguments: dict[str, Any] | None = None
         self.class_names = tuple(class_names)
         self._family = FAMILIES[model.config.model_type]
+        self._asking = asking_of(model.config, self._family.asking)
+        self.gives = self._family.gives - (set[Need]() if self._asking else {Need.DECODER})
+        self.query_form = query_form(model.config, self._asking)
         self.architecture: tuple[str, str] = (str(model.config.model_type), _backbone_kind(model.config))
         self.pixels = pixels or (IMAGENET if self._family.normalises else AS_THEY_ARE)
         self.fill = self.pixels[0]
@@ -86,9 +92,13 @@ class DetrDetector:
             assert targets is not None, "task losses need targets"
             labels = self._labels(batch, targets)
         output = None
-        stop, (height, width), inner = needs <= {Need.FEATURES}, self._padded(_size(batch)), _size(batch)
+        stop, (height, width), inner = needs <= _NECK, self._padded(_size(batch)), _size(batch)
         shown = inner[0] / height, inner[1] / width
-        with neck_maps(self.model, self._family, stop=stop, shown=shown) as features, suppress(NeckReached):
+        with (
+            neck_maps(self.model, self._family, stop=stop, shown=shown) as features,
+            listening(self.model, self._asking if Need.DECODER in needs else None) as heard,
+            suppress(NeckReached),
+        ):
             output = self._forward(batch, labels)
         logits, boxes = (None, None) if output is None else self._queries(output, batch)
         return Observation(
@@ -99,6 +109,7 @@ class DetrDetector:
             losses=self._parts(output["loss_dict"]) if with_losses and output is not None else {},
             query_logits=logits,
             query_boxes=boxes,
+            decoder=self._decoder(heard, output, batch) if Need.DECODER in needs else None,
         )
 
     def predict(self, batch: Batch) -> list[Detections]:
@@ -175,6 +186,18 @@ class DetrDetector:
         own = own_queries(output, _num_queries(self.model.config))
         boxes = box_convert(own(output["pred_boxes"]).float(), "cxcywh", "xyxy")
         return own(output["logits"]), boxes * self._frames(batch)[:, None]
+
+    def _decoder(self, heard: Heard, output: Any, batch: Batch) -> QueryDecoder:
+        asking, frames = self._asking, self._frames(batch)[:, None]
+        assert asking is not None
+
+        def answer(queries: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+            with exact_boxes(self.model):
+                logits, boxes = answered(self.model, asking, heard, queries)
+            return logits, box_convert(boxes.float(), "cxcywh", "xyxy") * frames
+
+        own = own_queries_of(asking, heard, output, _num_queries(self.model.config))
+        return QueryDecoder(queries=own, answer=answer)
 
     def _labels(self, batch: Batch, targets: Sequence[Target]) -> list[dict[str, Tensor]]:
         """Targets as transformers takes them."""

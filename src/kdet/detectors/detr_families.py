@@ -6,13 +6,14 @@ Legend: N images, C channels, H W a level's size; L = H·W cells, of one level o
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdet.types import Activation, Canvas, SizeHW
+from kdet.detectors.query_decoders import BY_BOXES, BY_CELLS, BY_EMBEDDINGS, CONDITIONAL, DEFORMABLE, TABLE, Asking
+from kdet.types import Activation, Canvas, Need, SizeHW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Family:
 
     neck: str
     """The module whose outputs are the feature maps; nothing before it needs the decoder."""
+    asking: Asking | None = None
+    """How its decoder is asked the queries of another; None: it is not."""
     grid: str | None = None
     """Where the neck's output is one flat N×L×C: the convolution that made its map. None: maps, or sizes come along."""
     reads_mask: bool = True
@@ -38,10 +41,18 @@ class Family:
     canvas: Canvas = "pad"
     """Of its image processor: pad, or stretch to a height and a width; LW-DETR and RF-DETR as their own code has it."""
 
+    @property
+    def gives(self) -> frozenset[Need]:
+        """What a model of this type reveals."""
+        memory = {Need.MEMORY} if self.neck == "model.encoder" else set[Need]()
+        asked = {Need.DECODER} if self.asking else set[Need]()
+        return frozenset({Need.FEATURES, Need.QUERIES, Need.LOSSES} | memory | asked)
+
 
 _DETR = Family(neck="model.encoder", grid="model.input_projection")
 _RT_DETR = Family(
     neck="model.encoder",
+    asking=BY_CELLS,
     reads_mask=False,  # it hands the mask to its backbone, which drops it
     normalises=False,  # RTDetrImageProcessor: do_normalize = False, do_rescale = True
     weighted_losses=True,
@@ -54,14 +65,14 @@ FAMILIES: dict[str, Family] = {
     "rt_detr_v2": _RT_DETR,
     "d_fine": _RT_DETR,
     "deimv2": _RT_DETR,
-    "deformable_detr": Family(neck="model.encoder"),
+    "deformable_detr": Family(neck="model.encoder", asking=DEFORMABLE),
     # RF-DETR's window_partition (transformers 5.24) takes width for height.
     "rf_detr": Family(neck="model.backbone.projector", square=True, image_size=560, canvas="stretch"),
     "lw_detr": Family(neck="model.backbone.projector", image_size=640, canvas="stretch"),
-    "conditional_detr": _DETR,
-    "dab-detr": _DETR,
-    "detr": Family(neck="model.encoder", grid="model.input_projection", activation="softmax"),
-    "table-transformer": Family(neck="model.encoder", grid="model.input_projection", activation="softmax"),
+    "conditional_detr": replace(_DETR, asking=CONDITIONAL),
+    "dab-detr": replace(_DETR, asking=BY_BOXES),
+    "detr": replace(_DETR, asking=BY_EMBEDDINGS, activation="softmax"),
+    "table-transformer": replace(_DETR, asking=TABLE, activation="softmax"),
 }
 """By `model_type`. YOLOS is not here: its tokens are no feature maps."""
 

@@ -85,7 +85,7 @@ def inherit_frozen_norms(student: Detector, teacher: Detector) -> bool:
         Whether they were frozen, in place and in what rebuilds the student.
     """
     ours, theirs = student.build_arguments or {}, teacher.build_arguments or {}
-    if ours.get("norm") != "batch" or theirs.get("norm") != "frozen":
+    if ours.get("norm") != "batch" or theirs.get("norm") not in ("frozen", "eval"):
         return False
     freeze_norms(student.model.get_submodule("backbone.body"))
     student.build_arguments = {**ours, "norm": "frozen"}

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from kdet.detectors.plain import NORMS, build_any, build_model
-from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, read_weights
+from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, named_as, read_weights
 from kdet.errors import InputError
 
 Notes = Callable[[str], None]
@@ -113,7 +113,10 @@ def library_model(
 
 
 def load_and_tell(model: nn.Module, stored: StoredWeights, names: tuple[str, ...], notes: Notes) -> None:
-    """Load, and say where the class layer starts fresh."""
+    """Load, and say what was taken off to find the weights, and where the class layer starts fresh."""
+    stored = named_as(stored, model.state_dict())
+    for line in stored.said:
+        notes(f"{stored.origin}: {line}")
     fresh = load(model, stored, names)
     if fresh:
         notes(f"{stored.origin}: other classes, so the class layer starts fresh ({len(fresh)} tensors)")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
+from kdet.detectors.targets import checked_targets
 from kdet.ops.canvas import canvas_hw, padded_hw, resized_hw
 from kdet.types import Batch, Canvas, Detections, Detector, ImageSize, Level, SizeHW, Target
 
@@ -37,8 +38,13 @@ def make_batch(
         images: of any shape.
         targets: in their pixels.
         keep_size: whether images are padded and no more.
+
+    Raises:
+        InputError: as `checked_targets`.
     """
     own = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+    if targets is not None:
+        targets = checked_targets(images, targets, detector.class_names)
     sizes = own if keep_size else [resized_hw(hw, _size_for(detector), detector.canvas) for hw in own]
     square = None if keep_size else canvas_hw(detector.image_size, detector.canvas)
     height, width = square or padded_hw((max(h for h, _ in sizes), max(w for _, w in sizes)))

@@ -4,7 +4,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_weight
 
 from kdet import files
+from kdet.detectors.unwrapping import HARMLESS, said_by_torch, unwrapped, without_prefix
 from kdet.errors import InputError
 from kdet.files import parse_json
 from kdet.ops.canvas import CANVASES
@@ -44,6 +45,8 @@ class StoredWeights:
     """Names by column, background included; None where the file does not say."""
     build: dict[str, Any] | None = None
     """Arguments that rebuild the architecture, in files that kdet wrote; None for a module that the user brought."""
+    said: tuple[str, ...] = ()
+    """What was taken off to find the weights, for the user to read."""
     canvas: Canvas = "pad"
     """On which it was trained; files that kdet wrote before it had others do not say, and were trained on this one."""
 
@@ -58,15 +61,8 @@ def read_weights(path: Path) -> StoredWeights:
         raise InputError(f"{path}: no such weights file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    loaded = load_torch(path)
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
-    ):
-        raise InputError(f"{path}: expected a state_dict (name → tensor), got {type(loaded).__name__}")
-    return StoredWeights(origin=str(path), state=_plain(path, loaded))
+    state, said = unwrapped(path, load_torch(path))
+    return StoredWeights(origin=str(path), state=_plain(path, state), said=said)
 
 
 def load_torch(path: Path) -> Any:
@@ -80,14 +76,13 @@ def load_torch(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if any(entry.file_size != entry.compress_size for entry in archive.infolist()):
                     raise InputError(f"{path}: not a file that torch wrote (compressed); save it anew with torch.save")
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # its reader stumbles over broken bytes in every way there is
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: not a file of plain tensors ({reason}); "
+            f"{path}: not a file of plain tensors ({said_by_torch(error)}); "
             "save the model's state_dict() with torch.save or safetensors, and name that file"
         ) from None
 
@@ -100,6 +95,11 @@ def _plain(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
             raise InputError(
                 f"{path}: {name!r} is no plain array of real numbers ({tensor.dtype}, {tensor.layout}, "
                 f"{tensor.device}); convert it, and save the state_dict() anew"
+            )
+        # Tables in buffers may be infinite where they say "never"; nothing is NaN on purpose.
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise InputError(
+                f"{path}: {name!r} is not finite (NaN), so its model finds nothing; take weights from before it broke"
             )
     return state
 
@@ -187,8 +187,9 @@ def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...])
     Raises:
         InputError: the file belongs to another architecture.
     """
-    fresh = check(model, weights, class_names)
     own = model.state_dict()
+    weights = named_as(weights, own)
+    fresh = check(model, weights, class_names)
     model.load_state_dict({k: v for k, v in weights.state.items() if k in own and k not in fresh}, strict=False)
     return fresh
 
@@ -200,6 +201,7 @@ def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]
         InputError: as there.
     """
     own = model.state_dict()
+    weights = named_as(weights, own)
     other_classes = weights.class_names is not None and weights.class_names != class_names
     fresh = [key for key in own if is_class_layer(key) and (other_classes or _differs(weights.state, own, key))]
     wanted = [key for key in own if key not in fresh and not key.endswith("num_batches_tracked")]
@@ -210,6 +212,16 @@ def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]
             f"{weights.origin}: made for another architecture; {_first_difference(weights.state, own, wrong, unknown)}"
         )
     return fresh
+
+
+def named_as(weights: StoredWeights, own: Mapping[str, Tensor]) -> StoredWeights:
+    """The weights under a model's own names, if all that keeps them from these is one word before each."""
+    state, word = without_prefix(weights.state, list(own))
+    if not word:
+        return weights
+    left = len(weights.state) - len(state)
+    beside = f", and {left} tensors beside it are left out" if left else ""
+    return replace(weights, state=state, said=(*weights.said, f"what its {word!r} holds is taken{beside}"))
 
 
 def _differs(state: Mapping[str, Tensor], own: Mapping[str, Tensor], key: str) -> bool:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from kdet.detectors.detr import DetrDetector
 from kdet.detectors.detr_families import FAMILIES
 from kdet.detectors.detr_models import build_detr, classes_of, rebuild_detr
 from kdet.detectors.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
@@ -32,10 +31,11 @@ from kdet.types import Canvas, Detector, ImageSize, Need
 
 DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
     **{name: {name: adapter.gives} for name, (_, adapter) in BARE.items()},
-    "hf": dict.fromkeys(FAMILIES, DetrDetector.gives),
+    "hf": {name: family.gives for name, family in FAMILIES.items()},
     "libreyolo": GIVEN,
 }
 """Name in a recipe → its models, and what each of them reveals."""
+_WITH_P6 = ("retinanet", "fcos", "atss", "gfl")
 FACTORY = "factory"
 """In the place of such a name: the user's own function builds it."""
 
@@ -60,6 +60,7 @@ def build(
     fpn_channels: int = 256,
     head_norm: bool | None = None,
     anchor_scale: float = 1.0,
+    p6: Literal["p5", "c5"] = "p5",
     image_size: int | Sequence[int] | None = None,
     canvas: Canvas | Literal["auto"] = "auto",
     notes: Notes = _quiet,
@@ -79,7 +80,7 @@ def build(
         weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`. For hf a
             folder or a name on the hub.
         backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
-        norm: batch, frozen or group, in the backbone; None = batch with random weights, with pretrained ones as
+        norm: batch, frozen, eval or group, in the backbone; None = batch with random weights, with pretrained ones as
             torchvision has it (`backbone_defaults`).
         trainable_layers: 0…5, from the deep end, norms included; None = 5 with random weights, with pretrained ones as
             torchvision has it: 3.
@@ -88,6 +89,8 @@ def build(
         head_norm: GroupNorm in RetinaNet's head; None = where the neck is narrower than 256 channels. The other
             dense heads always have it.
         anchor_scale: multiplies the anchor sizes.
+        p6: what the levels of strides 64 and 128 of RetinaNet, FCOS, ATSS and GFL are made of: p5 as torchvision's
+            first versions and most papers have it, c5 as mmdetection's RetinaNet.
         image_size: long side, or (short side, limit), in pixels; None = the family's own: 640 for YOLO and RT-DETR, 320
             for ssdlite, (800, 1333) for most others.
         canvas: how images of any shape become one input, see `kdet.types.Canvas`; auto = as the family's own library
@@ -108,6 +111,7 @@ def build(
         "fpn_channels": fpn_channels,
         "anchor_scale": anchor_scale,
         "head_norm": head_norm,
+        "p6": p6,
     }
     shape |= {"backbone_weights": backbone_weights}
     body: dict[str, Any] = {"backbone": backbone, "norm": norm, "trainable_layers": trainable_layers}
@@ -159,8 +163,12 @@ def _bare(
     if backbone not in BACKBONES:
         raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
     norm, trainable_layers = backbone_defaults(detector, weights, backbone_weights, norm, trainable_layers)
-    if norm == "frozen" and weights is None and backbone_weights is None:
-        raise InputError("norm 'frozen' normalises nothing on random weights; use 'batch' or 'group', or give weights")
+    if norm in ("frozen", "eval") and weights is None and backbone_weights is None:
+        raise InputError(f"norm {norm!r} normalises nothing on random weights; use 'batch' or 'group', or give weights")
+    if norm == "eval" and weights is not None and not is_file(weights):
+        raise InputError(f"norm 'eval' goes with backbone_weights; weights {weights} are trained under 'frozen'")
+    if others["p6"] != "p5" and detector not in _WITH_P6:
+        raise InputError(f"p6: {detector} has no such levels; leave it out, or use {', '.join(_WITH_P6)}")
     names = with_background(classes)
     arguments = {"detector": detector, "num_classes": len(names), "backbone": backbone, "norm": norm, **others}
     arguments |= {"trainable_layers": trainable_layers, "fpn_channels": fpn_channels}

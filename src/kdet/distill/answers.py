@@ -1,25 +1,19 @@
-"""What a teacher said about single images, as files of a folder that says what they depend on."""
+"""What a teacher said about single images, kept in a folder."""
 
-import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kdet.errors import InputError, WorkError
-from kdet.files import parse_json, read_text
-from kdet.tensor_file import save_tensors
+from kdet.distill.tensor_folder import TensorFolder
 from kdet.types import Level, Need, Observation, SizeHW
 
-_ABOUT = "cache.json"
 _FIELDS: dict[Need, tuple[str, ...]] = {
     Need.FEATURES: ("features",),
+    Need.MEMORY: ("features",),
     Need.CLASS_LOGITS: ("class_logits", "quality_logits"),
     Need.BOXES: ("boxes",),
     Need.EDGE_LOGITS: ("edge_logits",),
@@ -40,7 +34,7 @@ class Answer:
 
 
 class Answers:
-    """A folder of answers, each in a file that is there whole or not at all."""
+    """A folder of answers."""
 
     def __init__(self, folder: Path, about: Mapping[str, Any], levels: tuple[Level, ...]) -> None:
         """Open or begin a folder.
@@ -54,41 +48,19 @@ class Answers:
             InputError: the folder holds something else, or cannot be used.
         """
         self.folder, self.levels = folder, levels
-        wanted = json.loads(json.dumps(about))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if (folder / _ABOUT).exists():
-                self._require_same(parse_json(read_text(folder / _ABOUT) or "", str(folder / _ABOUT)), wanted)
-            elif any(not path.name.startswith(".") for path in folder.iterdir()):  # another process' new file is
-                raise InputError(f"{folder}: holds files that are no teacher cache; give `cache:` a folder of its own")
-            else:
-                text = json.dumps(wanted, indent=1)
-                _write(folder / _ABOUT, lambda new: new.write_text(text, encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be used as a teacher cache ({error})") from None
-
-    def _require_same(self, known: Any, wanted: Mapping[str, Any]) -> None:
-        if not isinstance(known, dict):
-            raise InputError(f"{self.folder / _ABOUT}: not a JSON object; delete the folder, and it is made anew")
-        for key in wanted:
-            if known.get(key) != wanted[key]:  # pyright: ignore[reportUnknownMemberType]
-                raise InputError(
-                    f"{self.folder}: a cache of something else, made with {key} {known.get(key)!r}; "  # pyright: ignore
-                    f"this run has {wanted[key]!r}; give `cache:` another folder, or delete this one"
-                )
+        self._files = TensorFolder(folder, about)
 
     def has(self, name: str) -> bool:
         """Whether something stands under a name."""
-        return self._path(name).exists()
+        return self._files.has(name)
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Answer | None:
         """What stands under a name; None where nothing does, or what a crash of the machine left is no answer."""
-        try:
-            with safe_open(self._path(name), "pt", device=str(device)) as file:
-                about = json.loads(file.metadata()["answer"])
-                tensors = {key: file.get_tensor(key) for key in list(file.keys())}
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        found = self._files.load(name, device)
+        if found is None:
             return None
+        tensors: dict[str, Any] = found[0]
+        about = found[1]
         maps = [tensors.pop(f"features.{i}") for i in range(sum(key.startswith("features.") for key in tensors))]
         seen = Observation(
             levels=self.levels,
@@ -117,19 +89,7 @@ class Answers:
             "cells_hw": seen.cells_hw,
             "activation": seen.activation,
         }
-        path = self._path(name)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            _write(path, lambda new: save_tensors(named, new, metadata={"answer": json.dumps(about)}))
-            return path.stat().st_size
-        except (OSError, SafetensorError) as error:
-            raise WorkError(
-                f"{path}: the teacher's answer cannot be written ({error}); make room, or leave `cache:` out"
-            ) from None
-
-    def _path(self, name: str) -> Path:
-        """A thousand folders, for a million files in one are slow everywhere."""
-        return self.folder / f"{crc32(name.encode()) % 1000:03}" / f"{name}.safetensors"
+        return self._files.save(name, named, about)
 
 
 def one_of(seen: Observation, row: int) -> Observation:
@@ -149,13 +109,6 @@ def stacked(rows: list[Observation]) -> Observation:
         key: torch.cat([getattr(row, key) for row in rows]) for key in _TENSORS if getattr(first, key) is not None
     }
     return replace(first, features=features, **changes)
-
-
-def _write(path: Path, fill: Callable[[Path], object]) -> None:
-    """A reader sees the whole file or none, however many processes write it."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    fill(new)
-    new.replace(path)
 
 
 def _pair(values: Any) -> SizeHW:

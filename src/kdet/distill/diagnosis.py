@@ -52,7 +52,6 @@ def first_broken(found: list[Reading]) -> str:
 
 def _tensors(distiller: Distiller, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     yield "pixels", batch.images
-    batch = distiller.labelled(batch)
     criterion = distiller.criterion
     needs = frozenset({Need.LOSSES, Need.FEATURES}) | (criterion.student_needs if criterion else frozenset[Need]())
     seen = observed(distiller.student, batch, needs, batch.targets)

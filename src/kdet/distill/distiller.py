@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from kdet.distill.criterion import Criterion
 from kdet.distill.lesson import Lesson, Taught, fit_to
 from kdet.distill.pairing import Pairing
-from kdet.distill.pseudo_boxes import with_pseudo_boxes
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.distill.views import Sight
@@ -67,9 +66,8 @@ class Distiller(nn.Module):
         self.teacher_scale = scales[0] if scales else 1.0
         """How many times larger the images are that batches bring for a teacher."""
         with seeded(torch.initial_seed()):  # the loop's next random numbers are those that it has without terms
-            self.criterion = Criterion(self.lessons, student) if lessons else None
-        self.pseudo_score = 0.5
-        """The teacher's boxes from this score on are the targets of unlabelled images."""
+            has_terms = any(lesson.terms for lesson in self.lessons)  # else a teacher only finds boxes
+            self.criterion = Criterion(self.lessons, student) if has_terms else None
 
     def train(self, mode: bool = True) -> Self:
         """As torch's, but norms inside frozen layers keep their statistics; see `kdet.ops.modes.frozen_norms`."""
@@ -128,10 +126,9 @@ class Distiller(nn.Module):
         answers: list[Observation] = []
         # Teachers and terms draw their own random numbers, new ones in each step; the student draws what it does alone.
         apart = partial(seeded, torch.initial_seed(), self._batches_so_far(), device=batch.images.device)
-        with apart(0):
-            batch = self.labelled(batch)
-            if self.criterion is not None:
-                needs |= self.criterion.student_needs
+        if self.criterion is not None:
+            needs |= self.criterion.student_needs
+            with apart(0):
                 # First: what a teacher's own pass takes is free again before the student's activations pile up.
                 answers = self.answers(batch)
         assert batch.targets is not None, "training needs targets"
@@ -150,24 +147,6 @@ class Distiller(nn.Module):
             parts |= self.criterion(values, 1.0 if progress is None else progress)
             self.criterion.balance.count()
         return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
-
-    def labelled(self, batch: Batch) -> Batch:
-        """The batch with the teacher's boxes on its unlabelled images: those of the first teacher that has any.
-
-        Raises:
-            InputError: no teacher finds objects; without boxes the task's own losses would take all for background.
-        """
-        if not batch.unlabelled:
-            return batch
-        able = (lesson for lesson in self.lessons if lesson.finds_objects)
-        lesson = next(able, None)
-        if lesson is None:
-            raise InputError(
-                "images without labels need a teacher that finds objects of the student's classes; name one, or leave "
-                "`unlabelled` out"
-            )
-        own = with_pseudo_boxes(as_seen_by(lesson, batch), lesson, self.pseudo_score)
-        return replace(own, teacher_images=batch.teacher_images)
 
     def answers(self, batch: Batch) -> list[Observation]:
         """What each teacher reveals of one batch to its terms; runs the teachers."""
@@ -228,7 +207,11 @@ def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: S
     except InputError:
         raise
     except ValueError:
-        seen = student.observe(batch, needs - {Need.LOSSES}, targets)
+        shown = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.QUERIES}) & student.gives
+        seen = student.observe(batch, (needs - {Need.LOSSES}) | shown, targets)
+        held = [*(seen.features or ()), seen.class_logits, seen.boxes, seen.query_logits, seen.query_boxes]
+        if all(value is None or bool(value.isfinite().all()) for value in held):
+            raise  # it refuses something else
         return replace(seen, losses={"refused": batch.images.new_full((), torch.nan)})
 
 

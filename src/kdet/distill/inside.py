@@ -64,8 +64,9 @@ def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[Le
 
 def _compared(distiller: Distiller) -> tuple[Pairing, Callable[[list[Tensor]], list[Tensor]]]:
     """Levels and adapter of the first term that has one for features; terms without compare them as they are."""
-    assert distiller.criterion is not None and distiller.pairing is not None
+    assert distiller.pairing is not None
     for term in distiller.lessons[0].terms:
+        assert distiller.criterion is not None
         adapter = distiller.criterion.adapters[term.name]
         if term.view.adapted_maps == 1 and isinstance(adapter, Adapter):
             return distiller.criterion.pairings[term.name], adapter

@@ -29,6 +29,8 @@ class Lesson:
     pair_levels: Literal["auto"] | PairBy = "auto"
     """What makes two levels of the necks a pair. auto = place for a teacher of the student's kind that sees larger
     images, where each level has a width of its own, as in YOLOX: no map stands for its neighbour there. Else stride."""
+    assumes_classes: bool = False
+    """Whether the names of the teacher's columns are a guess, which the log and `kdet check` then say."""
     name: str = ""
     """Stands before the names of its terms; must differ where there are several teachers."""
 
@@ -48,6 +50,7 @@ class Taught:
     """The same for terms that read the neck's maps; levels perhaps by place."""
     terms: tuple[Term, ...]
     scale: float
+    assumes_classes: bool
 
     @property
     def finds_objects(self) -> bool:
@@ -111,4 +114,5 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
         features=paired(by=_pair_by(student, frozen.detector, lesson)),
         terms=tuple(lesson.named_terms()),
         scale=lesson.scale,
+        assumes_classes=lesson.assumes_classes,
     )

@@ -1,10 +1,10 @@
-"""A view on the queries of two detectors that predict a set: which belongs to which, image by image.
+"""Views on the queries of two detectors that predict a set: which belongs to which, image by image.
 
 Legend: N images, Q queries, S T queries of student and teacher, K shared classes, P matched pairs of the batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +12,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from kdet.distill.anchors import other_grids
+from kdet.distill.pairing import Pairing
 from kdet.distill.views import Adapt, Sight
 from kdet.ops.boxes import centre_and_size, paired_generalised_iou
 from kdet.ops.ranks import mean_over_ranks
-from kdet.types import Activation, Need, Observation
+from kdet.types import Activation, Detector, Need, Observation, TakesQueries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,8 @@ class MatchedQueries:
     def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
         """Logits P×K over the shared classes, boxes P×4 as fractions of the image, and the teacher's scores."""
         classes = sight.pairing.classes
-        student = _fractions(sight.student, classes.student)
-        teacher = _fractions(sight.teacher, classes.teacher)
+        student = _fractions(sight, sight.student, classes.student)
+        teacher = _fractions(sight, sight.teacher, classes.teacher)
         image, ours, theirs = self._matches(student, teacher)
         score = teacher[0][image, theirs].sigmoid().amax(1)
         return {
@@ -75,10 +77,52 @@ class MatchedQueries:
         return self.box_cost * distance - self.class_cost * logits_SK.sigmoid()[:, label_T] - self.giou_cost * giou
 
 
-def _fractions(seen: Observation, columns: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Binary logits N×Q×K of these columns, and boxes N×Q×4 as fractions of the network input."""
+@dataclass(frozen=True)
+class ConsistentQueries:
+    """The teacher's queries, put to both decoders: what the teacher says of each beside what the student says of it."""
+
+    adapted_maps: ClassVar[int] = 0
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.DECODER})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.QUERIES, Need.DECODER})
+
+    def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
+        """Of a pair whose queries are of other kinds, or are cells of other grids."""
+        assert isinstance(student, TakesQueries) and isinstance(teacher, TakesQueries)
+        ours, theirs = student.query_form, teacher.query_form
+        if ours != theirs:
+            why = f"the student's are {ours}, the teacher's {theirs}"
+        elif "cells" in ours and (grids := other_grids(student.levels, teacher.levels, pairing)):
+            why = grids
+        else:
+            return None
+        return f"puts the teacher's queries to the student's decoder: {why}; use detrdistill, which matches answers"
+
+    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+        """Logits P×K over the shared classes, boxes P×4 as fractions of the image, and the teacher's scores."""
+        ours, theirs = sight.student.decoder, sight.teacher.decoder
+        assert ours is not None and theirs is not None
+        logits, boxes = ours.answer(theirs.queries)
+        asked = replace(sight.student, query_logits=logits, query_boxes=boxes)
+        student = _fractions(sight, asked, sight.pairing.classes.student)
+        teacher = _fractions(sight, sight.teacher, sight.pairing.classes.teacher)
+        score = teacher[0].sigmoid().amax(-1).flatten()
+        return {
+            "student_logits": student[0].flatten(0, 1),
+            "teacher_logits": teacher[0].flatten(0, 1),
+            "student_boxes": student[1].flatten(0, 1),
+            "teacher_boxes": teacher[1].flatten(0, 1),
+            "weight": score,
+            "normaliser": mean_over_ranks(score.sum()).clamp_min(1.0),
+        }
+
+
+def _fractions(sight: Sight, seen: Observation, columns: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Binary logits N×Q×K of these columns, and boxes N×Q×4 as fractions of the student's input.
+
+    Both models' boxes are in its pixels, whatever the size at which a teacher sees the images.
+    """
     assert seen.query_logits is not None and seen.query_boxes is not None
-    height, width = seen.input_size_hw
+    height, width = sight.student.input_size_hw
     boxes = seen.query_boxes.float() / seen.query_boxes.new_tensor([width, height, width, height])
     return binary_logits(seen.query_logits.float(), seen.activation)[..., list(columns)], boxes
 

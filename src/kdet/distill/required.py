@@ -46,7 +46,11 @@ def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) 
 def _way_out(missing: Sequence[Need], detector: Detector) -> str:
     """What to use in place of a term that reads what a detector does not have."""
     features = "use structural or lp on its features"
-    if Need.QUERIES in missing:
+    if Need.MEMORY in missing:
+        return "its neck is no transformer's encoder; use fgd, which weighs features by the objects' boxes too"
+    if Need.DECODER in missing and Need.QUERIES in detector.gives:
+        return "its decoder is not asked another's queries here; use detrdistill, which matches answers"
+    if {Need.QUERIES, Need.DECODER} & set(missing):
         return f"it predicts no set of boxes, as detectors of `detector: hf` do; {features}"
     if Need.QUERIES in detector.gives:
         return (

@@ -15,8 +15,8 @@ from kdet.distill.terms import Term
 from kdet.distill.views import Sight
 from kdet.types import Batch, Need, Observation
 
-_FROM_THE_LABELS = frozenset({Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS})
-"""What only a student gives, and what does not follow from the pixels alone."""
+_NOT_OF_PIXELS = frozenset({Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS, Need.DECODER})
+"""What only a student gives, and what does not follow from the pixels alone; learned queries are always the same."""
 
 _FILLED: dict[Need, Callable[[Observation], Any]] = {
     Need.FEATURES: lambda o: o.features,
@@ -28,6 +28,8 @@ _FILLED: dict[Need, Callable[[Observation], Any]] = {
     Need.HEAD_FEATURES: lambda o: o.head_features,
     Need.EDGE_LOGITS: lambda o: o.edge_logits,
     Need.QUERIES: lambda o: o.query_logits,
+    Need.MEMORY: lambda o: o.features,
+    Need.DECODER: lambda o: o.decoder and o.decoder.queries,
 }
 """Where an observation keeps what a need asks for."""
 
@@ -49,7 +51,6 @@ class Watched:
 def watch(distiller: Distiller, batch: Batch) -> Watched:
     """One forward pass of either model, as a step of training does it."""
     assert distiller.criterion is not None
-    batch = distiller.labelled(batch)
     kept = replace(batch, images=batch.images.clone())
     needs = distiller.criterion.student_needs | {Need.LOSSES}
     with glimpse(distiller.model) as of_student:
@@ -124,7 +125,7 @@ class Side:
     def teaches(self) -> frozenset[Need]:
         """What this side must say about the pixels; a placebo may learn from noise."""
         needs = [self.needs_of(term) for term in self.terms if not term.placebo]
-        return frozenset[Need]().union(*needs) - _FROM_THE_LABELS
+        return frozenset[Need]().union(*needs) - _NOT_OF_PIXELS
 
 
 def _unfilled(side: Side) -> Iterator[str]:

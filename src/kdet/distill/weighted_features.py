@@ -38,9 +38,11 @@ class FeaturesInBoxes:
         return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeaturesAtPositives:
-    """Neck outputs with the cells that hold a positive anchor of the student."""
+    """Neck outputs with the cells that hold a positive anchor of the student, or with all others."""
+
+    others: bool = False
 
     adapted_maps: ClassVar[int] = 1
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.ASSIGNMENT})
@@ -52,6 +54,8 @@ class FeaturesAtPositives:
         assert sight.student.assignment is not None
         levels = _by_level(sight.student, sight.student.assignment >= 0)
         masks = [cell_mask(levels[pair.student], sight.student.cells_hw[pair.student]) for pair in sight.pairing.levels]
+        if self.others:
+            masks = [1 - mask for mask in masks]
         return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
 
 
@@ -73,6 +77,14 @@ class FeaturesByRegion:
             "foreground": [foreground_by_area(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in grids],
             "background": [background_mask(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in grids],
         }
+
+
+@dataclass(frozen=True)
+class MemoryByRegion(FeaturesByRegion):
+    """The same of neck outputs that are a transformer encoder's memory."""
+
+    student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.MEMORY})
+    teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.MEMORY})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from kdet.evaluate.matching import ClassMatches, match
 from kdet.evaluate.metrics import Curves, Metrics
 from kdet.evaluate.predictions import ImagePredictions, read_predictions, write_predictions
 from kdet.evaluate.run import Evaluation, evaluate, predict_loader
+from kdet.evaluate.thresholds import Threshold, best_thresholds
 
 __all__ = [
     "LEVEL",
@@ -20,6 +21,8 @@ __all__ = [
     "Evaluation",
     "ImagePredictions",
     "Metrics",
+    "Threshold",
+    "best_thresholds",
     "coco_metrics",
     "difference",
     "draws",

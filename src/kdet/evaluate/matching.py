@@ -29,6 +29,8 @@ class ClassMatches:
 
     image: Ints
     """D, row of the image in the ground truth."""
+    scores: Floats
+    """D."""
     hit: Flags
     """T×D."""
     ignored: Flags
@@ -69,9 +71,11 @@ def _match_class(
         rows.append(np.full(chosen.size, row))
         hits.append(hit)
         ignored.append(passed_over)
-    order = np.argsort(-np.concatenate(scores), kind="stable")
+    all_scores = np.concatenate(scores)
+    order = np.argsort(-all_scores, kind="stable")
     return ClassMatches(
         image=np.concatenate(rows)[order],
+        scores=all_scores[order],
         hit=np.concatenate(hits, axis=1)[:, order],
         ignored=np.concatenate(ignored, axis=1)[:, order],
         objects=objects,

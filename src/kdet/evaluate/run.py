@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from kdet.data import DetectionIndex
-from kdet.errors import InputError
+from kdet.errors import InputError, WorkError
 from kdet.evaluate.coco_ap import coco_metrics
 from kdet.evaluate.metrics import Metrics
 from kdet.evaluate.predictions import ImagePredictions
 from kdet.ops.classes import real_classes
 from kdet.ops.modes import evaluating
-from kdet.types import Batch, Detections, Detector, SizeHW
+from kdet.types import Batch, Detections, Detector, Need, SizeHW
 
 Progress = Callable[[int], object]
 """Called with the number of images just done."""
 
+_BROKEN = "the detector's weights are probably broken"
 _AUTOCAST = {"fp32": None, "bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 
@@ -93,17 +94,40 @@ def predict_loader(
 
     Raises:
         InputError: the detector and the data have no class in common, or the precision is unknown.
+        WorkError: a box or a score is not finite, or what they are made from.
     """
     columns = _label_table(detector.class_names, classes)
     predictions: list[ImagePredictions] = []
+    looked = False
     # Not inference_mode: its tensors, cached in a model (anchors for one), would break training afterwards.
     with torch.no_grad(), evaluating(detector.model), _autocast(precision, torch.device(device)):
         for batch in loader:
             found = detector.predict(batch.to(device))
+            looked = _require_finite(detector, batch.to(device), found, looked=looked)
             predictions += _in_data_terms(found, batch, columns)
             if progress is not None:
                 progress(len(batch.image_ids))
     return predictions
+
+
+def _require_finite(detector: Detector, batch: Batch, found: Sequence[Detections], *, looked: bool) -> bool:
+    """Refuse what is not finite; once a loader also where nothing is found, for a detector's own threshold hides NaN.
+
+    Raises:
+        WorkError: naming the image.
+    """
+    for one, image_id in zip(found, batch.image_ids, strict=True):
+        if not bool(one.scores.isfinite().all() & one.boxes.isfinite().all()):
+            raise WorkError(f"predictions of image {image_id}: a box or a score is not finite; {_BROKEN}")
+    # What only predicts, such as an oracle of one's own, has nothing to look into.
+    shown = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.QUERIES}) & getattr(detector, "gives", frozenset[Need]())
+    if looked or not shown or all(len(one.scores) for one in found):
+        return looked
+    seen = detector.observe(batch, shown)
+    for name, values in (("features", seen.features), ("class scores", [seen.class_logits, seen.query_logits])):
+        if any(value is not None and bool(value.isnan().any()) for value in values or ()):
+            raise WorkError(f"images {batch.image_ids}: nothing is found, for the {name} are not finite; {_BROKEN}")
+    return True
 
 
 def _label_table(own: Sequence[str], data: Sequence[str]) -> Tensor:

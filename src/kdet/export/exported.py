@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdet.detectors.torchvision_parts import make_batch
-from kdet.errors import InputError
+from kdet.errors import InputError, WorkError
 from kdet.export.about import About
 from kdet.export.target import Run
 from kdet.ops.precision import full_precision
@@ -46,7 +46,10 @@ class ExportedDetector:
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections in pixels of the batch's images."""
-        found = self.select(self.outputs(self.inputs(batch)))
+        outputs = self.outputs(self.inputs(batch))
+        if any(output.is_floating_point() and bool(output.isnan().any()) for output in outputs):
+            raise WorkError(f"{self.path}: its outputs are not finite (NaN); export it from intact weights")
+        found = self.select(outputs)
         results: list[Detections] = []
         for row, (scale, (h, w)) in enumerate(zip(self._scales(batch), batch.sizes_hw, strict=True)):
             there = found.labels[row] >= 0

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from kdet.losses.attention_transfer import attention_transfer_loss
+from kdet.losses.bckd import bckd_loss
+from kdet.losses.clockdistill import clockdistill_loss
+from kdet.losses.cosine import cosine_loss
 from kdet.losses.crosskd import crosskd_loss
 from kdet.losses.cwd import cwd_loss
 from kdet.losses.detrdistill import detrdistill_loss
@@ -23,6 +26,9 @@ from kdet.losses.structural import structural_loss
 
 LOSSES: Mapping[str, Callable[..., Tensor | nn.Module]] = {
     "attention_transfer": attention_transfer_loss,
+    "bckd": bckd_loss,
+    "clockdistill": clockdistill_loss,
+    "cosine": cosine_loss,
     "crosskd": crosskd_loss,
     "cwd": cwd_loss,
     "detrdistill": detrdistill_loss,
@@ -45,6 +51,9 @@ __all__ = [
     "FGDLoss",
     "MGDLoss",
     "attention_transfer_loss",
+    "bckd_loss",
+    "clockdistill_loss",
+    "cosine_loss",
     "crosskd_loss",
     "cwd_loss",
     "detrdistill_loss",

@@ -4,9 +4,9 @@ Legend: P candidates (anchors or points of the whole batch), K classes.
 """
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdet.ops.boxes import paired_generalised_iou
+from kdet.ops.divergence import quality_focal
 from kdet.ops.pairs import attached_zero, pair_tensors, refuse_nan
 from kdet.ops.precision import full_precision
 
@@ -69,7 +69,7 @@ def crosskd_loss(
     with full_precision(student_PK):
         score_PK = teacher_PK.sigmoid()
         highest_P = score_PK.amax(1)
-        loss = _quality_focal(student_PK, score_PK, power).sum()
+        loss = quality_focal(student_PK, score_PK, power).sum()
         if boxes:
             loss = loss + box_weight * (highest_P * (1 - paired_generalised_iou(*boxes))).sum()
         loss = loss / (highest_P.sum().clamp_min(1.0) if normaliser is None else normaliser)
@@ -93,8 +93,3 @@ def _pair_boxes(student: Tensor | None, teacher: Tensor | None, num_candidates: 
     if pair[0].shape != (num_candidates, 4):
         raise ValueError(f"expected {num_candidates}×4 boxes, one for each row of logits, got {tuple(pair[0].shape)}")
     return list(pair)
-
-
-def _quality_focal(student_PK: Tensor, score_PK: Tensor, power: float) -> Tensor:
-    cross_entropy_PK = F.binary_cross_entropy_with_logits(student_PK, score_PK, reduction="none")
-    return (student_PK.sigmoid() - score_PK).abs().pow(power) * cross_entropy_PK

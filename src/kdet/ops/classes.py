@@ -7,7 +7,9 @@ from difflib import get_close_matches
 from kdet.errors import InputError
 
 BACKGROUND = "__background__"
-_UNUSED = {BACKGROUND, "background", "n/a"}
+_GROUND = {BACKGROUND, "background", "_background_", "__ignore__"}
+"""What tools call all that is no object."""
+_UNUSED = {*_GROUND, "n/a"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class ClassPairs:
         found = {name: get_close_matches(name, self.only_teacher, n=1) for name in self.only_student}
         alike = ", ".join(f"{near[0]}: {name}" for name, near in found.items() if near)
         return f"; if they are only spelt otherwise, set `class_map: {{{alike}}}`" if alike else ""
+
+
+def is_background(name: str) -> bool:
+    """Whether a class name stands for what is no object."""
+    return name.strip().lower() in _GROUND
 
 
 def real_classes(class_names: Sequence[str]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """A run folder as it lies on the disk → RunSummary. Reads files and nothing else; the run may still go on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -66,7 +66,7 @@ class RunSummary:
     curves: Json | None
     predictions: Json | None
     notes: tuple[str, ...]
-    """What was left out in reading."""
+    """What was left out in reading, and what the run assumed."""
     teacher_curves: Json | None = None
     teacher_predictions: Json | None = None
     maps: Json | None = None
@@ -109,8 +109,18 @@ def read_run(folder: Path) -> RunSummary:
         teacher_curves=_json(folder / "teacher-curves.json"),
         teacher_predictions=_json(folder / "teacher-predictions.json"),
         maps=_json(folder / "maps" / "maps.json"),
-        notes=(f"log.jsonl: {broken} broken line{'s' * (broken > 1)} left out",) if broken else (),
+        notes=(*_broken(broken), *_assumptions(records)),
     )
+
+
+def _broken(lines: int) -> tuple[str, ...]:
+    return (f"log.jsonl: {lines} broken line{'s' * (lines > 1)} left out",) if lines else ()
+
+
+def _assumptions(records: Sequence[Json]) -> tuple[str, ...]:
+    """What the run took for granted without evidence, in its own words."""
+    texts = (str(record.get("text", "")) for record in records if record.get("kind") == "note")
+    return tuple(text for text in texts if " are assumed to be " in text)
 
 
 def looks_of(folder: Path) -> tuple[EvalRecord, ...]:

@@ -74,6 +74,9 @@ class ArmView:
     holm: str | None
     """The verdict after Holm's correction over all arms."""
     terms: tuple[TermView, ...]
+    published: float | None
+    """AP that somebody published for this arm, and in words where."""
+    source: str
     words: str
     baseline: bool
     """The student alone for longer: no method, and not counted as one."""
@@ -187,6 +190,8 @@ def _arm(row: Mapping[str, Any], *, several: bool) -> ArmView:
         p=number(row.get("p")),
         holm=row.get("holm"),
         terms=tuple(_term(name, term) for name, term in row.get("terms", {}).items()),
+        published=number((row.get("expected") or {}).get("AP")),
+        source=str((row.get("expected") or {}).get("source", "")),
         words="" if _baseline(row) else _words(row, several=several),
         baseline=_baseline(row),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kdet.distill import METHODS
 from kdet.errors import InputError
 from kdet.train import Recipe
-from kdet.train.build import build_distiller, build_student, open_data
+from kdet.train.build import build_distiller, build_student, open_data, require_prepared
 from kdet.train.recipe_file import nearest
 from kdet.train.recipe_models import RunTeacher, TermRecipe
 
@@ -22,9 +22,14 @@ class Arm:
 
     name: str
     terms: tuple[TermRecipe, ...]
-    """Empty: without a teacher."""
+    """Empty: without a teacher, or with nothing of it but its boxes on unlabelled images."""
     times: int = 1
     """How many times the optimizer steps of the others it takes; more than once is a baseline, the student alone."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is the student without anything of a teacher."""
+        return self.name == NONE or self.times > 1
 
     @property
     def placebo(self) -> bool:
@@ -48,7 +53,7 @@ def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) ->
     asked = [NONE, *(name for name in names if name != NONE)]
     if len(asked) < 2:
         raise InputError(f"--arms: nothing to compare with `none`; name an arm, such as {'+'.join(_SHORT)}")
-    if recipe.teacher is None:
+    if recipe.teacher is None and recipe.data.unlabelled is None:
         raise InputError("the recipe has no `teacher:` to distil from; add `teacher: {run: …}`")
     if wrong := sorted(times for times in longer if times < 2 or longer.count(times) > 1):
         raise InputError(f"--longer {wrong[0]}: expected whole numbers above 1, each once, such as 2,4")
@@ -56,6 +61,11 @@ def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) ->
     if taken := [arm.name for arm in alone if arm.name in asked]:
         raise InputError(f"--longer: the recipe has an arm {taken[0]!r} of its own; give that one another name")
     return [*(Arm(name=name, terms=_terms(recipe, name)) for name in asked), *alone]
+
+
+def usual_arms(recipe: Recipe) -> list[str]:
+    """Those of the recipe where it names any, else a few that most pairs can serve."""
+    return [NONE, *recipe.arms] if recipe.arms else [NONE, "l2", "structural", "rm+pfi", "all"]
 
 
 def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False) -> Recipe:
@@ -70,8 +80,10 @@ def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False)
         fair_start: whether `none` starts from the teacher's weights as the others do, where the recipe says `inherit:`.
     """
     train = recipe.train.stretched(arm.times).model_copy(update={"seed": seed})
-    common = recipe.model_copy(update={"train": train, "arms": {}})
-    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.alone(inherit=fair_start)
+    common = recipe.model_copy(update={"train": train, "arms": {}, "expected": {}})
+    if arm.alone:
+        return common.alone(inherit=fair_start)
+    return common.model_copy(update={"distill": list(arm.terms)}) if arm.terms else common.boxes_only()
 
 
 def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool = False) -> None:
@@ -83,6 +95,7 @@ def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool =
     """
     if fair_start and not recipe.student.inherit:
         raise InputError("--fair-start: the recipe has no `student: inherit:`, so all arms start alike; leave it out")
+    require_prepared(recipe.data, "train", "val")
     for run in (teacher.run for teacher in recipe.teachers if isinstance(teacher, RunTeacher)):
         if run.exists():
             continue

@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from statistics import median
 
 import torch
 from torch.optim import Optimizer
 
-from kdet.data import Source, inspect, make_loader
+from kdet.data import Source, inspect, leak, look, make_loader
 from kdet.distill import Distiller
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import Evidence, examine
@@ -34,10 +34,16 @@ from kdet.train.engine import Engine
 from kdet.train.loop import require_sound_gradients
 from kdet.train.optim import make_optimizer
 from kdet.train.recipe import Recipe
+from kdet.train.teacher_boxes import put_teacher_boxes
+from kdet.train.trouble import batch_norm_fault
 from kdet.types import Batch
 
+_SAMPLE = 64
+"""Training images that are decoded."""
 _BATCHES = 3
 """Of the first epoch, on which steps are timed."""
+_LOOKED_AT = 8
+"""Batches whose unlabelled images have the teacher's boxes; further ones are read where these hold no object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,8 @@ def prepare(recipe: Recipe) -> Prepared:
     student = build_student(recipe, train.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
     data, sampler = training_data(recipe, train, distiller, notes.append)
+    looked_at = {i for batch in islice(sampler, _LOOKED_AT) for _, i in batch}
+    put_teacher_boxes(recipe, distiller, data, engine, notes.append, only=looked_at)
     batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
     pairing = [line for lesson in distiller.lessons for line in lesson.describe()]
     return Prepared(
@@ -120,6 +128,7 @@ def report_on(prepared: Prepared) -> Report:
     """Look at everything; nothing of `prepared` is changed."""
     recipe, distiller = prepared.recipe, prepared.distiller
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
+    problems += _image_doubts(prepared.train, prepared.val)
     found = [lesson.pairing.classes for lesson in distiller.lessons]
     problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
     problems += [Problem("teacher", "warning", text) for text in flattered(recipe, prepared.val)]
@@ -170,16 +179,16 @@ def _data_doubts(train: Source, val: Source) -> Iterator[str]:
         counts = source.index.class_counts()
         if empty := [name for name in real_classes(source.index.classes) if not counts[name]]:
             yield f"no {split} image holds {', '.join(empty)}; add some, or leave the class out"
-    if shared := len(_files(train) & _files(val)):
-        yield (
-            f"{shared} of the validation images are training images too, so AP would flatter every model; "
-            "let no image, and no scene, be in both"
-        )
+    if shared := leak(train, val):
+        yield shared
 
 
-def _files(source: Source) -> set[str]:
-    index = source.index
-    return {f"{index.root}/{index.file_names[i]}" for i in range(len(index))}
+def _image_doubts(train: Source, val: Source) -> Iterator[Problem]:
+    """All validation images are decoded, and a sample of the others."""
+    for split, source, most in (("training", train, _SAMPLE), ("validation", val, None)):
+        found = look(source, most=most, decode=True)
+        yield from (Problem("data", "failed", f"{split} data: {text}; mend what is named") for text in found.faults)
+        yield from (Problem("data", "warning", f"{split} data: {text}") for text in found.notes)
 
 
 def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None, StepCost | None]:
@@ -193,6 +202,12 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
             doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.pulls)
             problems += [Problem("terms", "warning", text) for text in doubts_of_weights]
         cost = _cost(prepared, evidence)
+    except ValueError as error:
+        fault = batch_norm_fault(error, prepared.recipe.train.batch_size)
+        if fault is None:
+            raise
+        problems.append(Problem("step", "failed", str(fault)))
+        return evidence, None
     except torch.OutOfMemoryError:
         size = prepared.recipe.train.batch_size
         mend = "lower train.batch_size (train.accumulate makes up for it), or use bf16-mixed or smaller images"

@@ -51,6 +51,7 @@ def _classes(lesson: Taught) -> dict[str, Any] | None:
         return None
     pairs = zip(found.names, found.student, found.teacher, strict=True)
     return {
+        "assumed": lesson.assumes_classes,
         "reordered": found.reordered,
         "pairs": [{"name": name, "student": s, "teacher": t, "teacher_name": theirs[t]} for name, s, t in pairs],
         "only_student": list(found.only_student),

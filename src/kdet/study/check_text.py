@@ -76,7 +76,9 @@ def _classes(classes: dict[str, Any] | None) -> Iterator[str]:
     if classes is None:
         return
     order = "in another order" if classes["reordered"] else "in the same order"
-    yield f"{len(classes['pairs'])} classes matched by name; the teacher has them {order}"
+    how = "assumed to be in the data's order, for the teacher's weights name none"
+    how = how if classes["assumed"] else f"matched by name; the teacher has them {order}"
+    yield f"{len(classes['pairs'])} classes {how}"
     rows = [("class", "student column", "teacher column", "teacher's name")]
     rows += [(pair["name"], pair["student"], pair["teacher"], pair["teacher_name"]) for pair in classes["pairs"]]
     yield from _table(rows)

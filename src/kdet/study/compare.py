@@ -113,6 +113,8 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
     terms = {arm.name: terms_of(recipe, arm, [run.folder for run in runs[arm.name]]) for arm in arms}
     for row in rows:
         row["terms"] = terms[row["name"]]
+        published = recipe.expected.get(row["name"])
+        row["expected"] = None if published is None else published.model_dump()
     return {
         "arms": rows,
         "teacher": teacher,

@@ -44,7 +44,7 @@ def table(result: Mapping[str, Any]) -> str:
         cost = "" if arm["cost"]["time"] is None else f"×{arm['cost']['time']:.2f}"
         time = "" if arm["time"] is None else duration(arm["time"])
         row = f"{arm['name']:<{width}}  {ap:>6.3f}  {gain:>7}  {intervals[0]:>17}  {intervals[1]:>17}"
-        lines.append(f"{row}  {cost:>6}  {time:>9}  {_verdict(arm, several=several)}".rstrip())
+        lines.append(f"{row}  {cost:>6}  {time:>9}  {_verdict(arm, several=several)}{_published(arm)}".rstrip())
     count = len(result["seeds"])
     known = result["teacher"]["AP"]
     teacher = "" if known is None else f"teacher {known:.3f} AP; "
@@ -52,6 +52,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines += _terms(result)
     lines += _against_longer(result)
     lines += _over_time(result)
+    lines += _sources(result)
     return "\n".join([*lines, *result["warnings"], *result["left_out"], *result["notes"]])
 
 
@@ -65,6 +66,20 @@ def _verdict(arm: Mapping[str, Any], *, several: bool) -> str:
     if arm["verdict"] is None or arm["p"] is None or not several:
         return arm["verdict"] or ""
     return f"{arm['verdict']} (p {arm['p']:.2g}; Holm: {arm['holm']})"
+
+
+def _published(arm: Mapping[str, Any]) -> str:
+    """Beside our own number, whatever the set-up that it was got in."""
+    return "" if arm.get("expected") is None else f"  published {arm['expected']['AP']:.3f}"
+
+
+def _sources(result: Mapping[str, Any]) -> Iterator[str]:
+    """Where the published numbers come from, each source once."""
+    names: dict[str, list[str]] = {}
+    for arm in result["arms"]:
+        if arm.get("expected") is not None:
+            names.setdefault(arm["expected"]["source"], []).append(arm["name"])
+    yield from (f"published, {', '.join(of)}: {source}" for source, of in names.items())
 
 
 def _terms(result: Mapping[str, Any]) -> Iterator[str]:

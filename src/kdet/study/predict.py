@@ -14,13 +14,14 @@ from kdet.errors import InputError
 from kdet.evaluate import ImagePredictions, predict_loader
 from kdet.report import draw_marks, marks_of
 from kdet.study.models import open_to_run
+from kdet.study.predicted_files import WRITERS, Predicted, write_as
 from kdet.train.run_folder import write_json
 from kdet.train.run_log import Progress
 from kdet.types import Batch, Detector, Sample, Target
 
 
 def predict_images(
-    model: Path, files: Sequence[Path], out: Path, *, score: float, in_fp32: bool = True
+    model: Path, files: Sequence[Path], out: Path, *, score: float, in_fp32: bool = True, kinds: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Draw the boxes of a model on images.
 
@@ -29,6 +30,7 @@ def predict_images(
         files: images of any size.
         out: folder for one PNG an image and predictions.json.
         score: leave out boxes below it, 0…1.
+        kinds: other tools for which the boxes are written, too; see `predicted_files.WRITERS`.
         in_fp32: whether the toolkit of an exported file computes in float32; else as it chooses on this processor.
 
     Returns:
@@ -37,19 +39,26 @@ def predict_images(
     Raises:
         InputError: an unreadable image or model.
     """
+    if unknown := [kind for kind in kinds if kind not in WRITERS]:
+        raise InputError(f"--as {unknown[0]}: expected one of {', '.join(WRITERS)}")
     detector, device = open_to_run(model, in_fp32=in_fp32)
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress("predicting", len(files))
     records: list[dict[str, Any]] = []
+    seen: list[Predicted] = []
     try:
         for number, file in enumerate(files):
             pixels = read_image(file)
             batch = _batch_of(pixels, detector, number)
             found = predict_loader(detector, [batch], detector.class_names, device=device)[0]
             picture = out / f"{number:04d}-{file.stem}.png"
-            records.append(_record(file, pixels, found, detector.class_names, picture, score))
+            own = _kept(file, pixels, found, score)
+            seen.append(own)
+            records.append(_record(own, pixels, detector.class_names, picture))
             progress.advance(1)
+        for kind in kinds:
+            write_as(kind, seen, detector.class_names, out)
     except InputError:
         if made:
             shutil.rmtree(out)  # wrong input leaves nothing half-written
@@ -70,17 +79,21 @@ def _batch_of(pixels: Tensor, detector: Detector, number: int) -> Batch:
     return collate([sample])
 
 
-def _record(
-    file: Path, pixels: Tensor, found: ImagePredictions, names: Sequence[str], picture: Path, score: float
-) -> dict[str, Any]:
-    """Save the picture, and say what is on it."""
+def _kept(file: Path, pixels: Tensor, found: ImagePredictions, score: float) -> Predicted:
+    """What is shown of an image."""
     kept = found.scores >= score
     columns = (found.boxes_xyxy[kept], found.labels[kept], found.scores[kept])
     boxes, labels, scores = (column.tolist() for column in columns)
-    marks = marks_of(boxes, labels, names, scores)
+    size_hw = int(pixels.shape[1]), int(pixels.shape[2])
+    return Predicted(file=file, size_hw=size_hw, boxes_xyxy=boxes, labels=labels, scores=scores)
+
+
+def _record(own: Predicted, pixels: Tensor, names: Sequence[str], picture: Path) -> dict[str, Any]:
+    """Save the picture, and say what is on it."""
+    marks = marks_of(own.boxes_xyxy, own.labels, names, own.scores)
     draw_marks(Image.fromarray(pixels.permute(1, 2, 0).numpy()), marks).save(picture)
     detections = [
         {"class": names[label], "score": round(value, 4), "box_xyxy": [round(v, 1) for v in box]}
-        for box, label, value in zip(boxes, labels, scores, strict=True)
+        for box, label, value in zip(own.boxes_xyxy, own.labels, own.scores, strict=True)
     ]
-    return {"image": str(file), "picture": str(picture), "detections": detections}
+    return {"image": str(own.file), "picture": str(picture), "detections": detections}

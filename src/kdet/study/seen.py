@@ -1,17 +1,10 @@
 """Whether a teacher was trained on the images that its students are judged on; by the recipe in its run folder."""
 
-from collections.abc import Hashable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 
 from kdet.data import Source
-from kdet.errors import InputError
-from kdet.train import Recipe, open_data, read_recipe
-from kdet.train.recipe_data import ShapesData
-from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher
-from kdet.train.run_folder import RECIPE
-
-_COUNTS = ("images", "val_images")
-"""Of generated data: how many there are says nothing of what one of them shows."""
+from kdet.train import Recipe
+from kdet.train.seen_images import image_keys, training_images
 
 
 def seen_in_training(recipe: Recipe, judged: Source) -> list[int | None]:
@@ -21,8 +14,8 @@ def seen_in_training(recipe: Recipe, judged: Source) -> list[int | None]:
         recipe: whose teachers, and whose data.
         judged: the images on which students are compared.
     """
-    own = _images(recipe, judged)
-    trained_on = [_training_images(teacher) for teacher in recipe.teachers]
+    own = set(image_keys(recipe, judged))
+    trained_on = [training_images(teacher) for teacher in recipe.teachers]
     return [None if images is None else len(own & images) for images in trained_on]
 
 
@@ -39,33 +32,3 @@ def flattered(recipe: Recipe, judged: Source) -> Iterator[str]:
         if recipe.data.hold_out is not None:
             line += f"; train one for this choice with the same `data: {{hold_out: {recipe.data.hold_out:g}}}`"
         yield line
-
-
-def _training_images(teacher: OneTeacher) -> set[Hashable] | None:
-    """With their labels; None for weights without a recipe beside them, or where its data are not there any more."""
-    if isinstance(teacher, FoundationTeacher):
-        return set()  # it knows no classes
-    if not isinstance(teacher, RunTeacher):
-        return None
-    path = (teacher.run if teacher.run.is_dir() else teacher.run.parent) / RECIPE
-    if not path.is_file():
-        return None
-    try:
-        recipe = read_recipe(path)
-        return _images(recipe, open_data(recipe, _say_nothing)[0])
-    except InputError:
-        return None
-
-
-def _images(recipe: Recipe, source: Source) -> set[Hashable]:
-    """What tells one image from another: its file, or what it is generated from."""
-    index, data = source.index, recipe.data
-    if isinstance(data, ShapesData):
-        made_from = tuple((name, value) for name, value in asdict(data.shapes()).items() if name not in _COUNTS)
-        return {(made_from, index.file_names[i]) for i in range(len(index))}
-    root = index.root.resolve()
-    return {root / index.file_names[i] for i in range(len(index))}
-
-
-def _say_nothing(line: str) -> None:
-    """The teacher's own run said it."""

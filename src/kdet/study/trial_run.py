@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +23,7 @@ from kdet.train.loop import assemble
 from kdet.train.run import Run
 from kdet.train.run_log import RunLog
 from kdet.train.step import take_step
+from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.types import Batch, Detector
 
 _BATCHES = 8
@@ -93,9 +95,12 @@ def _built(recipe: Recipe, folder: Path) -> Run:
     train, held_out = open_data(recipe, _unheard)
     student = build_student(recipe, train.index.classes, _unheard)
     distiller = build_distiller(recipe, student, train.index.classes, _unheard)
-    data = training_data(recipe, train, distiller, _unheard)
+    data, sampler = training_data(recipe, train, distiller, _unheard)
+    steps = (recipe.train.max_steps or 0) * recipe.train.accumulate
+    seen = {i for batch in islice(sampler, steps) for _, i in batch} if steps <= sampler.steps else None
+    put_teacher_boxes(recipe, distiller, data, engine, _unheard, only=seen)
     log, interruption = RunLog(folder, active=False), Interruption()  # not entered: Ctrl-C ends a check at once
-    return assemble(recipe, folder, engine, log, interruption, student, distiller, data, held_out)
+    return assemble(recipe, folder, engine, log, interruption, student, distiller, (data, sampler), held_out)
 
 
 def _train(run: Run) -> None:

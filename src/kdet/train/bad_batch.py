@@ -49,7 +49,6 @@ def keep(folder: Path, batch: Batch, state: Mapping[str, Tensor], class_names: t
         "image_ids": batch.image_ids,
         "sizes_hw": batch.sizes_hw,
         "original_sizes_hw": batch.original_sizes_hw,
-        "unlabelled": batch.unlabelled,
     }
     write_json(folder / _ABOUT, about)
 
@@ -70,7 +69,6 @@ def read(folder: Path) -> BadBatch:
             original_sizes_hw=[(h, w) for h, w in about["original_sizes_hw"]],
             image_ids=about["image_ids"],
             targets=[Target(boxes=tensors[f"boxes.{i}"], labels=tensors[f"labels.{i}"]) for i in range(count)],
-            unlabelled=tuple(about["unlabelled"]),
             teacher_images=tensors.get("teacher_images"),
         )
         weights = load_file(folder / _WEIGHTS)

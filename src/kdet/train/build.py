@@ -12,8 +12,13 @@ from kdet.data import (
     IndexedSource,
     Pipeline,
     Source,
+    concatenated,
+    divided,
     image_folder,
     joined,
+    leak,
+    look,
+    open_model_labels,
     open_source,
     rest_of,
     share_of,
@@ -26,7 +31,7 @@ from kdet.ops.canvas import described
 from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
-from kdet.train.recipe_data import FileData, ShapesData
+from kdet.train.recipe_data import SPLIT, FileData, ShapesData, Unlabelled
 from kdet.train.recipe_models import StudentRecipe, TermRecipe
 from kdet.train.teachers import build_lessons, build_teacher
 from kdet.types import Detector
@@ -38,48 +43,107 @@ def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
     """Training and validation source; what the readers mended, and what is left aside, is said.
 
     Raises:
-        InputError: missing, empty or malformed data.
+        InputError: missing, empty or malformed data, or no object in either split.
     """
     data = recipe.data
-    train = _open(data, "train", say)
-    if data.hold_out is None:
-        val = _open(data, "val", say)
-    else:
-        if len(train.index) < 2:
-            raise InputError("data.hold_out: one training image cannot be divided; leave `hold_out` out")
-        train, val = split_off(train, data.hold_out)
-        say(f"validation on {len(val.index)} training images that are held out; `val` is not looked at")
+    train, val = _opened(data, say)
     labelled = share_of(train, data.labels)
+    for name, source in (("training", labelled), ("validation", val)):
+        if source.index.crowd.all():
+            raise InputError(f"no {name} image holds an object, so nothing can be {_USE[name]}; check the annotations")
     if labelled is not train:
         say(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
     return labelled, val
 
 
-def open_unlabelled(recipe: Recipe, say: Say) -> Source | None:
-    """The images of `data.unlabelled`.
+_USE = {"training": "learned", "validation": "measured"}
+_MOST_LOOKED_AT = 10_000
+"""Images of each split whose headers are looked at before a run; a look takes about 0.1 ms."""
+
+
+def require_sound(train: Source, val: Source, say: Say, *, strict: bool = False) -> None:
+    """Say and refuse before training what it would stop at, or be judged wrongly by.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: images that cannot be read or are not of the stated size; with `strict` images in both splits.
+    """
+    for name, source in (("training", train), ("validation", val)):
+        found = look(source, most=_MOST_LOOKED_AT)
+        if found.faults:
+            raise InputError(f"{name} data: {'; '.join(found.faults)}; mend or leave out what is named")
+        for note in found.notes:
+            say(f"{name} data: {note}")
+    if shared := leak(train, val):
+        if strict:
+            raise InputError(shared)
+        say(shared)
+
+
+def _opened(data: FileData | ShapesData, say: Say) -> tuple[Source, Source]:
+    """Both splits, before any share is taken."""
+    train = _open(data, "train", say)
+    if data.hold_out is not None:
+        if len(train.index) < 2:
+            raise InputError("data.hold_out: one training image cannot be divided; leave `hold_out` out")
+        train, val = split_off(train, data.hold_out)
+        say(f"validation on {len(val.index)} training images that are held out; `val` is not looked at")
+        return train, val
+    if isinstance(data, FileData) and data.val == SPLIT:
+        rest, val = divided(train, data.split_off, data.split_seed)
+        say(f"validation on {len(val.index)} of {len(train.index)} training images, look-alikes on one side")
+        return rest, val
+    return train, _open(data, "val", say)
+
+
+def open_unlabelled(recipe: Recipe, classes: Sequence[str], say: Say) -> Source | None:
+    """The images of `data.unlabelled`, with boxes where a model has labelled them.
+
+    Args:
+        recipe: its data settings are read.
+        classes: the student's columns.
+        say: receives what the user should know.
+
+    Raises:
+        InputError: no such folder or no image in it.
     """
     data = recipe.data
     if data.unlabelled is None:
         return None
-    if data.unlabelled.images == "rest":
-        train = _open(data, "train", lambda line: None)
-        source = without_labels(
-            rest_of(train if data.hold_out is None else split_off(train, data.hold_out)[0], data.labels)
-        )
+    own = data.unlabelled
+    if own.has_boxes:
+        return _with_model_boxes(own, classes, say)
+    if own.images == "rest":
+        source = without_labels(rest_of(_opened(data, lambda line: None)[0], data.labels))
     else:
-        source = image_folder(Path(data.unlabelled.images))
-    shown = f"{data.unlabelled.per_batch} a batch, the teacher's boxes from score {data.unlabelled.score:g} on"
-    say(f"unlabelled: {len(source.index)} images, {shown}")
+        source = image_folder(Path(own.images))
+    shown = "the scores of its best F1" if own.score == "auto" else f"score {own.score:g}"
+    say(f"unlabelled: {len(source.index)} images, {own.per_batch} a batch, the teacher's boxes from {shown} on")
     return source
+
+
+def _with_model_boxes(own: Unlabelled, classes: Sequence[str], say: Say) -> Source:
+    """The images and boxes that `kdet label` wrote, those from the score on."""
+    if own.score == "auto":
+        raise InputError(
+            f"data: unlabelled: {own.images} has boxes of its own, so there is no teacher to try on labelled images; "
+            "give a number, or let `kdet label --score auto` choose"
+        )
+    source = relabelled(open_model_labels(Path(own.images)), classes)
+    index = source.index
+    if index.scores is None:
+        raise InputError(f"data: unlabelled: {own.images}: no box with a score in it; write it anew with `kdet label`")
+    kept = index.only_boxes(index.scores >= own.score)
+    say(
+        f"unlabelled: {len(index)} images, {own.per_batch} a batch, with {len(kept.labels)} boxes from score "
+        f"{own.score:g} on that a model gave them"
+    )
+    return IndexedSource(kept, source)
 
 
 def training_data(
     recipe: Recipe, train: Source, distiller: Distiller, say: Say, *, rank: int = 0, world: int = 1
 ) -> tuple[DetectionDataset, EpochSampler]:
-    """The augmented images and their order.
+    """The augmented images and their order; unlabelled ones wait for `put_teacher_boxes`.
 
     Args:
         recipe: its data and training settings are read.
@@ -95,7 +159,7 @@ def training_data(
     settings = recipe.train
     labelled = relabelled(train, distiller.student.class_names)
     count = len(labelled.index)
-    unlabelled = open_unlabelled(recipe, say)
+    unlabelled = open_unlabelled(recipe, distiller.student.class_names, say)
     source = labelled if unlabelled is None else joined(labelled, unlabelled)
     pipeline = Pipeline(
         recipe.data.image_size,
@@ -113,17 +177,43 @@ def training_data(
         unlabelled=len(source.index) - count,
         unlabelled_per_batch=recipe.data.unlabelled.per_batch if recipe.data.unlabelled else 0,
     )
-    return DetectionDataset(source, pipeline, seed=settings.seed, num_labelled=count), sampler
+    soft = recipe.data.soft_targets
+    return DetectionDataset(source, pipeline, seed=settings.seed, soft_targets=soft), sampler
 
 
 def _open(data: FileData | ShapesData, split: Literal["train", "val"], say: Say) -> Source:
     if isinstance(data, ShapesData):
         return open_source("shapes", split=split, shapes=data.shapes())
-    path = data.train if split == "train" else data.val
-    source = open_source(data.format, path, split=split, images=data.images, on_bad_box=data.on_bad_box)
+    require_prepared(data, split)
+    source = concatenated(
+        [
+            open_source(
+                data.format,
+                path,
+                split=split,
+                images=data.images,
+                on_bad_box=data.on_bad_box,
+                first_pixel=data.first_pixel,
+            )
+            for path in data.paths(split)
+        ]
+    )
     for note in source.index.notes:
         say(note)
     return source
+
+
+def require_prepared(data: FileData | ShapesData, *splits: Literal["train", "val"]) -> None:
+    """Refuse files that are not there yet, with the command that makes them.
+
+    Raises:
+        InputError: they are not there, and the recipe says how they are made.
+    """
+    if isinstance(data, ShapesData) or data.prepare is None:
+        return
+    for split in splits:
+        if missing := [path for path in data.paths(split) if str(path) != SPLIT and not path.exists()]:
+            raise InputError(f"data.{split}: {missing[0]} does not exist yet; make it first: {data.prepare}")
 
 
 def relabelled(source: Source, class_names: Sequence[str]) -> Source:
@@ -170,8 +260,6 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     if recipe.teachers and not lessons:
         say("no `distill:` terms: nothing else is learned from the teacher")
     distiller = Distiller(student, lessons=lessons)
-    if recipe.data.unlabelled is not None:
-        distiller.pseudo_score = recipe.data.unlabelled.score
     for number, lesson in enumerate(distiller.lessons, start=1):
         own, name = lesson.teacher.detector, "teacher" if len(distiller.lessons) == 1 else f"teacher {number}"
         if own.predicts and own.canvas != student.canvas:
@@ -186,10 +274,17 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     return distiller
 
 
-def resolved(recipe: Recipe) -> Recipe:
-    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number."""
+def resolved(recipe: Recipe, train: Source | None = None) -> Recipe:
+    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number.
+
+    Args:
+        recipe: as read.
+        train: its training images, where what their files turned out to count pixels from is recorded, too.
+    """
     changes: dict[str, Any] = {"distill": [_spelt_out(term) for term in recipe.distill]}
     changes["student"] = _with_defaults(recipe.student)
+    if train is not None and isinstance(recipe.data, FileData) and train.index.first_pixel is not None:
+        changes["data"] = recipe.data.model_copy(update={"first_pixel": train.index.first_pixel})
     own = [
         teacher.model_copy(update={"distill": [_spelt_out(term) for term in teacher.distill]})
         if teacher.distill is not None

@@ -16,18 +16,29 @@ from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
+from kdet.train.build import build_distiller, build_student, open_data, require_sound, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
+from kdet.train.resuming import begun_with, changed, jump, record
 from kdet.train.run import Run, Watch
-from kdet.train.run_folder import RESUME, TEACHER, as_begun, begin, saved_state
+from kdet.train.run_folder import (
+    RESUME,
+    TEACHER,
+    UNLABELLED,
+    as_begun,
+    begin,
+    rewrite_recipe,
+    saved_state,
+    write_json,
+)
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
 from kdet.train.step import take_step
+from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.train.teacher_cache import open_caches, say_what_was_found
 from kdet.train.trouble import require_finite
 from kdet.types import Detector
@@ -49,13 +60,16 @@ class Outcome:
     steps: int
 
 
-def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> Outcome:
+def fit(
+    recipe: Recipe, folder: Path, *, resume: bool = False, strict: bool = False, watch: Watch | None = None
+) -> Outcome:
     """Train the student of a recipe, alone or distilled.
 
     Args:
         recipe: with `teacher:` and `distill:`, or without either.
         folder: the run folder to make, or with `resume` to continue.
         resume: continue where the saved state stands.
+        strict: refuse data that would flatter the student.
         watch: asked after each look at AP; what it has to warn of goes to the log.
 
     Raises:
@@ -71,10 +85,14 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | No
     if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
         notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
     train_source, val_source = open_data(recipe, notes.append)
+    require_sound(train_source, val_source, notes.append, strict=strict)
     student = build_student(recipe, train_source.index.classes, notes.append)
     distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
     data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
-    going_on = engine.is_main and begin(folder, resolved(recipe), resume=resume)
+    recorded = resolved(recipe, train_source)
+    changes = changed(recorded, folder) if resume and saved_state(folder) else {}
+    before = begun_with(recorded, changes)
+    going_on = engine.is_main and begin(folder, recorded, resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
         run = assemble(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
@@ -82,6 +100,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | No
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
+            notes += _go_on(run, recorded, before, changes)
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
@@ -89,6 +108,7 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | No
             log.say(f"train.workers: {loaders} processes load images")
         log.say(describe_groups(run.optimizer, student.model))
         try:
+            _find_boxes(run)
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
             else:
@@ -103,6 +123,25 @@ def fit(recipe: Recipe, folder: Path, *, resume: bool = False, watch: Watch | No
             if engine.is_main and not resume and not saved_state(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # wrong input leaves nothing half-written
             raise
+
+
+def _go_on(run: Run, recorded: Recipe, before: Recipe, changes: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Record what the run takes anew, and say it."""
+    if not changes:
+        return []
+    step = run.counters.step
+    if run.engine.is_main:
+        record(run.folder, changes, step)
+        rewrite_recipe(recorded, run.folder)
+    lines = [f"from step {step} on {key} is {new}; it was {old}" for key, (old, new) in changes.items()]
+    steps = min(_steps(run.sampler, before), before.train.max_steps or math.inf)
+    if line := jump(before, run.recipe, step, int(steps), run.total_steps):
+        lines.append(f"from step {step} on {line}")
+    return lines
+
+
+def _steps(sampler: EpochSampler, recipe: Recipe) -> int:
+    return math.ceil(sampler.steps / recipe.train.accumulate) * recipe.train.epochs
 
 
 def _counted(source: Source) -> str:
@@ -138,7 +177,7 @@ def assemble(
     average = None
     if settings.ema is not None:
         average = AveragedModel(student.model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
-    steps = math.ceil(sampler.steps / settings.accumulate) * settings.epochs
+    steps = _steps(sampler, recipe)
     total_steps = min(steps, settings.max_steps or steps)
     if distiller.criterion is not None:
         distiller.criterion.balance.warmup = warmup_steps(settings, total_steps) * settings.accumulate
@@ -160,6 +199,15 @@ def assemble(
         total_steps=total_steps,
         interruption=interruption,
     )
+
+
+def _find_boxes(run: Run) -> None:
+    """Before anything reads of the training images; the same ones again where a run goes on."""
+    assert isinstance(run.loader.dataset, DetectionDataset)
+    with run.interruption.at_once():
+        found = put_teacher_boxes(run.recipe, run.distiller, run.loader.dataset, run.engine, run.log.say)
+    if found is not None and run.engine.is_main:
+        write_json(run.folder / UNLABELLED, found)
 
 
 def _prove(run: Run) -> None:

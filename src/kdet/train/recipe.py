@@ -95,6 +95,15 @@ ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Names a folder of runs."""
 
 
+class Expected(Strict):
+    """A published number, shown beside ours; kdet draws nothing from it."""
+
+    AP: Annotated[float, Field(ge=0, le=1)]
+    """COCO's AP, as a fraction."""
+    source: Annotated[str, Field(min_length=1)]
+    """Where it was published, and how sure we are of it."""
+
+
 class Recipe(Strict):
     """One run."""
 
@@ -102,25 +111,32 @@ class Recipe(Strict):
     student: StudentRecipe
     teacher: Teachers | None = None
     distill: list[TermRecipe] = Field(default_factory=list[TermRecipe])
-    arms: dict[ArmName, Annotated[list[TermRecipe], Field(min_length=1)]] = Field(
-        default_factory=dict[str, list[TermRecipe]]
-    )
-    """For `kdet compare` alone: other `distill:` lists by name."""
+    arms: dict[ArmName, list[TermRecipe]] = Field(default_factory=dict[str, list[TermRecipe]])
+    """For `kdet compare` alone: other `distill:` lists by name; [] = nothing but the boxes of `data: unlabelled:`."""
+    expected: dict[str, Expected] = Field(default_factory=dict[str, Expected])
+    """For `kdet compare` alone: what was published for `none` and for arms of these names."""
     train: TrainRecipe = TrainRecipe()
 
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> "Recipe":
-        for name, verb in (("distill", "needs"), ("arms", "need")):
-            if getattr(self, name) and self.teacher is None:
+        for name, verb, terms in (("distill", "needs", self.distill), ("arms", "need", any(self.arms.values()))):
+            if terms and self.teacher is None:
                 raise InputError(f"{name}: {verb} a teacher; add `teacher: {{run: …}}`")
-        if self.data.unlabelled and self.teacher is None:
+        for name, terms in self.arms.items():
+            if not terms and self.data.unlabelled is None:
+                raise InputError(
+                    f"arms: {name}: no terms, so nothing to learn from; name a method, or unlabelled images"
+                )
+        if self.data.unlabelled and self.teacher is None and not self.data.unlabelled.has_boxes:
             raise InputError("data: unlabelled: needs a teacher that finds the objects; add `teacher: {run: …}`")
         if self.data.unlabelled and self.data.unlabelled.images == "rest" and self.data.labels == 1:
             raise InputError("data: unlabelled: rest: all images are labelled; set `labels: 0.25`, or name a folder")
         if "none" in self.arms:
             raise InputError("arms: `none` is the student without a teacher; give this arm another name")
+        if unknown := sorted(set(self.expected) - {"none", *self.arms}):
+            raise InputError(f"expected: {unknown[0]}: is neither `none` nor under `arms:`; name one of those")
         if self.student.inherit and self.teacher is None:
             raise InputError("student: inherit needs a teacher; add `teacher: {run: …}`, or leave `inherit` out")
         return self
@@ -165,12 +181,19 @@ class Recipe(Strict):
     @property
     def only_starts_from_teacher(self) -> bool:
         """Whether the student takes over weights of the first teacher, and learns from none."""
-        return bool(self.student.inherit) and not self.distill and not any(t.distill for t in self.teachers)
+        learns = self.distill or self.data.unlabelled or any(teacher.distill for teacher in self.teachers)
+        return bool(self.student.inherit) and not learns
+
+    def boxes_only(self) -> "Recipe":
+        """The same without distillation: what is left are the boxes of `data.unlabelled`."""
+        own = [teacher.model_copy(update={"distill": None}) for teacher in self.teachers]
+        teacher = None if not own else own if isinstance(self.teacher, list) else own[0]
+        return self.model_copy(update={"distill": [], "teacher": teacher})
 
     def alone(self, *, inherit: bool = False) -> "Recipe":
         """The same student without anything of a teacher; with `inherit` it keeps the weights that it starts from."""
         data = self.data.model_copy(update={"unlabelled": None})
-        common = self.model_copy(update={"data": data, "distill": [], "arms": {}})
+        common = self.model_copy(update={"data": data, "distill": [], "arms": {}, "expected": {}})
         if inherit and self.student.inherit:
             return common.model_copy(update={"teacher": self.teachers[0].model_copy(update={"distill": None})})
         student = self.student.model_copy(update={"inherit": None})

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
+from kdet.data.model_labels import is_labelled_by_a_model
 from kdet.data.resize import image_size_of
 from kdet.data.shapes import Shapes
 from kdet.data.transforms import Augmentation
 from kdet.data.validate import OnBadBox
+from kdet.data.voc import FirstPixel
 from kdet.types import Canvas
 
 
@@ -36,11 +38,17 @@ class Unlabelled(Strict):
     """Images without labels: terms on features learn from them, everything else from the teacher's confident boxes."""
 
     images: str
-    """A folder, or `rest`: the training images that `labels` leaves out."""
+    """A folder, or `rest`: the training images that `labels` leaves out; or what `kdet label` wrote, with its boxes."""
     per_batch: Annotated[int, Field(ge=1)] = 8
     """How many are added to each batch and process."""
-    score: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """The teacher's boxes from this score on are taken for objects."""
+    score: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = 0.5
+    """The teacher's boxes from this score on are taken for objects; auto = from the score of the best F1 of each class
+    on labelled training images, if there are some that it was not trained on."""
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the images come with a model's boxes, so that no teacher is asked."""
+        return self.images != "rest" and is_labelled_by_a_model(Path(self.images))
 
 
 class _AnyData(Strict):
@@ -55,24 +63,62 @@ class _AnyData(Strict):
     """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
     unlabelled: Unlabelled | None = None
     """Images beside the labelled ones, for a student that has a teacher."""
+    soft_targets: bool = False
+    """Boxes with a score, which a model gave, stand on their images in so many of all epochs, drawn anew in each; else
+    they are as sure as all others."""
+
+
+def _listed(value: Any) -> Any:
+    """One path as it stands, several as a list."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+Paths = Annotated[Path | Annotated[list[Path], Field(min_length=2)], BeforeValidator(_listed)]
+SPLIT = Path("split")
+"""In place of validation data: a part of the training images."""
 
 
 class FileData(_AnyData):
     """Images on the disk."""
 
-    format: Literal["coco", "voc", "yolo"]
-    train: Path
-    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml. Relative to where the command is typed."""
-    val: Path
-    """The same for validation; may be the same folder when its format names the splits."""
+    format: Literal["coco", "voc", "yolo", "csv"]
+    train: Paths
+    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml; CSV: file or folder; or a list. """
+    val: Paths | None = None
+    """The same for validation; may be the same folder when its format names the splits. `split` = a part of the
+    training images, see `split_off`."""
+    split_off: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Of `val: split`: the share of the training images that is held back; images that look alike stay together."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of `val: split`: another seed, another choice."""
+    first_pixel: FirstPixel = "auto"
+    """VOC: from which number pixels are counted; auto = 0 where a box begins at 0 or CVAT wrote them, else 1."""
     images: Path | None = None
     """Folder of the images where it is not the usual one."""
+    prepare: str | None = None
+    """The command that makes these files, for whoever does not have them."""
     image_size: ImageSize = (800, 1333)
     """Long side, or [short side, limit], in pixels; of a square canvas its side."""
     augment: Augmentation = Augmentation()
     """What happens to training images at random."""
     on_bad_box: OnBadBox = "fix"
-    """fix: clip up to 1 px, drop boxes without area, anything else is an error; error: any; drop: drop them all."""
+    """fix: clip up to 1 px, drop boxes without area, anything else is an error; clip: clip however far outside; error:
+    any; drop: drop them all."""
+
+    @model_validator(mode="after")
+    def _val_is_said(self) -> "FileData":
+        if self.val is None and self.hold_out is None:
+            raise ValueError(
+                "val: missing; name the validation data, or take a part of the training images: `val: split`"
+            )
+        return self
+
+    def paths(self, split: Literal["train", "val"]) -> list[Path]:
+        """Where a split lies; none for validation on training images."""
+        given = self.train if split == "train" else self.val
+        if given is None:
+            return []
+        return given if isinstance(given, list) else [given]
 
 
 _GENERATOR_FIELDS: Any = {f.name: (f.type, f.default) for f in fields(Shapes)}

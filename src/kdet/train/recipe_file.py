@@ -25,11 +25,13 @@ _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "train": (TrainRecipe,),
 }
 
-_TAGS = ("coco", "voc", "yolo", "shapes", *TAGS)
+_TAGS = ("coco", "voc", "yolo", "csv", "shapes", *TAGS)
 """Parts of an error's place that stand in no file."""
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
+_NAMES = ("classes", "class_map")
+"""Keys whose lists and mappings are of class names."""
 _BOOL = "tag:yaml.org,2002:bool"
 
 
@@ -55,7 +57,23 @@ class _RecipeLoader(yaml.SafeLoader):
                     problem=f"key {key_node.value!r} stands twice", problem_mark=key_node.start_mark
                 )
             seen.add(key_node.value)
+        for key_node, value_node in node.value:
+            if key_node.value in _NAMES and isinstance(value_node, yaml.CollectionNode):
+                _as_text(value_node)
         return super().construct_mapping(node, deep)
+
+
+def _as_text(node: yaml.Node) -> None:
+    """Names are the characters that stand there: `012`, `1e3`, `12:30` and `null` are no numbers, times or nothing."""
+    if isinstance(node, yaml.ScalarNode) and node.style is None and node.tag.startswith("tag:yaml.org,2002:"):
+        node.tag = "tag:yaml.org,2002:str"
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _as_text(item)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _as_text(key)
+            _as_text(value)
 
 
 _RecipeLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
@@ -122,7 +140,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise InputError(f"-o {override}: expected key=value, such as train.lr=0.01")
     *path, last = key.strip().split(".")
     target: Any = content
+    # As if it stood under its key, for under some keys words are text.
     value = parse_yaml(text, f"-o {override}", _RecipeLoader)
+    if last in _NAMES and isinstance(value, list | dict):
+        value = parse_yaml(f"{last}: {text}", f"-o {override}", _RecipeLoader)[last]
     try:
         for part in path:
             target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})

@@ -36,8 +36,9 @@ class ModelRecipe(Strict):
     """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
     backbone_weights: str | None = None
     """The same for the backbone alone."""
-    norm: Literal["batch", "frozen", "group"] | None = None
-    """Normalisation of the backbone; None = batch from random weights, frozen as torchvision has it from others."""
+    norm: Literal["batch", "frozen", "eval", "group"] | None = None
+    """Normalisation of the backbone; eval: statistics fixed, scale and shift trained (mmdetection's norm_eval). None =
+    batch from random weights, frozen as torchvision has it from others."""
     trainable_layers: Annotated[int, Field(ge=0, le=5)] | None = None
     """0 (backbone frozen, statistics too) … 5 (all trained); None = 5 from random weights, 3 from others."""
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
@@ -48,6 +49,8 @@ class ModelRecipe(Strict):
     """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
     anchor_scale: Annotated[float, Field(ge=0.125, le=64)] = 1.0
     """Multiplies the anchor sizes, 1 = 32…512 px (ATSS and GFL: 64…1024 px)."""
+    p6: Literal["p5", "c5"] = "p5"
+    """What P6 of RetinaNet, FCOS, ATSS and GFL is made of: the pyramid's P5, or the backbone's last stage C5."""
 
     @model_validator(mode="before")
     @classmethod

@@ -37,6 +37,8 @@ PREDICTIONS = "predictions.json"
 CURVES = "curves.json"
 MAPS = "maps"
 """A folder; what a page draws beside the numbers."""
+UNLABELLED = "unlabelled.json"
+"""What the teacher found on the images without labels."""
 BEST = "student.safetensors"
 LAST = "student-last.safetensors"
 RESUME = "last"
@@ -69,8 +71,7 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOG).unlink(missing_ok=True)
         shutil.rmtree(folder / BOARD, ignore_errors=True)
-        write_recipe(recipe, folder / f"{RECIPE}.new")
-        (folder / f"{RECIPE}.new").replace(folder / RECIPE)
+        rewrite_recipe(recipe, folder)
         if recipe.student.detector not in (
             "hf",
             "libreyolo",
@@ -81,6 +82,12 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --run") from None
     return False
+
+
+def rewrite_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe of a run; a reader sees the old one or the new one."""
+    write_recipe(recipe, folder / f"{RECIPE}.new")
+    (folder / f"{RECIPE}.new").replace(folder / RECIPE)
 
 
 def as_begun(recipe: Recipe, folder: Path) -> Recipe:

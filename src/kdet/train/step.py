@@ -5,13 +5,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from kdet.distill import readings
 from kdet.distill.criterion import Criterion
 from kdet.distill.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
 from kdet.ops.randomness import seeded
 from kdet.train.optim import learning_rate, set_learning_rate, warmup_steps
 from kdet.train.run import Run
-from kdet.train.trouble import is_out_of_memory, non_finite, out_of_memory, shown
+from kdet.train.trouble import batch_norm_fault, is_out_of_memory, non_finite, out_of_memory, shown
 from kdet.types import Batch, LossReport, Pull
 
 _RECORDS_PER_MEASUREMENT = 5
@@ -90,7 +91,12 @@ def _forward(run: Run, batch: Batch, *, measure: bool) -> tuple[LossReport | Non
             report: LossReport = run.module(batch, progress=counters.step / run.total_steps, measure=measure)
     except InputError:
         raise
-    except ValueError as error:  # a loss, or the matching in one, that refuses NaN in what it reads
+    except ValueError as error:
+        if fault := batch_norm_fault(error, run.recipe.train.batch_size):
+            raise fault from None
+        # A loss, or the matching in one, refuses NaN in what it reads; every other refusal is an error of the code.
+        if not any(reading.broken for reading in readings(run.distiller, batch)):
+            raise
         return None, one_line(error)[:_LONGEST_REFUSAL]
     finite = math.isfinite(float(report.total.detach()))
     return report, None if finite else f"the loss is not finite ({shown(report)})"

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,15 +60,7 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         seconds = time.perf_counter() - started
     if mode == "whole":
         require_movable(seen, first)
-    about = {
-        "teacher": state_hash(teacher.model)[:_SHOWN],
-        "image_size": [data.pipeline.image_size, lesson.scale],
-        "anchors": _hash_of_anchors(teacher.levels),
-        "canvas": data.pipeline.canvas,
-        "images": hash_of_images(data),
-        "precision": run.recipe.train.precision,
-        "mode": mode,
-    }
+    about = about_teacher(lesson, data) | {"precision": run.recipe.train.precision, "mode": mode}
     # Arms of a comparison read other things of one teacher, and may share its folder.
     folder = recipe.cache / "+".join(sorted(need.name.lower() for need in needs))
     cache = TeacherCache(Answers(folder, about, teacher.levels), mode)
@@ -82,6 +75,17 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         run.log.say("teacher cache: answers are those of the whole image, moved; the teacher does not see each crop")
         _look_at_all(run, plain, lesson, needs, cache)
     teacher.cache = cache
+
+
+def about_teacher(lesson: Taught, data: DetectionDataset) -> dict[str, Any]:
+    """On what depends whatever a teacher says of these images, whole and as they are."""
+    return {
+        "teacher": state_hash(lesson.teacher.model)[:_SHOWN],
+        "image_size": [data.pipeline.image_size, lesson.scale],
+        "anchors": _hash_of_anchors(lesson.teacher.levels),
+        "canvas": data.pipeline.canvas,
+        "images": hash_of_images(data),
+    }
 
 
 def _hash_of_anchors(levels: Sequence[Level]) -> str:

@@ -16,7 +16,7 @@ from kdet.files import is_folder
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import nearest
-from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
+from kdet.train.recipe_models import BuiltTeacher, FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector, ImageSize
 
@@ -33,8 +33,10 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
         InputError: no teacher file, a teacher without terms, unknown methods or options.
     """
     lessons: list[Lesson] = []
-    for teacher, (name, terms) in zip(recipe.teachers, terms_by_teacher(recipe), strict=True):
-        if not terms:
+    named = terms_by_teacher(recipe)
+    boxes_only = recipe.data.unlabelled is not None and not any(terms for _, terms in named)
+    for teacher, (name, terms) in zip(recipe.teachers, named, strict=True):
+        if not terms and not boxes_only:
             raise InputError(
                 "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
             )
@@ -47,6 +49,7 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
                 resize=teacher.resize,
                 pair_levels=teacher.pair_levels,
                 name=name,
+                assumes_classes=assumes_classes(teacher),
             )
         )
     return lessons
@@ -70,6 +73,13 @@ def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
 def build_teacher(recipe: Recipe, teacher: OneTeacher, classes: Sequence[str], say: Say) -> FrozenTeacher:
     """One of the recipe's teachers, arguments and errors as of `build_lessons`."""
     return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say))
+
+
+def assumes_classes(teacher: OneTeacher) -> bool:
+    """Whether nobody names the classes of its columns, so that they are taken to be the data's in their order."""
+    if not isinstance(teacher, BuiltTeacher) or teacher.classes is not None or teacher.weights is None:
+        return False
+    return classes_in(teacher.weights, teacher.detector) is None
 
 
 def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
@@ -128,6 +138,11 @@ def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str]
         own = {"library", "weights", "options"}
         return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own))
     theirs = None if teacher.weights is None else classes_in(teacher.weights, teacher.detector)
+    if assumes_classes(teacher):
+        say(
+            f"teacher: {teacher.weights} does not name its classes, so they are assumed to be the data's in this "
+            f"order: {', '.join(classes)}; give them as `classes: […]` to be sure"
+        )
     return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdet.distill import first_broken, readings
-from kdet.errors import WorkError
+from kdet.errors import InputError, WorkError
 from kdet.train import bad_batch
 from kdet.train.memory import kept_for_backward, memory_of
 from kdet.train.run import Run
@@ -47,6 +47,16 @@ def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
             raise WorkError(
                 f"{name} is not finite after step {run.counters.step}. The state saved last is intact: {_MEND}"
             )
+
+
+def batch_norm_fault(error: ValueError, batch_size: int) -> InputError | None:
+    """What to say where batch statistics would be of a single value, which torch refuses; None of other errors."""
+    if not str(error).startswith("Expected more than 1 value per channel when training"):
+        return None
+    return InputError(
+        f"train.batch_size: {batch_size} leaves one value for the batch statistics of a layer ({error}); raise it to "
+        "2, or set `student: {norm: group}` or `norm: frozen` with pretrained weights"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

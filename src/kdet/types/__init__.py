@@ -7,9 +7,9 @@ A label is an index into the `class_names` of whoever speaks: `class_names[label
 """
 
 from kdet.types.batch import Batch, Canvas, Detections, ImageSize, Sample, SizeHW, Target
-from kdet.types.detector import Detector, DividedHead, Phased
+from kdet.types.detector import Detector, DividedHead, Phased, TakesQueries
 from kdet.types.loss_report import LossReport, Pull
-from kdet.types.observation import Activation, Anchor, HeadFeatures, Level, Need, Observation
+from kdet.types.observation import Activation, Anchor, HeadFeatures, Level, Need, Observation, QueryDecoder
 
 __all__ = [
     "Activation",
@@ -27,7 +27,9 @@ __all__ = [
     "Observation",
     "Phased",
     "Pull",
+    "QueryDecoder",
     "Sample",
     "SizeHW",
+    "TakesQueries",
     "Target",
 ]

@@ -37,8 +37,6 @@ class Sample:
     image_id: int
     original_size_hw: SizeHW
     """Size of the file's image, to which predictions are scaled back."""
-    labelled: bool = True
-    """Whether the target says what is on it; if not, the target is empty and the teacher's boxes may take its place."""
     teacher_image: Tensor | None = None
     """The same crop at the size of a teacher that sees other sizes, 3×H×W uint8."""
     corners: Tensor | None = None
@@ -59,8 +57,6 @@ class Batch:
     original_sizes_hw: list[SizeHW]
     image_ids: list[int]
     targets: list[Target] | None = None
-    unlabelled: tuple[int, ...] = ()
-    """Positions of the images that nobody has labelled; their targets are empty."""
     teacher_images: Tensor | None = None
     """The same canvas for a teacher of another input size, N×3×H×W; None where the teacher sees `images`."""
     corners: Tensor | None = None
@@ -81,7 +77,6 @@ class Batch:
 
     def only(self, rows: Sequence[int]) -> "Batch":
         """The batch with these images alone."""
-        places = {row: place for place, row in enumerate(rows)}
         return replace(
             self,
             images=self.images[list(rows)],
@@ -89,7 +84,6 @@ class Batch:
             original_sizes_hw=[self.original_sizes_hw[i] for i in rows],
             image_ids=[self.image_ids[i] for i in rows],
             targets=None if self.targets is None else [self.targets[i] for i in rows],
-            unlabelled=tuple(places[i] for i in self.unlabelled if i in places),
             teacher_images=None if self.teacher_images is None else self.teacher_images[list(rows)],
             corners=None if self.corners is None else self.corners[list(rows)],
         )

@@ -79,3 +79,11 @@ class DividedHead(Protocol):
             `own` with these class logits, quality logits and boxes.
         """
         ...
+
+
+@runtime_checkable
+class TakesQueries(Protocol):
+    """A detector whose decoder can be asked another's queries; it lists `Need.DECODER` in its `gives`."""
+
+    query_form: str
+    """What a query of it is, in words; two detectors of one form understand each other's."""

@@ -1,6 +1,6 @@
 """What a pass through a detector reveals, and what may be asked of it; the legend is the package's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -37,6 +37,8 @@ class Need(StrEnum):
     HEAD_FEATURES = "head features"
     EDGE_LOGITS = "edge distributions"
     QUERIES = "queries"
+    MEMORY = "encoder memory"
+    DECODER = "decoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,16 @@ class HeadFeatures:
 
     classes: list[Tensor]
     boxes: list[Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryDecoder:
+    """The decoder of a detector that predicts a set, over the images of one pass."""
+
+    queries: Mapping[str, Tensor]
+    """Its own, as it was asked them, by name; N×Q×…"""
+    answer: Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+    """What it says of such queries: logits N×Q×K before the activation, boxes N×Q×4 as `query_boxes` are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +70,7 @@ class Observation:
     levels: tuple[Level, ...]
     input_size_hw: SizeHW
     features: list[Tensor] | None = None
-    """Neck outputs, one N×C×H×W per level."""
+    """Neck outputs, one N×C×H×W per level; `Need.MEMORY` where they are what a transformer's encoder gives."""
     class_logits: Tensor | None = None
     """N×A×K before the activation; anchors ordered level by level, row by row, then anchor of the cell."""
     quality_logits: Tensor | None = None
@@ -87,6 +99,8 @@ class Observation:
     """N×Q×K before the activation, of detectors that predict a set; without the extra queries of their training."""
     query_boxes: Tensor | None = None
     """N×Q×4, in the order of `query_logits`."""
+    decoder: QueryDecoder | None = None
+    """Of detectors that predict a set; it keeps what it needs of this pass."""
     head_features: tuple[HeadFeatures, ...] = ()
     """One per hidden layer of the head, the first after its first layer."""
 

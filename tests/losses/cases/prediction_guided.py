@@ -61,6 +61,7 @@ CASES = [
         options=options,
         empty=no_images(2),
         permute=permute_images,
+        detached=(1,) if options.get("detach_weight") else (),
     )
     for options in OPTIONS
 ]

@@ -3,13 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import gcd
-from typing import Any
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 Norm = Callable[[int], nn.Module]
 
@@ -28,7 +29,20 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(gcd(channels, min(32, max(1, channels // 4))), channels)
 
 
-NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "group": group_norm}
+class EvalBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with statistics that stay, while its scale and shift are trained: mmdetection's `norm_eval`."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever the model around it is told."""
+        return super().train(False)
+
+
+NORMS: dict[str, Norm] = {
+    "batch": nn.BatchNorm2d,
+    "frozen": FrozenBatchNorm2d,
+    "eval": EvalBatchNorm2d,
+    "group": group_norm,
+}
 
 
 def _narrow_resnet(blocks: tuple[int, ...], width: float, norm: Norm) -> nn.Sequential:
@@ -114,18 +128,33 @@ def feature_pyramid(
     """Feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
     if backbone in MOBILENETS:
         stages = _mobilenet_stages(body)[first_stage - 1 :]
-        blocks = list(body.children())
         layers = {str(index): str(level) for level, index in enumerate(stages)}
-        widths = [int(blocks[index].out_channels) for index in stages]  # pyright: ignore[reportArgumentType]
     else:
         layers = {f"layer{stage}": str(level) for level, stage in enumerate(range(first_stage, 5))}
-        widths = [_width_out(getattr(body, name)) for name in layers]
+    widths = _stage_widths(body, backbone)[first_stage - 1 :]
     return BackboneWithFPN(body, layers, widths, channels, extra_blocks=extra)  # pyright: ignore[reportArgumentType]
+
+
+def _stage_widths(body: nn.Module, backbone: str) -> list[int]:
+    """Channels of the four stages."""
+    if backbone in MOBILENETS:
+        blocks: list[Any] = list(body.children())
+        return [int(blocks[index].out_channels) for index in _mobilenet_stages(body)]
+    return [_width_out(getattr(body, f"layer{stage}")) for stage in range(1, 5)]
 
 
 def _width_out(stage: nn.Module) -> int:
     """Channels that a ResNet stage puts out: those of its last convolution."""
     return [module for module in stage.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+
+
+def p6_p7(body: nn.Module, backbone: str, channels: int, source: Literal["p5", "c5"]) -> LastLevelP6P7:
+    """The two coarsest levels, of strides 64 and 128, from the pyramid's P5 or the backbone's last stage, C5."""
+    if source == "p5":
+        return LastLevelP6P7(channels, channels)
+    extra = LastLevelP6P7(_stage_widths(body, backbone)[-1], channels)
+    extra.use_P5 = False  # torchvision tells the two apart by their widths, which may agree
+    return extra
 
 
 def freeze_norms(module: nn.Module, eps: float | None = None) -> nn.Module:

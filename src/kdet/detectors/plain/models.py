@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
@@ -10,10 +10,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from .atss import ATSS
-from .backbones import NORMS, Norm, feature_pyramid, freeze_norms, group_norm, make_body
+from .backbones import NORMS, Norm, feature_pyramid, freeze_norms, group_norm, make_body, p6_p7
 from .cascade import CascadeRCNN
 from .gfl import GFL
 
@@ -29,64 +29,50 @@ def _anchors(bases: tuple[int, ...], scale: float, octaves: int, ratios: tuple[f
     return AnchorGenerator(sizes, (ratios,) * len(bases))  # pyright: ignore[reportArgumentType]
 
 
-def _retinanet(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
-) -> nn.Module:
-    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+def _retinanet(pyramid: Callable[..., BackboneWithFPN], channels: int, num_classes: int, **rest: Any) -> nn.Module:
+    backbone = pyramid(2)
     anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 3, RATIOS)
     norm = group_norm if rest.pop("head_norm") else None
     head = RetinaNetHead(channels, anchors.num_anchors_per_location()[0], num_classes, norm_layer=norm)
     return RetinaNet(backbone, num_classes, anchor_generator=anchors, head=head, detections_per_img=100, **rest)
 
 
-def _fcos(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
-) -> nn.Module:
-    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+def _fcos(pyramid: Callable[..., BackboneWithFPN], channels: int, num_classes: int, **rest: Any) -> nn.Module:
+    backbone = pyramid(2)
     anchors = _anchors((8, 16, 32, 64, 128), rest.pop("anchor_scale"), 1, (1.0,))
     rest.pop("head_norm")  # torchvision's FCOS head always has GroupNorm
     return FCOS(backbone, num_classes, anchor_generator=anchors, **rest)
 
 
-def _two_stage(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], rest: dict[str, Any]
-) -> tuple[BackboneWithFPN, dict[str, Any]]:
+def _two_stage(pyramid: Callable[..., BackboneWithFPN], rest: dict[str, Any]) -> tuple[BackboneWithFPN, dict[str, Any]]:
     """Backbone and the options that both two-stage detectors share."""
     anchors = _anchors((32, 64, 128, 256, 512), rest.pop("anchor_scale"), 1, RATIOS)
     rest.pop("head_norm")
     return pyramid(1, LastLevelMaxPool()), {"rpn_anchor_generator": anchors, **rest}
 
 
-def _faster_rcnn(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
-) -> nn.Module:
+def _faster_rcnn(pyramid: Callable[..., BackboneWithFPN], channels: int, num_classes: int, **rest: Any) -> nn.Module:
     backbone, options = _two_stage(pyramid, rest)
     hidden = 4 * channels  # torchvision's 1024 at 256 channels
     head, predictor = TwoMLPHead(channels * 7 * 7, hidden), FastRCNNPredictor(hidden, num_classes)
     return FasterRCNN(backbone, box_head=head, box_predictor=predictor, **options)
 
 
-def _cascade_rcnn(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
-) -> nn.Module:
+def _cascade_rcnn(pyramid: Callable[..., BackboneWithFPN], channels: int, num_classes: int, **rest: Any) -> nn.Module:
     backbone, options = _two_stage(pyramid, rest)
     return CascadeRCNN(backbone, num_classes, hidden=4 * channels, **options)
 
 
-def _atss(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
-) -> nn.Module:
+def _atss(pyramid: Callable[..., BackboneWithFPN], channels: int, num_classes: int, **rest: Any) -> nn.Module:
     rest.pop("head_norm")  # always GroupNorm, as in the paper's code
-    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+    backbone = pyramid(2)
     anchors = _anchors(_EIGHT_STRIDES, rest.pop("anchor_scale"), 1, (1.0,))
     return ATSS(backbone, num_classes, anchor_generator=anchors, **rest)
 
 
-def _gfl(
-    pyramid: Callable[[int, nn.Module], BackboneWithFPN], channels: int, num_classes: int, **rest: Any
-) -> nn.Module:
+def _gfl(pyramid: Callable[..., BackboneWithFPN], channels: int, num_classes: int, **rest: Any) -> nn.Module:
     rest.pop("head_norm")  # always GroupNorm, as in the paper's code
-    backbone = pyramid(2, LastLevelP6P7(channels, channels))
+    backbone = pyramid(2)
     anchors = _anchors(_EIGHT_STRIDES, rest.pop("anchor_scale"), 1, (1.0,))
     return GFL(backbone, num_classes, anchor_generator=anchors, strides=_STRIDES, **rest)
 
@@ -137,6 +123,7 @@ def build_model(
     head_norm: bool = False,
     trainable_layers: int = 5,
     anchor_scale: float = 1.0,
+    p6: Literal["p5", "c5"] = "p5",
     image_size: int | tuple[int, int] = (800, 1333),
     body_state: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
@@ -148,13 +135,15 @@ def build_model(
         backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
         width: channel multiplier of resnet10/18/34 and the MobileNets.
         fpn_channels: channels of every neck output; FCOS needs a multiple of 32.
-        norm: normalisation of the backbone: batch, frozen (a fixed affine map) or group.
+        norm: normalisation of the backbone: batch, frozen (a fixed affine map), eval (fixed statistics, scale and shift
+            trained) or group.
         head_norm: GroupNorm in RetinaNet's head; without it a narrow head is almost dead at the start. FCOS, ATSS and
             GFL always have it.
         trainable_layers: 0 (backbone frozen) … 5 (all trained), counted from the deep end; the norms of frozen stages
             are frozen too.
         anchor_scale: multiplies the anchors (FCOS: the size ranges of the levels), 1 = torchvision's 32…512 px, in
             ATSS and GFL 64…1024 px.
+        p6: of what the levels of strides 64 and 128 of RetinaNet, FCOS, ATSS and GFL are made.
         image_size: long side, or short side and its limit, in pixels.
         body_state: weights of the backbone under its library's key names; its classifier is left out.
 
@@ -171,7 +160,9 @@ def build_model(
         return _ssdlite(num_classes, width, NORMS[norm], trainable_layers, side)
     body = make_body(backbone, width, NORMS[norm], state=body_state, trainable_layers=trainable_layers)
 
-    def pyramid(first_stage: int, extra: nn.Module) -> BackboneWithFPN:
+    def pyramid(first_stage: int, extra: nn.Module | None = None) -> BackboneWithFPN:
+        """With the two further levels of a dense detector where no other is given."""
+        extra = p6_p7(body, backbone, fpn_channels, p6) if extra is None else extra
         return feature_pyramid(body, backbone, first_stage, fpn_channels, extra)
 
     build = FPN_DETECTORS[detector]

@@ -2,6 +2,8 @@
 
 from kdet.distill.methods.features import (
     attention_transfer,
+    clockdistill,
+    cosine,
     cwd,
     fgd,
     hint,
@@ -13,9 +15,11 @@ from kdet.distill.methods.features import (
     structural,
 )
 from kdet.distill.methods.predictions import (
+    bckd,
     crosskd,
     detrdistill,
     dist,
+    kd_detr,
     ld,
     prediction_guided,
     rank_mimicking,
@@ -28,12 +32,16 @@ __all__ = [
     "Method",
     "Paper",
     "attention_transfer",
+    "bckd",
+    "clockdistill",
+    "cosine",
     "crosskd",
     "cwd",
     "detrdistill",
     "dist",
     "fgd",
     "hint",
+    "kd_detr",
     "l2",
     "ld",
     "lp",

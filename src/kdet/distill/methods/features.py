@@ -11,12 +11,15 @@ from kdet.distill.weighted_features import (
     FeaturesByRegion,
     FeaturesByScore,
     FeaturesInBoxes,
+    MemoryByRegion,
     UnadaptedFeatures,
 )
 from kdet.losses import (
     FGDLoss,
     MGDLoss,
     attention_transfer_loss,
+    clockdistill_loss,
+    cosine_loss,
     cwd_loss,
     hint_loss,
     lp_loss,
@@ -66,11 +69,15 @@ def l2(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[
 def hint(
     weight: MethodWeight = "auto",
     *,
-    where: Literal["whole", "boxes", "positives"] = "whole",
+    where: Literal["whole", "boxes", "positives", "negatives"] = "whole",
     adapter: AdapterMode = "auto",
 ) -> list[Term]:
-    """FitNets' hints: half the squared error, on the whole map, in the objects' boxes or where anchors are positive."""
-    view = {"whole": Features(), "boxes": FeaturesInBoxes(), "positives": FeaturesAtPositives()}[where]
+    """FitNets' hints: half the squared error, on the whole map, in the objects' boxes, or where anchors are positive.
+
+    `positives` are the cells that hold a positive anchor of the student, `negatives` all others.
+    """
+    views = {"whole": Features(), "boxes": FeaturesInBoxes()}
+    view = views.get(where) or FeaturesAtPositives(others=where == "negatives")
     return [term_of("hint", hint_loss, view, weight, adapter=adapter)]
 
 
@@ -101,6 +108,14 @@ def pkd(
     return [term_of("pkd", loss, Features(), weight, finest=finest, adapter=adapter)]
 
 
+def cosine(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[Term]:
+    """One minus the cosine of each cell's features, RT-DETRv4's way to learn from a foundation model.
+
+    A term's `strides: [32]` takes the coarsest of RT-DETR's levels alone, as the paper does.
+    """
+    return [term_of("cosine", cosine_loss, Features(), weight, adapter=adapter)]
+
+
 def mgd(weight: MethodWeight = "auto", *, mask_ratio: float = 0.65, adapter: AdapterMode = "auto") -> list[Term]:
     """A small trained network makes the teacher's features from the student's with cells left out at random."""
     loss = Learned(partial(MGDLoss, mask_ratio=mask_ratio))
@@ -121,6 +136,19 @@ def fgd(
     options = {"alpha": alpha, "beta": beta, "gamma": gamma, "lambda_": lambda_, "temperature": temperature}
     loss = Learned(partial(FGDLoss, **options))
     return [term_of("fgd", loss, FeaturesByRegion(), weight, adapter=adapter)]
+
+
+def clockdistill(
+    weight: MethodWeight = "auto",
+    *,
+    foreground_weight: float = 1.0,
+    background_weight: float = 0.5,
+    adapter: AdapterMode = "auto",
+) -> list[Term]:
+    """Squared error of what two transformers' encoders say, weighed by where the labels have objects."""
+    options = {"foreground_weight": foreground_weight, "background_weight": background_weight}
+    loss = partial(clockdistill_loss, **options)
+    return [term_of("clockdistill", loss, MemoryByRegion(), weight, adapter=adapter)]
 
 
 def score_weighted(weight: MethodWeight = "auto", *, adapter: AdapterMode = "auto") -> list[Term]:

@@ -7,11 +7,13 @@ from typing import Literal
 from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
 from kdet.distill.cross_head import CrossHead
 from kdet.distill.edge_distributions import EdgeDistributions
+from kdet.distill.every_anchor import EveryAnchor
 from kdet.distill.methods.published import MethodWeight, settled, term_of
-from kdet.distill.queries import MatchedQueries
+from kdet.distill.queries import ConsistentQueries, MatchedQueries
 from kdet.distill.terms import AdapterMode, Term
 from kdet.distill.views import GuidedFeatures
 from kdet.losses import (
+    bckd_loss,
     crosskd_loss,
     detrdistill_loss,
     dist_loss,
@@ -99,6 +101,18 @@ def ld(weight: MethodWeight = "auto", *, temperature: float = 10.0) -> list[Term
     return [term_of("ld", loss, EdgeDistributions(), weight)]
 
 
+def bckd(
+    weight: MethodWeight = "auto",
+    *,
+    class_weight: float = 1.0,
+    box_weight: float = 4.0,
+    overlap: Literal["giou", "iou"] = "giou",
+) -> list[Term]:
+    """Class scores of all anchors as binary questions, and the overlap of the boxes where these scores differ."""
+    loss = partial(bckd_loss, class_weight=class_weight, box_weight=box_weight, overlap=overlap)
+    return [term_of("bckd", loss, EveryAnchor(), weight)]
+
+
 def detrdistill(
     weight: MethodWeight = "auto",
     *,
@@ -111,6 +125,27 @@ def detrdistill(
     options = {"class_weight": class_weight, "box_weight": box_weight, "giou_weight": giou_weight}
     view = MatchedQueries(threshold=threshold, class_cost=class_weight, box_cost=box_weight, giou_cost=giou_weight)
     return [term_of("detrdistill", partial(detrdistill_loss, **options), view, weight)]
+
+
+def kd_detr(
+    weight: MethodWeight = "auto",
+    *,
+    class_weight: float = 1.0,
+    box_weight: float = 5.0,
+    giou_weight: float = 2.0,
+) -> list[Term]:
+    """The teacher's queries are put to the student's decoder too, whose answers follow the teacher's, by its scores.
+
+    The loss is that of `detrdistill`, with no matching: a query is its own partner. From the paper are the consistent
+    queries, the weight of each by the teacher's highest class score, and one loss of classes, L1 and GIoU; the three
+    numbers are those of a public implementation that calls itself official, which takes L1 as a mean over four sides.
+    Left out are its queries drawn at random and its losses of the decoder's earlier layers. Classes are binary
+    questions here, and a softmax at temperature 10 there. A query is what the family begins with: for RT-DETR and its
+    kind a cell with the teacher's box, where each model starts from what its own encoder says; else the teacher's
+    embeddings, so that both decoders must be equally wide.
+    """
+    options = {"class_weight": class_weight, "box_weight": box_weight, "giou_weight": giou_weight}
+    return [term_of("kd_detr", partial(detrdistill_loss, **options), ConsistentQueries(), weight)]
 
 
 def _class_logits(

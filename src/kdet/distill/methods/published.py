@@ -26,6 +26,7 @@ PUBLISHED: dict[str, float] = {
     "dist": 1.0,
     "ld": 1.0,
     "crosskd": 1.0,
+    "bckd": 1.0,
 }
 
 

@@ -100,7 +100,7 @@ METHODS: dict[str, Method] = {
         loss=losses.hint_loss,
         paper=Paper("FitNets: Hints for Thin Deep Nets", "ICLR 2015", "arXiv 1412.6550"),
         official="1, in a stage of its own before the training",
-        variants={"where: boxes": {"where": "boxes"}, "where: positives": {"where": "positives"}},
+        variants={f"where: {where}": {"where": where} for where in ("boxes", "positives", "negatives")},
     ),
     "attention_transfer": Method(
         terms=features.attention_transfer,
@@ -129,6 +129,17 @@ METHODS: dict[str, Method] = {
         ),
         official="6 for two-stage pairs, 10 for one-stage pairs, on the four finest levels",
     ),
+    "cosine": Method(
+        terms=features.cosine,
+        loss=losses.cosine_loss,
+        paper=Paper(
+            "RT-DETRv4: Painlessly Furthering Real-Time Object Detection with Vision Foundation Models, its alignment "
+            "with a foundation model",
+            "2025",
+            "arXiv 2510.25257",
+        ),
+        official="none: it follows the ratio of the gradients' norms, as `auto` does",
+    ),
     "mgd": Method(
         terms=features.mgd,
         loss=losses.MGDLoss,
@@ -140,6 +151,17 @@ METHODS: dict[str, Method] = {
         loss=losses.FGDLoss,
         paper=Paper("Focal and Global Knowledge Distillation for Detectors", "CVPR 2022", "arXiv 2111.11837"),
         official="1, over α 1e-3, β 5e-4, γ 5e-4, λ 5e-6 for RetinaNet; 5e-5, 2.5e-5, 5e-5, 5e-7 for Faster R-CNN",
+    ),
+    "clockdistill": Method(
+        terms=features.clockdistill,
+        loss=losses.clockdistill_loss,
+        paper=Paper(
+            "CLoCKDistill: Consistent Location-and-Context-aware Knowledge Distillation for DETRs, its memory "
+            "distillation",
+            "WACV 2026",
+            "arXiv 2502.10683",
+        ),
+        official="not known to us",
     ),
     "score_weighted": Method(
         terms=features.score_weighted,
@@ -175,6 +197,16 @@ METHODS: dict[str, Method] = {
         paper=Paper("CrossKD: Cross-Head Knowledge Distillation for Object Detection", "CVPR 2024", "arXiv 2306.11369"),
         official="1 for RetinaNet; for FCOS 0.4 with `box_weight: 1.875`, `after: 2`",
     ),
+    "bckd": Method(
+        terms=predictions.bckd,
+        loss=losses.bckd_loss,
+        paper=Paper(
+            "Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection",
+            "ICCV 2023",
+            "arXiv 2308.14286",
+        ),
+        official="1, over `class_weight: 1` and `box_weight: 4` for GFL",
+    ),
     "detrdistill": Method(
         terms=predictions.detrdistill,
         loss=losses.detrdistill_loss,
@@ -184,5 +216,15 @@ METHODS: dict[str, Method] = {
             "arXiv 2211.10156",
         ),
         official="not known to us",
+    ),
+    "kd_detr": Method(
+        terms=predictions.kd_detr,
+        loss=losses.detrdistill_loss,
+        paper=Paper(
+            "KD-DETR: Knowledge Distillation for Detection Transformer with Consistent Distillation Points Sampling",
+            "CVPR 2024",
+            "arXiv 2211.08071",
+        ),
+        official="none under this divergence; 1, 5 and 2 for classes, L1 and GIoU in a public implementation of it",
     ),
 }

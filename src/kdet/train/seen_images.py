@@ -1,0 +1,46 @@
+"""On which images a teacher was trained, by the recipe in its run folder."""
+
+from collections.abc import Hashable
+from dataclasses import asdict
+
+from kdet.data import Source
+from kdet.errors import InputError
+from kdet.train.build import open_data
+from kdet.train.recipe import Recipe
+from kdet.train.recipe_data import ShapesData
+from kdet.train.recipe_file import read_recipe
+from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher
+from kdet.train.run_folder import RECIPE
+
+_COUNTS = ("images", "val_images")
+"""Of generated data: how many there are says nothing of what one of them shows."""
+
+
+def training_images(teacher: OneTeacher) -> set[Hashable] | None:
+    """With their labels; None for weights without a recipe beside them, or where its data are not there any more."""
+    if isinstance(teacher, FoundationTeacher):
+        return set()  # it knows no classes
+    if not isinstance(teacher, RunTeacher):
+        return None
+    path = (teacher.run if teacher.run.is_dir() else teacher.run.parent) / RECIPE
+    if not path.is_file():
+        return None
+    try:
+        recipe = read_recipe(path)
+        return set(image_keys(recipe, open_data(recipe, _say_nothing)[0]))
+    except InputError:
+        return None
+
+
+def image_keys(recipe: Recipe, source: Source) -> list[Hashable]:
+    """What tells one image from another: its file, or what it is generated from."""
+    index, data = source.index, recipe.data
+    if isinstance(data, ShapesData):
+        made_from = tuple((name, value) for name, value in asdict(data.shapes()).items() if name not in _COUNTS)
+        return [(made_from, index.file_names[i]) for i in range(len(index))]
+    root = index.root.resolve()
+    return [root / index.file_names[i] for i in range(len(index))]
+
+
+def _say_nothing(line: str) -> None:
+    """The teacher's own run said it."""
