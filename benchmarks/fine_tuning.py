@@ -1,4 +1,4 @@
-"""Does distillation help a student that starts from pretrained weights? Blood cells and sea animals, minutes a run.
+"""What does distillation do to a student that starts from pretrained weights? YOLOX-nano, blood cells, a minute a run.
 
     python benchmarks/fine_tuning.py learners causes --seeds 3     # these plans; each run once, goes on where it ended
     python benchmarks/fine_tuning.py --table causes                # a recorded result as a table
@@ -25,129 +25,56 @@ from kdet.train import Recipe, fit
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+DATA = SHARED / "bccd"
+TEACHER_STEPS = 576
 RESULTS = Path(__file__).parent / "results"
-YOLOX = {"detector": "libreyolo", "config": {"model": "yolox", "size": "n"}}
-MOBILENET = {"backbone": "mobilenet_v2", "fpn_channels": 64, "anchor_scale": 0.4}
+COCO = str(SHARED / "weights" / "yolox_nano_coco.safetensors")
+STUDENT = {"detector": "libreyolo", "config": {"model": "yolox", "size": "n"}, "weights": COCO}
+"""The teacher's, too."""
 SGD = {"optimizer": "sgd", "weight_decay": 5e-4, "lr_schedule": "cosine", "ema": 0.9998}
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.05, "lr_schedule": "cosine", "ema": 0.9998}
-"""The best of the plan `learners` for YOLOX-nano alone, at 0.003."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A student and its teacher: what they start from, and how they are trained alone."""
-
-    student: dict[str, Any]
-    teacher: dict[str, Any]
-    weights: str
-    """The recipe's key for what both start from."""
-    starts: tuple[str, str]
-    """Files of the student's and of the teacher's weights."""
-    train: dict[str, Any]
-    scratch: dict[str, Any]
-    """What random weights want otherwise."""
-
-
-PAIRS = {
-    "yolox": Pair(
-        student=YOLOX,
-        teacher=YOLOX,
-        weights="weights",
-        starts=("yolox_nano_coco.safetensors", "yolox_nano_coco.safetensors"),
-        train={**ADAMW, "lr": 0.003, "batch_size": 4, "warmup_steps": 36},
-        scratch={},
-    ),
-    "retinanet": Pair(
-        student={"detector": "retinanet", "width": 0.35, **MOBILENET},
-        teacher={"detector": "retinanet", **MOBILENET},
-        weights="backbone_weights",
-        starts=("mobilenet_v2_035_imagenet.safetensors", "mobilenet_v2_imagenet1k_v1.safetensors"),
-        train={"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05, "batch_size": 4, "warmup_steps": 100}
-        | {"clip_norm": 10.0},
-        scratch={},
-    ),
-    "faster_rcnn": Pair(
-        student={"detector": "faster_rcnn", "width": 0.35, **MOBILENET},
-        teacher={"detector": "faster_rcnn", **MOBILENET},
-        weights="backbone_weights",
-        starts=("mobilenet_v2_035_imagenet.safetensors", "mobilenet_v2_imagenet1k_v1.safetensors"),
-        train={"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05, "batch_size": 4, "warmup_steps": 100}
-        | {"clip_norm": 10.0},
-        scratch={},
-    ),
-}
-AUGMENT = {
-    "bccd": {"flip": 0.5, "vertical_flip": 0.5, "scale": [0.8, 1.25], "photometric": 0.5},
-    "aquarium": {"flip": 0.5, "scale": [0.8, 1.25], "photometric": 0.5},
-}
+TRAIN = {**ADAMW, "lr": 0.003, "batch_size": 4, "warmup_steps": 36, "precision": "fp32"}
+"""The best of the plan `learners` for the student alone."""
+AUGMENT = {"flip": 0.5, "vertical_flip": 0.5, "scale": [0.8, 1.25], "photometric": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """One way to train a student; seeds aside, all that its AP depends on."""
 
-    data: str = "bccd"
-    pair: str = "yolox"
-    pretrained: bool = True
     labels: float = 0.125
-    """Of the student."""
+    """Share of the training images that the student has."""
     size: int = 192
     steps: int = 320
     hold_out: float | None = None
-    teacher_labels: float = 1.0
     teacher_size: int = 192
-    teacher_steps: int = 576
     terms: tuple[dict[str, Any], ...] = ()
     teacher_keys: dict[str, Any] = field(default_factory=dict[str, Any])
     train: dict[str, Any] = field(default_factory=dict[str, Any])
-    unlabelled: dict[str, Any] | None = None
 
     def recipe(self, seed: int, teacher: Path | None) -> Recipe:
         """As kdet reads it."""
-        pair = PAIRS[self.pair]
-        own = {**pair.train, **({} if self.pretrained else pair.scratch), **self.train}
-        train = {"epochs": 100_000, "max_steps": self.steps, "evaluate_every": 0, "precision": "fp32", "seed": seed}
         data: dict[str, Any] = {
-            **{"format": "coco", "image_size": self.size, "augment": AUGMENT[self.data], "labels": self.labels},
-            **{split: str(SHARED / self.data / f"annotations_{split}.json") for split in ("train", "val")},
+            **{"format": "coco", "image_size": self.size, "augment": AUGMENT, "labels": self.labels},
+            **{split: str(DATA / f"annotations_{split}.json") for split in ("train", "val")},
             **({} if self.hold_out is None else {"hold_out": self.hold_out}),
-            **({} if self.unlabelled is None else {"unlabelled": self.unlabelled}),
         }
-        start = {pair.weights: str(SHARED / "weights" / pair.starts[0])} if self.pretrained else {}
-        content: dict[str, Any] = {"data": data, "student": {**pair.student, **start}}
+        ends = {"epochs": 100_000, "max_steps": self.steps, "evaluate_every": 0, "seed": seed}
+        train = {**TRAIN, **self.train, **ends, "workers": 0, "log_every": 40}
+        content: dict[str, Any] = {"data": data, "student": STUDENT, "train": train}
         if teacher is not None:
             larger = {} if self.teacher_size == self.size else {"image_size": self.teacher_size}
             content |= {"teacher": {"run": str(teacher), **larger, **self.teacher_keys}, "distill": list(self.terms)}
-        return Recipe.model_validate({**content, "train": {**train, "workers": 0, "log_every": 40, **own}})
+        return Recipe.model_validate(content)
 
-    def teacher_arm(self) -> "Arm":
-        """Its teacher, who is alone."""
-        return Arm(
-            data=self.data,
-            pair=self.pair,
-            labels=self.teacher_labels,
-            size=self.teacher_size,
-            steps=self.teacher_steps,
-            hold_out=self.hold_out,
-        )
-
-
-def by_weights(arm: Arm, seed: int) -> Recipe:
-    """A teacher's own recipe: the larger model of the pair."""
-    recipe = arm.recipe(seed, None)
-    pair = PAIRS[arm.pair]
-    start = {pair.weights: str(SHARED / "weights" / pair.starts[1])}
-    return Recipe.model_validate({**recipe.model_dump(exclude_unset=True), "student": {**pair.teacher, **start}})
+    def teacher(self) -> "Arm":
+        """Its teacher: the same detector with all labels."""
+        return Arm(labels=1.0, size=self.teacher_size, steps=TEACHER_STEPS, hold_out=self.hold_out)
 
 
 def structural(**keys: Any) -> tuple[dict[str, Any], ...]:
     """One term."""
-    return term("structural", **keys)
-
-
-def term(method: str, **keys: Any) -> tuple[dict[str, Any], ...]:
-    """One method."""
-    return ({"method": method, **keys},)
+    return ({"method": "structural", **keys},)
 
 
 LEARNERS = {
@@ -215,13 +142,13 @@ def run(plan: str, name: str, arm: Arm, seed: int, runs: Path) -> None:
     if key in known(plan):
         return
     teacher = None
-    if arm.terms or arm.unlabelled:
-        own = arm.teacher_arm()
-        named = f"{own.data}-{own.pair}-{own.size}-labels{own.labels:g}-{own.steps}"
-        teacher = runs / "teachers" / (named + (f"-holdout{own.hold_out:g}" if own.hold_out else ""))
+    if arm.terms:
+        own = arm.teacher()
+        named = f"{own.size}-{own.steps}" + (f"-holdout{own.hold_out:g}" if own.hold_out else "")
+        teacher = runs / "teachers" / named
         if not (teacher / "metrics.json").exists():
-            found = fit(by_weights(own, seed=0), teacher, resume=teacher.exists())
-            record(plan, f"teacher {teacher.name}", {"AP": rounded(found.metrics)})
+            found = fit(own.recipe(0, None), teacher, resume=teacher.exists())
+            record(plan, f"teacher {named}", {"AP": rounded(found.metrics)})
     folder = runs / plan / key.replace(" ", "-").replace("/", "-seed")
     begin = time.process_time()
     found = fit(arm.recipe(seed, teacher), folder, resume=folder.exists())
