@@ -1,19 +1,23 @@
 """Several teachers, and teachers that see larger images."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from distill_cases import batch, student, teacher
 
-from fakes import tiny
+from fakes import CLASSES, batch_for, tiny
+from kdet import wrap
 from kdet.distill import Distiller, Lesson, prove_it_acts
+from kdet.distill.adapters import Adapter, NoAdapter
 from kdet.distill.methods import l2, rank_mimicking, structural
 from kdet.distill.proof import examine
 from kdet.distill.views import Features
 from kdet.errors import InputError
 from kdet.ops.canvas import teacher_canvas
-from kdet.types import Batch
+from kdet.types import Batch, Detector
+from yolo_fakes import yolo
 
 
 def two_teachers() -> Distiller:
@@ -90,6 +94,49 @@ def test_a_teacher_of_a_larger_size_is_compared_on_the_students_cells(scale: flo
     if scale == 2:
         assert all(level.exact for level in pair.pairing.levels[:4])
     prove_it_acts(pair, given)
+
+
+def own_widths(**options: Any) -> Distiller:
+    def detector() -> Detector:
+        return wrap(yolo(num_classes=4), ("__background__", *CLASSES))
+
+    lesson = Lesson(teacher=detector(), terms=structural() + rank_mimicking(), scale=2.0, **options)
+    student = detector()
+    with torch.no_grad():
+        next(student.model.parameters()).mul_(-0.5)
+    return Distiller(student, lessons=[lesson]).train()
+
+
+def places(pair: Distiller, term: str) -> list[tuple[int, float, int]]:
+    """Stride of the student's level, of the teacher's in the student's pixels, and the place of the latter."""
+    return [(level.stride, level.teacher_stride, level.teacher) for level in pair.criterion.pairings[term].levels]
+
+
+def test_levels_of_their_own_width_are_compared_by_place_and_their_predictions_by_cells() -> None:
+    """At twice the size the teacher's levels of stride 8 and 16 have cells of 4 and 8 of the student's pixels."""
+    pair = own_widths()
+    assert places(pair, "structural") == [(8, 4.0, 0), (16, 8.0, 1)]
+    assert isinstance(pair.criterion.adapters["structural"], NoAdapter)
+    assert (8, 8.0, 1) in places(pair, "rank_mimicking")
+    assert "averaged" in pair.lessons[0].describe()[1]
+    by_stride = own_widths(pair_levels="stride")
+    assert places(by_stride, "structural") == places(pair, "rank_mimicking")
+    assert isinstance(by_stride.criterion.adapters["structural"], Adapter)
+    assert pair(larger(batch_for(pair.student), 2.0), measure=True).pulls["structural"].share > 0
+
+
+def test_levels_of_one_width_stand_for_each_other_and_are_compared_by_stride_unless_told() -> None:
+    def made(**options: Any) -> Distiller:
+        lesson = Lesson(teacher=teacher(), terms=structural(), scale=2.0, **options)
+        return Distiller(student(), lessons=[lesson]).train()
+
+    assert places(made(), "structural")[:2] == [(8, 8.0, 1), (16, 16.0, 2)]
+    assert places(made(pair_levels="place"), "structural")[:2] == [(8, 4.0, 0), (16, 8.0, 1)]
+
+
+def test_place_needs_the_same_strides() -> None:
+    with pytest.raises(InputError, match=r"place needs the same strides .* use `pair_levels: stride`"):
+        Distiller(student(), lessons=[Lesson(teacher=teacher("faster_rcnn"), terms=structural(), pair_levels="place")])
 
 
 def test_the_larger_images_show_the_same_pixels() -> None:

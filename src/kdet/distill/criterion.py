@@ -40,7 +40,7 @@ class Criterion(nn.Module):
         self.learned_losses = nn.ModuleDict()
         for term in self.terms:
             lesson = lessons[self.lesson_of[term.name]]
-            pairing, teacher = lesson.pairing, lesson.teacher.detector
+            pairing, teacher = lesson.pairing_of(term), lesson.teacher.detector
             require_served(term, student, teacher, pairing)
             self.pairings[term.name] = pairing.only(term.strides, term.finest)
             self.parts[term.name] = parts_of(term, pairing)

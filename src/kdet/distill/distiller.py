@@ -88,8 +88,8 @@ class Distiller(nn.Module):
 
     @property
     def pairing(self) -> Pairing | None:
-        """With the first teacher."""
-        return self.lessons[0].pairing if self.lessons else None
+        """Of necks, with the first teacher."""
+        return self.lessons[0].features if self.lessons else None
 
     def forward(
         self,

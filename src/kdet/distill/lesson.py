@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
-from kdet.distill.pairing import Pairing, pair
+from kdet.distill.pairing import PairBy, Pairing, pair, same_places
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
 from kdet.errors import InputError
-from kdet.types import Detector
+from kdet.types import Detector, Need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,9 @@ class Lesson:
     """How many times larger the teacher's input image is."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    pair_levels: Literal["auto"] | PairBy = "auto"
+    """What makes two levels of the necks a pair. auto = place for a teacher of the student's kind that sees larger
+    images, where each level has a width of its own, as in YOLOX: no map stands for its neighbour there. Else stride."""
     assumes_classes: bool = False
     """Whether the names of the teacher's columns are a guess, which the log and `kdet check` then say."""
     name: str = ""
@@ -40,6 +45,9 @@ class Taught:
 
     teacher: FrozenTeacher
     pairing: Pairing
+    """Levels by stride: cells of equal size, whose predictions can be compared."""
+    features: Pairing
+    """The same for terms that read the neck's maps; levels perhaps by place."""
     terms: tuple[Term, ...]
     scale: float
     assumes_classes: bool
@@ -49,10 +57,30 @@ class Taught:
         """Whether the teacher detects anything that the student has a class for."""
         return self.teacher.detector.predicts and bool(self.pairing.classes.names)
 
+    def pairing_of(self, term: Term) -> Pairing:
+        """What the term compares."""
+        return self.features if Need.FEATURES in term.view.student_needs else self.pairing
+
+    def describe(self) -> list[str]:
+        """Levels and classes as lines for the log."""
+        lines = self.features.describe()
+        if self.features != self.pairing and any(self.pairing_of(term) is self.pairing for term in self.terms):
+            lines.append("terms on predictions compare levels of equal cells:")
+            lines += [level.describe() for level in self.pairing.levels if level.exact]
+        return lines
+
     @property
     def needs_larger_images(self) -> bool:
         """Whether its batches must bring images of another size."""
         return self.scale != 1
+
+
+def _pair_by(student: Detector, teacher: Detector, lesson: Lesson) -> PairBy:
+    if lesson.pair_levels != "auto":
+        return lesson.pair_levels
+    alike = student.architecture == teacher.architecture and same_places(student.levels, teacher.levels)
+    own_widths = len({level.channels for level in teacher.levels}) > 1
+    return "place" if alike and own_widths and lesson.scale > 1 else "stride"
 
 
 def fit_to(student: Detector, lesson: Lesson) -> Taught:
@@ -70,7 +98,8 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
                 "of an exported file name the run that it came from"
             )
     frozen = lesson.teacher if isinstance(lesson.teacher, FrozenTeacher) else FrozenTeacher(lesson.teacher)
-    pairing = pair(
+    paired = partial(
+        pair,
         student.levels,
         frozen.levels,
         student.class_names,
@@ -81,7 +110,8 @@ def fit_to(student: Detector, lesson: Lesson) -> Taught:
     )
     return Taught(
         teacher=frozen,
-        pairing=pairing,
+        pairing=paired(by="stride"),
+        features=paired(by=_pair_by(student, frozen.detector, lesson)),
         terms=tuple(lesson.named_terms()),
         scale=lesson.scale,
         assumes_classes=lesson.assumes_classes,

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from kdet.errors import InputError
 from kdet.ops.classes import ClassPairs, match_classes
 from kdet.types import Level
 
+PairBy = Literal["stride", "place"]
+"""What makes two levels a pair: that a cell measures as many pixels, or that they stand at one place of the neck."""
 _OCTAVE = 1.0
 """A teacher's level this far away, as a power of two of the strides, still shows objects of the same size."""
 
@@ -28,7 +31,10 @@ class LevelPair:
     def describe(self) -> str:
         """One line for the log."""
         line = f"stride {self.stride:>4}: student {self.student_channels} channels ← teacher {self.teacher_channels}"
-        return line + " channels" + ("" if self.exact else f" at stride {self.teacher_stride:g}, resized")
+        if self.exact:
+            return line + " channels"
+        how = "averaged" if self.teacher_stride < self.stride else "a coarser map, enlarged"
+        return f"{line} channels at stride {self.teacher_stride:g}, {how}"
 
     @property
     def exact(self) -> bool:
@@ -44,6 +50,7 @@ class Pairing:
     classes: ClassPairs
     left_out: tuple[str, ...]
     """Levels without a partner, for the log."""
+    by: PairBy = "stride"
 
     def only(self, strides: Sequence[int] | None, finest: int | None = None) -> "Pairing":
         """The same with the levels of these strides alone; without them the `finest`, so many; without either all.
@@ -63,6 +70,10 @@ class Pairing:
     def describe(self) -> list[str]:
         """The pairing as lines for the log."""
         lines = [level.describe() for level in self.levels]
+        if self.by == "place" and not all(level.exact for level in self.levels):
+            lines.insert(
+                0, "levels are paired by their place in the neck: the teacher has the same ones, of finer cells"
+            )
         if self.left_out:
             lines.append(f"without a partner: {', '.join(self.left_out)}")
         return lines + self.classes.describe()
@@ -77,11 +88,13 @@ def pair(
     *,
     resize: bool = True,
     teacher_scale: float = 1.0,
+    by: PairBy = "stride",
 ) -> Pairing:
-    """Pair levels by stride and classes by name.
+    """Pair levels by stride or place, and classes by name.
 
-    A student's level whose stride the teacher lacks takes the teacher's nearest one, resized, up to a factor of two
-    away; if all are farther, only the nearest pair is taken.
+    By stride, a student's level whose stride the teacher lacks takes the teacher's nearest one, resized, up to a factor
+    of two away; if all are farther, only the nearest pair is taken. By place, the first level of the one belongs to the
+    first of the other, and so on, whatever the teacher's input size does to the pixels of its cells.
 
     Args:
         student_levels: levels of the student's neck.
@@ -90,16 +103,23 @@ def pair(
         teacher_classes: names by column.
         class_map: teacher's class name → student's.
         resize: whether levels of other strides may be paired.
+        by: stride, or place where both necks have the same strides.
         teacher_scale: how many times larger the teacher's input image is. A teacher that sees twice the pixels has its
             stride 16 where the student has stride 8.
 
     Raises:
-        InputError: no common stride where none may be resized, or a wrong class map.
+        InputError: no common stride where none may be resized, place with other strides, or a wrong class map.
     """
     strides = [level.stride / teacher_scale for level in teacher_levels]
-    nearest = [_nearest(level.stride, strides) for level in student_levels]
+    if by == "place" and not same_places(student_levels, teacher_levels):
+        ours, theirs = ([level.stride for level in side] for side in (student_levels, teacher_levels))
+        raise InputError(
+            f"pair_levels: place needs the same strides in both, the student has {ours}, the teacher {theirs}; "
+            "use `pair_levels: stride`"
+        )
+    nearest = [i if by == "place" else _nearest(level.stride, strides) for i, level in enumerate(student_levels)]
     apart = [abs(math.log2(strides[t] / level.stride)) for level, t in zip(student_levels, nearest, strict=True)]
-    reach = max(_OCTAVE, min(apart)) if resize else 0.0
+    reach = 0.0 if not resize else math.inf if by == "place" else max(_OCTAVE, min(apart))
     pairs = tuple(
         LevelPair(
             stride=level.stride,
@@ -125,7 +145,13 @@ def pair(
         levels=pairs,
         classes=match_classes(student_classes, teacher_classes, class_map),
         left_out=tuple(lonely),
+        by=by,
     )
+
+
+def same_places(student_levels: Sequence[Level], teacher_levels: Sequence[Level]) -> bool:
+    """Whether both necks have the same strides, each in pixels of its own input."""
+    return [level.stride for level in student_levels] == [level.stride for level in teacher_levels]
 
 
 def _nearest(stride: int, strides: Sequence[float]) -> int:

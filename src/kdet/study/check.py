@@ -109,7 +109,7 @@ def prepare(recipe: Recipe) -> Prepared:
     looked_at = {i for batch in islice(sampler, _LOOKED_AT) for _, i in batch}
     put_teacher_boxes(recipe, distiller, data, engine, notes.append, only=looked_at)
     batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
-    pairing = [line for lesson in distiller.lessons for line in lesson.pairing.describe()]
+    pairing = [line for lesson in distiller.lessons for line in lesson.describe()]
     return Prepared(
         recipe=recipe,
         engine=engine,

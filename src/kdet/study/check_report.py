@@ -68,9 +68,9 @@ def _levels(lesson: Taught) -> dict[str, Any]:
             "teacher_stride": p.teacher_stride,
             "teacher_channels": p.teacher_channels,
         }
-        for p in lesson.pairing.levels
+        for p in lesson.features.levels
     ]
-    return {"pairs": pairs, "left_out": list(lesson.pairing.left_out)}
+    return {"pairs": pairs, "left_out": list(lesson.features.left_out)}
 
 
 def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:

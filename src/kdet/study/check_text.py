@@ -87,7 +87,10 @@ def _classes(classes: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _resized(pair: dict[str, Any]) -> str:
-    return "" if pair["stride"] == pair["teacher_stride"] else "the teacher's map is resized"
+    if pair["stride"] == pair["teacher_stride"]:
+        return ""
+    finer = pair["teacher_stride"] < pair["stride"]
+    return "the teacher's finer map is averaged" if finer else "the teacher's coarser map is enlarged"
 
 
 def _levels(levels: dict[str, Any] | None) -> Iterator[str]:

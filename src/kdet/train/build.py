@@ -269,7 +269,7 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
             )
         if len(distiller.lessons) > 1:
             say(f"teacher {number}: {', '.join(term.name for term in lesson.terms)}")
-        for line in lesson.pairing.describe():
+        for line in lesson.describe():
             say(line)
     return distiller
 

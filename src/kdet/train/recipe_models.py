@@ -110,6 +110,10 @@ class _AnyTeacher(Strict):
     """Input size of the teacher alone, as of `data`; it sees the same crops. None = the student's."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
+    pair_levels: Literal["auto", "stride", "place"] = "auto"
+    """What makes two levels of the necks a pair: stride, the size of their cells in pixels, or place, from fine to
+    coarse. auto = place for a teacher of the student's kind that sees larger images, where each level has a width of
+    its own, as in YOLOX; else stride."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the weights of its terms; for several teachers."""
     cache: Path | None = None

@@ -47,6 +47,7 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
                 class_map=teacher.class_map,
                 scale=teacher_scale(teacher, recipe.data.image_size),
                 resize=teacher.resize,
+                pair_levels=teacher.pair_levels,
                 name=name,
                 assumes_classes=assumes_classes(teacher),
             )
