@@ -55,6 +55,7 @@ def checkout(job: dict[str, Ended | Path], kdet: Command) -> Path:
     (root / "recipes").symlink_to(ROOT / "recipes")
     for name in SETS:
         shutil.copytree(made / "shapes", kdet.folder / name)
+    shutil.copytree(made / "shapes" / "images", root / "photos")
     guide = blocks(ROOT / "docs" / "guides" / "own-data.md")
     (data,) = (yaml.safe_load(snippet.text) for snippet in guide if snippet.kind == "yaml")
     for name, like in (("teacher", "retinanet_teacher"), ("student", "retinanet_structural")):
@@ -102,7 +103,7 @@ def test_the_commands_of_a_page_run_in_their_order(
     if page.stem == "export":
         require("onnx")
     for words in commands(page):
-        provide_runs(words, finding if page.stem == "export" else made / "runs" / "teacher")
+        provide_runs(words, finding if page.stem in ("export", "any-pair") else made / "runs" / "teacher")
         ended = kdet(*("../my-data" if word == "DATA" else word for word in words[1:]), *tiny_options(words))
         # What a check finds in a student of no training may be worth a warning, which --strict does not let pass.
         assert ended.status in ({0, 1} if "--strict" in words else {0}), f"{' '.join(words)}: {ended.err}"

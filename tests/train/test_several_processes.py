@@ -122,7 +122,7 @@ def test_sigterm_saves_and_ends_both(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_process_that_fails_stops_all_with_its_message(tmp_path: Path) -> None:
-    """The second image of the first step belongs to the second process."""
+    """Said by every process before the first step; none is left waiting for the others."""
     images = tmp_path / "images"
     images.mkdir()
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "circle"}]}
@@ -140,4 +140,4 @@ def test_a_process_that_fails_stops_all_with_its_message(tmp_path: Path) -> None
     plain = recipe(tmp_path).model_dump(mode="json") | {"data": data}
     status, said = torchrun(Recipe.model_validate(plain), tmp_path)
     assert status != 0
-    assert f"kdet: {path}: cannot be read as an image" in said, said
+    assert f"{path}: cannot be read as an image" in said, said

@@ -76,7 +76,6 @@ def test_a_resume_refuses_by_name_what_would_make_it_another_run(tmp_path: Path)
         ("train", "optimizer", "sgd"),
         ("train", "seed", 3),
         ("train", "ema", 0.9),
-        ("train", "batch_size", 3),
         ("data", "seed", 5),
         ("student", "fpn_channels", 64),
     ):

@@ -18,6 +18,7 @@ MAY_CHANGE = frozenset(
     f"train.{name}"
     for name in (
         *("epochs", "max_steps", "lr", "lr_schedule", "warmup_steps", "clip_norm", "skip_nonfinite"),
+        *("batch_size", "accumulate"),  # other numbers of processes make the same steps with others
         *("evaluate_every", "patience", "save_minutes", "workers", "log_every", "shard"),
     )
 )
