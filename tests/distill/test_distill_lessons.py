@@ -118,7 +118,7 @@ def test_levels_of_their_own_width_are_compared_by_place_and_their_predictions_b
     assert places(pair, "structural") == [(8, 4.0, 0), (16, 8.0, 1)]
     assert isinstance(pair.criterion.adapters["structural"], NoAdapter)
     assert (8, 8.0, 1) in places(pair, "rank_mimicking")
-    assert "averaged" in pair.lessons[0].describe()[1]
+    assert pair.lessons[0].describe()[1].endswith("at stride 4, resized")
     by_stride = own_widths(pair_levels="stride")
     assert places(by_stride, "structural") == places(pair, "rank_mimicking")
     assert isinstance(by_stride.criterion.adapters["structural"], Adapter)

@@ -27,7 +27,7 @@ def test_levels_meet_at_equal_strides_and_the_rest_is_told() -> None:
     assert {(p.student_channels, p.teacher_channels) for p in found.levels} == {(8, 16)}
     assert found.left_out == ("teacher stride 4",)
     text = found.describe()
-    assert "stride  128: student 8 channels ← teacher 16 channels at stride 64, averaged" in text
+    assert "stride  128: student 8 channels ← teacher 16 channels at stride 64, resized" in text
     assert len(text) == 6 and text[-1] == "without a partner: teacher stride 4"
 
 

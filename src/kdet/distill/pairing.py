@@ -33,7 +33,7 @@ class LevelPair:
         line = f"stride {self.stride:>4}: student {self.student_channels} channels ← teacher {self.teacher_channels}"
         if self.exact:
             return line + " channels"
-        how = "averaged" if self.teacher_stride < self.stride else "a coarser map, enlarged"
+        how = "resized" if self.teacher_stride < self.stride else "resized: a coarser map, enlarged"
         return f"{line} channels at stride {self.teacher_stride:g}, {how}"
 
     @property
