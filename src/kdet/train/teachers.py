@@ -16,7 +16,7 @@ from kdet.files import is_folder
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe import Recipe
 from kdet.train.recipe_file import nearest
-from kdet.train.recipe_models import BuiltTeacher, FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
+from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
 from kdet.train.run_folder import BEST, RECIPE
 from kdet.types import Detector, ImageSize
 
@@ -40,16 +40,17 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
             raise InputError(
                 "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
             )
+        detector, assumed = _detector(teacher, recipe.data.image_size, classes, say)
         lessons.append(
             Lesson(
-                teacher=build_teacher(recipe, teacher, classes, say),
+                teacher=FrozenTeacher(detector),
                 terms=terms,
                 class_map=teacher.class_map,
                 scale=teacher_scale(teacher, recipe.data.image_size),
                 resize=teacher.resize,
                 pair_levels=teacher.pair_levels,
                 name=name,
-                assumes_classes=assumes_classes(teacher),
+                assumes_classes=assumed,
             )
         )
     return lessons
@@ -72,14 +73,7 @@ def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
 
 def build_teacher(recipe: Recipe, teacher: OneTeacher, classes: Sequence[str], say: Say) -> FrozenTeacher:
     """One of the recipe's teachers, arguments and errors as of `build_lessons`."""
-    return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say))
-
-
-def assumes_classes(teacher: OneTeacher) -> bool:
-    """Whether nobody names the classes of its columns, so that they are taken to be the data's in their order."""
-    if not isinstance(teacher, BuiltTeacher) or teacher.classes is not None or teacher.weights is None:
-        return False
-    return classes_in(teacher.weights, teacher.detector) is None
+    return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say)[0])
 
 
 def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
@@ -129,21 +123,24 @@ def _weighed(term: Term, factor: float) -> Term:
     return replace(term, weight=term.weight * factor)
 
 
-def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> Detector:
+def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> tuple[Detector, bool]:
+    """With whether nobody names the classes of its columns, so that they are taken to be the data's in their order."""
     if isinstance(teacher, RunTeacher):
-        return load_detector(teacher.run)
+        return load_detector(teacher.run), False
     if teacher.origin is None:
         say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")
     if isinstance(teacher, FoundationTeacher):
         own = {"library", "weights", "options"}
-        return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own))
+        return detectors.foundation(name=teacher.foundation, **teacher.model_dump(include=own)), False
     theirs = None if teacher.weights is None else classes_in(teacher.weights, teacher.detector)
-    if assumes_classes(teacher):
+    assumed = teacher.weights is not None and theirs is None and teacher.classes is None
+    if assumed:
         say(
             f"teacher: {teacher.weights} does not name its classes, so they are assumed to be the data's in this "
             f"order: {', '.join(classes)}; give them as `classes: […]` to be sure"
         )
-    return build_detector(teacher, teacher.classes or theirs or classes, teacher.image_size or image_size, say)
+    named = teacher.classes or theirs or classes
+    return build_detector(teacher, named, teacher.image_size or image_size, say), assumed
 
 
 def _terms_of(recipe: TermRecipe) -> list[Term]:
