@@ -1,6 +1,5 @@
 """One student of a trial: trained as a run trains it, and judged on held-out images. Nothing of it is kept."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption
 from kdet.train.look import scored
 from kdet.train.loop import assemble
+from kdet.train.optim import steps_of
 from kdet.train.run import Run
 from kdet.train.run_log import RunLog
 from kdet.train.step import take_step
@@ -67,7 +67,6 @@ def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) ->
             _train(run)
         except WorkError as error:
             raise WorkError(f"--trial: {name}: {str(error).partition('. ')[0]}") from None
-    whole = math.ceil(run.sampler.steps / settings.accumulate) * settings.epochs
     student, size, judged = scored(run), recipe.data.image_size, list(rows)
     found = score(
         student,
@@ -83,7 +82,7 @@ def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) ->
         losses=list(_losses(run, student, judged)),
         ap=found["AP"],
         steps=run.counters.step,
-        of_steps=min(whole, settings.max_steps or whole),
+        of_steps=steps_of(settings, run.sampler.steps),
         images=run.sampler.length,
     )
 

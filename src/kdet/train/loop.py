@@ -1,6 +1,5 @@
 """fit(): for batch … step … log … evaluate … save; reads top to bottom."""
 
-import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
-from kdet.train.optim import describe_groups, make_optimizer, moving_average, warmup_steps
+from kdet.train.optim import describe_groups, make_optimizer, moving_average, steps_of, warmup_steps
 from kdet.train.recipe import Recipe, bf16_is_fast
-from kdet.train.resuming import begun_with, changed, jump, record
+from kdet.train.resuming import changed, take_anew
 from kdet.train.run import Run, Watch
 from kdet.train.run_folder import (
     RESUME,
@@ -31,7 +30,6 @@ from kdet.train.run_folder import (
     UNLABELLED,
     as_begun,
     begin,
-    rewrite_recipe,
     saved_state,
     write_json,
 )
@@ -91,7 +89,6 @@ def fit(
     data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
     recorded = resolved(recipe, train_source)
     changes = changed(recorded, folder) if resume and saved_state(folder) else {}
-    before = begun_with(recorded, changes)
     going_on = engine.is_main and begin(folder, recorded, resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
@@ -100,7 +97,7 @@ def fit(
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
             engine.restore_scaler(run.counters.scaler)
-            notes += _go_on(run, recorded, before, changes)
+            notes += take_anew(run, recorded, changes)
         for note in notes:
             log.say(note)
         log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
@@ -123,25 +120,6 @@ def fit(
             if engine.is_main and not resume and not saved_state(folder):
                 shutil.rmtree(folder, ignore_errors=True)  # wrong input leaves nothing half-written
             raise
-
-
-def _go_on(run: Run, recorded: Recipe, before: Recipe, changes: dict[str, tuple[Any, Any]]) -> list[str]:
-    """Record what the run takes anew, and say it."""
-    if not changes:
-        return []
-    step = run.counters.step
-    if run.engine.is_main:
-        record(run.folder, changes, step)
-        rewrite_recipe(recorded, run.folder)
-    lines = [f"from step {step} on {key} is {new}; it was {old}" for key, (old, new) in changes.items()]
-    steps = min(_steps(run.sampler, before), before.train.max_steps or math.inf)
-    if line := jump(before, run.recipe, step, int(steps), run.total_steps):
-        lines.append(f"from step {step} on {line}")
-    return lines
-
-
-def _steps(sampler: EpochSampler, recipe: Recipe) -> int:
-    return math.ceil(sampler.steps / recipe.train.accumulate) * recipe.train.epochs
 
 
 def _counted(source: Source) -> str:
@@ -177,8 +155,7 @@ def assemble(
     average = None
     if settings.ema is not None:
         average = AveragedModel(student.model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
-    steps = _steps(sampler, recipe)
-    total_steps = min(steps, settings.max_steps or steps)
+    total_steps = steps_of(settings, sampler.steps)
     if distiller.criterion is not None:
         distiller.criterion.balance.warmup = warmup_steps(settings, total_steps) * settings.accumulate
     return Run(

@@ -140,6 +140,12 @@ def ema_decay(decay: float, updates: int) -> float:
     return min(decay, 1 - (1 + updates) ** -_RAMP)
 
 
+def steps_of(settings: TrainRecipe, batches: int) -> int:
+    """Optimizer steps of a whole run whose epochs have so many batches."""
+    steps = math.ceil(batches / settings.accumulate) * settings.epochs
+    return min(steps, settings.max_steps or steps)
+
+
 def warmup_steps(settings: TrainRecipe, total_steps: int) -> int:
     """Steps of the linear rise."""
     return min(settings.warmup_steps, total_steps // 10)

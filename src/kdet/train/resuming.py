@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from kdet.errors import InputError
 from kdet.files import parse_json, parse_yaml, read_text
-from kdet.train.optim import learning_rate
+from kdet.train.optim import learning_rate, steps_of
 from kdet.train.recipe import Recipe
-from kdet.train.run_folder import RECIPE, write_json
+from kdet.train.run import Run
+from kdet.train.run_folder import RECIPE, rewrite_recipe, write_json
 
 CHANGES = "changes.json"
 """What a run took anew when it went on, with the step from which it holds; `recipe.yaml` is what holds last."""
@@ -54,6 +55,26 @@ def changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
             "another one; leave it as it was, or begin anew under another name with --run"
         )
     return found
+
+
+def take_anew(run: Run, recorded: Recipe, changes: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Record the settings that a run takes anew, and say them.
+
+    Args:
+        run: where its saved state stands.
+        recorded: its recipe as it is recorded.
+        changes: as `changed` returns them.
+    """
+    if not changes:
+        return []
+    step, before = run.counters.step, begun_with(recorded, changes)
+    if run.engine.is_main:
+        record(run.folder, changes, step)
+        rewrite_recipe(recorded, run.folder)
+    lines = [f"from step {step} on {key} is {new}; it was {old}" for key, (old, new) in changes.items()]
+    if line := jump(before, run.recipe, step, steps_of(before.train, run.sampler.steps), run.total_steps):
+        lines.append(f"from step {step} on {line}")
+    return lines
 
 
 def begun_with(recipe: Recipe, changes: dict[str, tuple[Any, Any]]) -> Recipe:
