@@ -19,6 +19,7 @@ from kdet.study.budget import seconds_of
 from kdet.study.seen import flattered, seen_in_training
 from kdet.train import Recipe, open_data, write_recipe
 from kdet.train.build import build_distiller, build_student
+from kdet.train.optim import steps_of
 from kdet.train.recipe_file import nearest
 from kdet.train.recipe_models import TermRecipe
 from kdet.train.run_folder import write_json
@@ -181,7 +182,7 @@ def _steps(recipe: Recipe) -> list[int]:
     train = recipe.train
     images = len(open_data(recipe, _say_nothing)[0].index)
     batches = EpochSampler(images, batch_size=train.batch_size).steps
-    whole = min(-(-batches // train.accumulate) * train.epochs, train.max_steps or 10**9)
+    whole = steps_of(train, batches)
     return [max(1, whole // ETA ** (RUNGS - 1 - rung)) for rung in range(RUNGS)]
 
 
