@@ -19,10 +19,11 @@ from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.study.check import _image_doubts
 from kdet.train import Recipe
-from kdet.train.build import open_data, require_sound, resolved
+from kdet.train.build import open_data, resolved
 from kdet.train.recipe_file import read_recipe, write_recipe
 from kdet.train.resuming import begun_with, changed, jump, record
 from kdet.train.run_folder import RECIPE
+from kdet.train.sound_data import require_sound
 from kdet.train.teachers import build_lessons
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "_tiny"

@@ -16,8 +16,6 @@ from kdet.data import (
     divided,
     image_folder,
     joined,
-    leak,
-    look,
     open_model_labels,
     open_source,
     rest_of,
@@ -57,26 +55,6 @@ def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
 
 
 _USE = {"training": "learned", "validation": "measured"}
-_MOST_LOOKED_AT = 10_000
-"""Images of each split whose headers are looked at before a run; a look takes about 0.1 ms."""
-
-
-def require_sound(train: Source, val: Source, say: Say, *, strict: bool = False) -> None:
-    """Say and refuse before training what it would stop at, or be judged wrongly by.
-
-    Raises:
-        InputError: images that cannot be read or are not of the stated size; with `strict` images in both splits.
-    """
-    for name, source in (("training", train), ("validation", val)):
-        found = look(source, most=_MOST_LOOKED_AT)
-        if found.faults:
-            raise InputError(f"{name} data: {'; '.join(found.faults)}; mend or leave out what is named")
-        for note in found.notes:
-            say(f"{name} data: {note}")
-    if shared := leak(train, val):
-        if strict:
-            raise InputError(shared)
-        say(shared)
 
 
 def _opened(data: FileData | ShapesData, say: Say) -> tuple[Source, Source]:

@@ -15,7 +15,7 @@ from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, open_data, require_sound, resolved, training_data
+from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.look import evaluate, scored, stopped_early
@@ -35,6 +35,7 @@ from kdet.train.run_folder import (
 )
 from kdet.train.run_log import Progress, RunLog
 from kdet.train.scoring import Scorer
+from kdet.train.sound_data import require_sound
 from kdet.train.step import take_step
 from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.train.teacher_cache import open_caches, say_what_was_found
