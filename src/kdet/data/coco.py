@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from kdet.data.coco_layout import find_annotations, folder_of, image_folders, recognise
 from kdet.data.coco_parse import parse
 from kdet.data.coco_records import Records
+from kdet.data.draft import Draft
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Ints
 from kdet.data.naming import Located, located
-from kdet.data.validate import Draft, OnBadBox, check_unique, checked, rows_of
+from kdet.data.validate import OnBadBox, check_unique, checked, rows_of
 from kdet.errors import InputError, counted
 
 __all__ = ["read", "recognise", "write"]

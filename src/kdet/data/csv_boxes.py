@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kdet.data.draft import Draft
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex
 from kdet.data.listing import listed, skipped_note
 from kdet.data.naming import located
 from kdet.data.splits import chosen, is_split
-from kdet.data.validate import Draft, OnBadBox, checked
+from kdet.data.validate import OnBadBox, checked
 from kdet.errors import InputError, counted
 from kdet.files import exists, is_file, read_text
 

@@ -3,14 +3,14 @@
 N images, B boxes of the whole data set.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdet.data.draft import Draft
 from kdet.data.index import DetectionIndex, Flags, Ints, Names, as_labels, offsets_of
 from kdet.data.naming import check_names
 from kdet.errors import InputError
@@ -40,44 +40,6 @@ _BLOCK = 2**19
 """Boxes looked at together; what is computed on the way takes some 200 bytes each."""
 _DENSE = 16
 """Ids that fill more than one in so many numbers are looked up in a table: ten times as fast as a search."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """Columns as a file gives them; classes and images are known to exist, boxes are not yet looked at."""
-
-    file: Path
-    """What the user named."""
-    root: Path
-    classes: tuple[str, ...]
-    image_ids: Ints
-    file_names: list[str]
-    sizes_hw: NDArray[np.int32]
-    rows: Ints
-    """B; which image each box is on."""
-    boxes_xyxy: NDArray[np.float64]
-    labels: Ints
-    crowd: Flags
-    areas: NDArray[np.float64]
-    """B; NaN where the file gives none."""
-    scores: NDArray[np.float64]
-    """B; how sure a model was of a box, NaN where the file says nothing."""
-    entries: Ints
-    """B; annotation id, line or object number."""
-    describe: Callable[[int, int], str]
-    """Image row and entry → "file: annotation 7 (image 'a.jpg')", for messages."""
-    class_ids: tuple[int, ...] | None = None
-    """The number of each class in the file, where it numbers them."""
-    roots: frozenset[int] = frozenset()
-    """Labels that only group others, as Roboflow's first category does."""
-    settled: bool = False
-    """Whether the caller gave the classes, all of which stay."""
-    boxless: str = "has no box"
-    """What a box of four NaN means."""
-    first_pixel: int | None = None
-    """As of `DetectionIndex`."""
-    notes: tuple[str, ...] = ()
-    """What the reader has to say, one line a kind."""
 
 
 def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from kdet.data.draft import Draft
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Ints
-from kdet.data.validate import Draft, OnBadBox, checked
+from kdet.data.validate import OnBadBox, checked
 from kdet.data.voc_layout import images_of, layout, recognise
 from kdet.data.voc_xml import Annotation, Thing, parse, render
 from kdet.errors import InputError

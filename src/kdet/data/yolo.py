@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 import yaml
 
+from kdet.data.draft import Draft
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex
 from kdet.data.naming import check_names
-from kdet.data.validate import Draft, OnBadBox, checked
+from kdet.data.validate import OnBadBox, checked
 from kdet.data.yolo_images import Images, images_of
 from kdet.data.yolo_rows import Rows
 from kdet.data.yolo_yaml import Settings, find_settings, read_settings, recognise
