@@ -83,7 +83,10 @@ LEARNERS = {
 }
 ALONE = Arm()
 LARGE = replace(ALONE, teacher_size=320)
-PLACE = {"pair_levels": "place"}
+STRIDE = {"pair_levels": "stride"}
+"""Else such a pair meets by place, by ADR 0008."""
+RANDOM = {"adapter": "always"}
+"""Its start; `auto` fits it by least squares."""
 
 
 def plans() -> dict[str, dict[str, Arm]]:
@@ -104,12 +107,15 @@ def plans() -> dict[str, dict[str, Arm]]:
             "same size, share 0.3": replace(ALONE, terms=structural(share=0.3)),
             "same size, decay from a half": replace(ALONE, terms=structural(schedule={"decay": 0.5})),
             "same size, decay from the start": replace(ALONE, terms=structural(schedule={"decay": 0.0})),
-            "larger": replace(LARGE, terms=structural(), teacher_keys={"pair_levels": "stride"}),
-            "larger, share 0.3": replace(LARGE, terms=structural(share=0.3), teacher_keys={"pair_levels": "stride"}),
+            "larger": replace(LARGE, terms=structural(**RANDOM), teacher_keys=STRIDE),
+            "larger, fitted adapter": replace(LARGE, terms=structural(), teacher_keys=STRIDE),
+            "larger, share 0.3": replace(LARGE, terms=structural(share=0.3, **RANDOM), teacher_keys=STRIDE),
             "larger, decay from the start": replace(
-                LARGE, terms=structural(schedule={"decay": 0.0}), teacher_keys={"pair_levels": "stride"}
+                LARGE, terms=structural(schedule={"decay": 0.0}, **RANDOM), teacher_keys=STRIDE
             ),
-            "larger, by place": replace(LARGE, terms=structural(), teacher_keys=PLACE),
+            "larger, by place": replace(LARGE, terms=structural(**RANDOM)),
+            "larger, by place, fitted adapter": replace(LARGE, terms=structural()),
+            "larger, by place, fitted adapter, share 1": replace(LARGE, terms=structural(share=1.0)),
         },
     }
 

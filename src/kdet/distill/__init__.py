@@ -2,6 +2,7 @@
 
 from kdet.distill.diagnosis import Reading, first_broken, readings
 from kdet.distill.distiller import Distiller
+from kdet.distill.least_squares import fit_adapters
 from kdet.distill.lesson import Lesson, Taught
 from kdet.distill.methods import METHODS, Method
 from kdet.distill.proof import prove_it_acts
@@ -21,6 +22,7 @@ __all__ = [
     "Taught",
     "Term",
     "first_broken",
+    "fit_adapters",
     "prove_it_acts",
     "readings",
 ]

@@ -12,7 +12,8 @@ from kdet.types import Need
 
 AdapterMode = Literal["auto", "always", "never", "identity-start"]
 """Where φ stands: auto = where channels, detector or backbone family differ; always and identity-start = everywhere.
-It starts as the identity where the channels agree, except under always, which starts as any convolution does."""
+How it starts: under auto by least squares on the run's first batches (`kdet.distill.fit_adapters`); under
+identity-start as the identity where the channels agree; else, and under always, as any convolution does."""
 
 
 Weight = float | Literal["auto"]

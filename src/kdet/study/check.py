@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from kdet.data import Source, inspect, leak, look, make_loader
-from kdet.distill import Distiller
+from kdet.distill import Distiller, fit_adapters
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import Evidence, examine
 from kdet.errors import InputError, WorkError
@@ -108,6 +108,7 @@ def prepare(recipe: Recipe) -> Prepared:
     data, sampler = training_data(recipe, train, distiller, notes.append)
     looked_at = {i for batch in islice(sampler, _LOOKED_AT) for _, i in batch}
     put_teacher_boxes(recipe, distiller, data, engine, notes.append, only=looked_at)
+    fit_adapters(distiller, (batch.to(engine.device) for batch in make_loader(data, sampler)))
     batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
     pairing = [line for lesson in distiller.lessons for line in lesson.describe()]
     return Prepared(

@@ -18,7 +18,7 @@ from kdet.train.build import build_distiller, build_student, relabelled, trainin
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption
 from kdet.train.look import scored
-from kdet.train.loop import assemble
+from kdet.train.loop import assemble, fit_start
 from kdet.train.optim import steps_of
 from kdet.train.run import Run
 from kdet.train.run_log import RunLog
@@ -99,7 +99,9 @@ def _built(recipe: Recipe, folder: Path) -> Run:
     seen = {i for batch in islice(sampler, steps) for _, i in batch} if steps <= sampler.steps else None
     put_teacher_boxes(recipe, distiller, data, engine, _unheard, only=seen)
     log, interruption = RunLog(folder, active=False), Interruption()  # not entered: Ctrl-C ends a check at once
-    return assemble(recipe, folder, engine, log, interruption, student, distiller, (data, sampler), held_out)
+    run = assemble(recipe, folder, engine, log, interruption, student, distiller, (data, sampler), held_out)
+    fit_start(run)
+    return run
 
 
 def _train(run: Run) -> None:

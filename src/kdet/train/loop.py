@@ -10,7 +10,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from kdet.data import DetectionDataset, EpochSampler, Source, make_loader
-from kdet.distill import Distiller
+from kdet.distill import Distiller, fit_adapters
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
@@ -110,6 +110,7 @@ def fit(
             if going_on:
                 log.say(f"resumed at step {run.counters.step} of {run.total_steps}")
             else:
+                fit_start(run)
                 _prove(run)
             if not (folder / TEACHER).exists():
                 with interruption.at_once():
@@ -186,6 +187,15 @@ def _find_boxes(run: Run) -> None:
         found = put_teacher_boxes(run.recipe, run.distiller, run.loader.dataset, run.engine, run.log.say)
     if found is not None and run.engine.is_main:
         write_json(run.folder / UNLABELLED, found)
+
+
+def fit_start(run: Run) -> None:
+    """Before the proof, which shows the terms as they then are: the adapters' start."""
+    run.distiller.train()
+    run.sampler.set_epoch(0)
+    batches = (batch.to(run.engine.device) for batch in run.loader)
+    if fitted := fit_adapters(run.distiller, batches):
+        run.log.say(f"adapters of {', '.join(fitted)}: started by least squares on the first batches")
 
 
 def _prove(run: Run) -> None:
