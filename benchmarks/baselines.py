@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from baselines_families import FAMILIES, Family
 from library_loops import Task
-from measuring import whereabouts
+from measuring import fill, whereabouts
 from yolo_side_by_side import ROOT, prepare
 
 DATA = {"cells": ROOT.parent / "shared" / "data" / "bccd", "shapes": ROOT / "runs" / "baselines" / "shapes"}
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/baselines"))
     arguments = parser.parse_args()
     if arguments.what == "table":
-        fill(PAGE, table())
+        fill(PAGE, "python benchmarks/baselines.py table", table())
         return
     prepare()
     make_shapes()
@@ -160,14 +160,6 @@ def recipe_of(family: Family, seed: int, more: dict[str, Any]) -> Any:
 def annotations(data: str, split: str) -> str:
     """A file in COCO's format."""
     return str(DATA[data] / f"annotations_{split}.json")
-
-
-def fill(page: Path, rows: str) -> None:
-    """Put the table between its two comments."""
-    before, rest = page.read_text(encoding="utf-8").split(" table` -->\n")
-    after = rest[rest.index("<!-- end of the table -->") :]
-    page.write_text(f"{before} table` -->\n{rows}\n{after}", encoding="utf-8")
-    print(rows)
 
 
 def table() -> str:

@@ -4,72 +4,19 @@
     python benchmarks/fine_tuning.py --table causes                # a recorded result as a table
 
 A plan is a list of arms that share their data, start and budget. Teachers are trained first, by the same recipe without
-terms. AP is that of the last epoch's weights on the validation images; where a plan chooses a setting, on a fifth of
-the training images that is held out instead. Weights come from `../shared/data/weights`; without them nothing is run.
+terms.
 """
 
 import argparse
-import json
-import os
 import statistics
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from measuring import whereabouts
+from pretrained_arms import ADAMW, SHARED, Arm, known, run
 
-from kdet.train import Recipe, fit
-
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
-DATA = SHARED / "bccd"
-TEACHER_STEPS = 576
-RESULTS = Path(__file__).parent / "results"
-COCO = str(SHARED / "weights" / "yolox_nano_coco.safetensors")
-STUDENT = {"detector": "libreyolo", "config": {"model": "yolox", "size": "n"}, "weights": COCO}
-"""The teacher's, too."""
-SGD = {"optimizer": "sgd", "weight_decay": 5e-4, "lr_schedule": "cosine", "ema": 0.9998}
-ADAMW = {"optimizer": "adamw", "weight_decay": 0.05, "lr_schedule": "cosine", "ema": 0.9998}
-TRAIN = {**ADAMW, "lr": 0.003, "batch_size": 4, "warmup_steps": 36, "precision": "fp32"}
-"""The best of the plan `learners` for the student alone."""
-AUGMENT = {"flip": 0.5, "vertical_flip": 0.5, "scale": [0.8, 1.25], "photometric": 0.5}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One way to train a student; seeds aside, all that its AP depends on."""
-
-    labels: float = 0.125
-    """Share of the training images that the student has."""
-    size: int = 192
-    steps: int = 320
-    hold_out: float | None = None
-    teacher_size: int = 192
-    terms: tuple[dict[str, Any], ...] = ()
-    teacher_keys: dict[str, Any] = field(default_factory=dict[str, Any])
-    train: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def recipe(self, seed: int, teacher: Path | None) -> Recipe:
-        """As kdet reads it."""
-        data: dict[str, Any] = {
-            **{"format": "coco", "image_size": self.size, "augment": AUGMENT, "labels": self.labels},
-            **{split: str(DATA / f"annotations_{split}.json") for split in ("train", "val")},
-            **({} if self.hold_out is None else {"hold_out": self.hold_out}),
-        }
-        ends = {"epochs": 100_000, "max_steps": self.steps, "evaluate_every": 0, "seed": seed}
-        train = {**TRAIN, **self.train, **ends, "workers": 0, "log_every": 40}
-        content: dict[str, Any] = {"data": data, "student": STUDENT, "train": train}
-        if teacher is not None:
-            larger = {} if self.teacher_size == self.size else {"image_size": self.teacher_size}
-            content |= {"teacher": {"run": str(teacher), **larger, **self.teacher_keys}, "distill": list(self.terms)}
-        return Recipe.model_validate(content)
-
-    def teacher(self) -> "Arm":
-        """Its teacher: the same detector with all labels."""
-        return Arm(labels=1.0, size=self.teacher_size, steps=TEACHER_STEPS, hold_out=self.hold_out)
+SGD = {**ADAMW, "optimizer": "sgd", "weight_decay": 5e-4}
 
 
 def structural(**keys: Any) -> tuple[dict[str, Any], ...]:
@@ -135,58 +82,15 @@ def main() -> None:
             continue
         if not (SHARED / "weights").is_dir():
             parser.error(f"{SHARED / 'weights'} is not there; the pretrained weights are needed")
-        torch.set_num_threads(1)
         for seed in range(arguments.seeds):
             for name, arm in plans()[plan].items():
                 if arguments.only is None or name in arguments.only:
-                    run(plan, name, arm, seed, arguments.runs)
-
-
-def run(plan: str, name: str, arm: Arm, seed: int, runs: Path) -> None:
-    """One arm of one seed, after its teacher; nothing where it is recorded."""
-    key = f"{name}/{seed}"
-    if key in known(plan):
-        return
-    teacher = None
-    if arm.terms:
-        own = arm.teacher()
-        named = f"{own.size}-{own.steps}" + (f"-holdout{own.hold_out:g}" if own.hold_out else "")
-        teacher = runs / "teachers" / named
-        if not (teacher / "metrics.json").exists():
-            found = fit(own.recipe(0, None), teacher, resume=teacher.exists())
-            record(plan, f"teacher {named}", {"AP": rounded(found.metrics)})
-    folder = runs / plan / key.replace(" ", "-").replace("/", "-seed")
-    begin = time.process_time()
-    found = fit(arm.recipe(seed, teacher), folder, resume=folder.exists())
-    seconds = round(time.process_time() - begin)  # of the processor: other work beside it does not count
-    record(plan, key, {"AP": rounded(found.metrics), "seconds": seconds})
-
-
-def rounded(metrics: Any) -> dict[str, float]:
-    """AP over all objects, and by their size."""
-    return {key: round(metrics[key], 4) for key in ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L") if key in metrics}
-
-
-def record(plan: str, key: str, found: dict[str, Any]) -> None:
-    """Beside what is there already; another process may have written meanwhile."""
-    found |= {"where": whereabouts(), "load": round(os.getloadavg()[0], 1)}
-    path(plan).write_text(json.dumps({**known(plan), key: found}, indent=1) + "\n", encoding="utf-8")
-    print(plan, key, found["AP"], flush=True)
-
-
-def known(plan: str) -> dict[str, Any]:
-    """All that was found so far."""
-    return json.loads(path(plan).read_text(encoding="utf-8")) if path(plan).exists() else {}
-
-
-def path(plan: str) -> Path:
-    """Of a plan's results."""
-    return RESULTS / f"fine-tuning-{plan}.json"
+                    run(f"fine-tuning-{plan}", name, arm, seed, arguments.runs)
 
 
 def table(plan: str) -> Iterator[str]:
     """One row an arm: AP of each seed, and its paired gain over the first arm."""
-    found = known(plan)
+    found = known(f"fine-tuning-{plan}")
     names = list(plans()[plan])
     yield "| arm | AP of each seed | mean | gain of each seed | AP small |"
     yield "|---|---|---|---|---|"

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,14 @@ def verdict(what: str, value: float, relation: str, limit: float) -> str:
     met = value <= limit if relation == "<=" else value >= limit
     missed_by = max(value / limit, limit / value) - 1
     return f"{'met' if met else f'missed by {missed_by:.0%}':16} {what} = {value:.2f}, {relation} {limit:g}"
+
+
+def fill(page: Path, command: str, rows: str) -> None:
+    """Put a table between the comment that names its command and `<!-- end of the table -->`, and print it."""
+    before, rest = page.read_text(encoding="utf-8").split(f"<!-- `{command}` -->\n")
+    after = rest[rest.index("<!-- end of the table -->") :]
+    page.write_text(f"{before}<!-- `{command}` -->\n{rows}\n{after}", encoding="utf-8")
+    print(rows)
 
 
 def whereabouts() -> dict[str, Any]:
