@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ TENSORS = {"weight": torch.arange(12.0).view(3, 4).t(), "steps": torch.tensor([3
 AGAIN = "import sys, pathlib; from test_tensor_file import *; save_tensors(TENSORS, pathlib.Path(sys.argv[1]), TEXTS)"
 
 
+@pytest.mark.long
 def test_two_processes_write_the_same_bytes_and_all_of_it_is_read_again(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
     save_tensors(TENSORS, ours, TEXTS)

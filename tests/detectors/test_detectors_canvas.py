@@ -78,7 +78,7 @@ def test_libreyolos_own_detectors_have_a_square() -> None:
     assert (PointDetector.canvas, LibreDetrDetector.canvas) == ("letterbox", "stretch")
 
 
-@pytest.mark.parametrize("side", [300, 320])
+@pytest.mark.parametrize("side", [pytest.param(300, marks=pytest.mark.long), 320])
 def test_ssd_finds_what_torchvision_finds_on_images_of_any_shape(side: int) -> None:
     """300 is no multiple of 32, and torchvision pads nothing."""
     if side == 300:

@@ -254,6 +254,7 @@ def test_without_transformers_the_way_to_it_is_named(monkeypatch: pytest.MonkeyP
             made(**arguments)
 
 
+@pytest.mark.long
 def test_torchvisions_detectors_need_no_transformers():
     code = """
 import sys

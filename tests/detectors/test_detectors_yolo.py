@@ -263,6 +263,7 @@ def test_refuses_other_names_other_heads_and_other_structures():
         kdet.wrap(headless, CLASSES)
 
 
+@pytest.mark.long
 def test_neither_library_is_imported_for_it():
     code = (
         "import sys, json, kdet; from yolo_fakes import yolo; kdet.wrap(yolo(), ['a', 'b', 'c']); "

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -49,6 +50,7 @@ def written(name: str, folder: Path) -> tuple[Detector, list[Tensor]]:
     return detector, images
 
 
+@pytest.mark.long
 def test_students_predict_the_same_where_kdet_is_not_installed(tmp_path: Path) -> None:
     write_source(tmp_path)
     students = {name: written(name, tmp_path / name) for name in DETECTOR_NAMES}

@@ -17,7 +17,9 @@ def all_terms(name: str) -> list:
     return every_term(name) + (soft_labels(on="regions") if name in TWO_STAGE else [])
 
 
-@pytest.mark.parametrize("name", DETECTOR_NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "cascade_rcnn" else name for name in DETECTOR_NAMES]
+)
 def test_no_training_step_changes_a_byte_of_the_teacher(name: str) -> None:
     detector = teacher(name)
     pair = Distiller(student(name), detector, all_terms(name))

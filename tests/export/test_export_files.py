@@ -77,6 +77,7 @@ def test_images_that_do_not_fill_the_input_or_do_not_fit_it_come_back_in_their_o
     assert larger[0].boxes.max() > 100, "boxes in pixels of the larger image"
 
 
+@pytest.mark.long
 def test_pixels_may_be_normalised_and_candidates_selected_outside(tmp_path):
     detector = tiny("fcos")
     bare = written(tmp_path, detector, "pt2", normalises=False, selects=False)
@@ -90,6 +91,7 @@ def test_pixels_may_be_normalised_and_candidates_selected_outside(tmp_path):
     assert parity.detections > 100
 
 
+@pytest.mark.long
 def test_torch_export_finds_what_the_model_finds(pt2):
     assert_finds_the_same(tiny("ssdlite"), pt2)
 
@@ -106,6 +108,7 @@ def assert_finds_the_same(detector, exported):
     assert exported.about.class_names == detector.class_names
 
 
+@pytest.mark.long
 def test_a_file_finds_the_same_under_autocast(pt2):
     (batch, *_) = batches()
     inputs = pt2.inputs(batch)
@@ -138,6 +141,7 @@ def test_every_family_becomes_a_file(tmp_path, name, to):
     assert parity.detections > 20
 
 
+@pytest.mark.long
 def test_a_model_in_training_mode_is_exported_as_it_predicts_and_stays_in_its_mode(tmp_path):
     detector = tiny()
     detector.model.train()

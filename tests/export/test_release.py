@@ -82,6 +82,7 @@ def test_a_weights_file_needs_data(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_file_that_loses_more_ap_than_it_may_is_not_kept(tmp_path):
     with pytest.raises(WorkError, match=r"AP .* is allowed; it was not kept"):
         _export(saved(tmp_path), tmp_path / "out", replace(QUICK, max_drop=-0.5))
@@ -111,6 +112,7 @@ def test_wrong_wishes_are_refused_before_anything_is_made(tmp_path, wish, words)
     assert not (tmp_path / "out" / "student.pt2").exists()
 
 
+@pytest.mark.long
 def test_where_the_number_of_images_is_fixed_a_file_takes_one(tmp_path, monkeypatch):
     pt2 = TARGETS["pt2"]
 
@@ -157,6 +159,7 @@ def test_an_exported_file_is_evaluated_and_timed_like_a_model(run, exported, tmp
         _export(path, tmp_path / "again")
 
 
+@pytest.mark.long
 def test_what_was_measured_and_what_a_toolkit_does_by_itself_are_told_apart(exported, monkeypatch):
     result, out = exported
     assert result["own_precision"] == "bf16" and result["AP"]["precision"] == "fp32"

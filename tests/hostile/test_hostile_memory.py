@@ -57,6 +57,7 @@ except InputError as problem:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.long
 def test_a_file_larger_than_the_memory_is_refused_by_one_line(tmp_path: Path) -> None:
     file = put(tmp_path / "a.json", "[" + "{}," * 10_000_000 + "{}]")
     ended = subprocess.run(

@@ -24,7 +24,9 @@ def recipe_of(teacher: dict[str, Any], *terms: dict[str, Any], **student: Any) -
     return Recipe.model_validate(content | {"student": STUDENT | student, "teacher": teacher})
 
 
-@pytest.mark.parametrize("term", [{"method": "structural"}, {"method": "soft_labels", "on": "regions"}])
+@pytest.mark.parametrize(
+    "term", [pytest.param({"method": "structural"}, marks=pytest.mark.long), {"method": "soft_labels", "on": "regions"}]
+)
 def test_a_cascade_teaches_a_faster_rcnn(term: dict[str, Any], tmp_path: Path) -> None:
     cascade = tiny("cascade_rcnn", image_size=64, width=0.5, fpn_channels=64)
     save_student(cascade, cascade.native_state(), tmp_path / "teacher.safetensors")

@@ -19,6 +19,7 @@ from patience import PATIENCE_S, wait_until
 TEACHER = {"detector": "retinanet", "backbone": "resnet10", "width": 0.25, "fpn_channels": 32}
 
 
+@pytest.mark.long
 def test_each_job_has_a_process_of_its_own_and_its_death_is_told() -> None:
     with Workers() as workers:
         pids = [workers.submit(os.getpid) for _ in range(2)]

@@ -147,6 +147,7 @@ def test_a_square_without_its_side_leaves_nothing_behind(wide: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_an_export_has_the_students_square_and_finds_the_same_on_any_image(wide: Path, tmp_path: Path) -> None:
     run(recipe_on(wide, SSDLITE), tmp_path / "run")
     detector = load_detector(tmp_path / "run" / "student-last.safetensors")

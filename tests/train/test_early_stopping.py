@@ -26,12 +26,14 @@ def patient(patience: int | None = 2, **train: Any) -> Recipe:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A student whose AP after each epoch is known."""
-    real = Scorer.student
+    real, looked = Scorer._score, dict[Path, dict[str, Any]]()
 
-    def student(self: Scorer, detector: Any, *, step: int, epoch: int) -> dict[str, Any]:
-        return real(self, detector, step=step, epoch=epoch) | {"AP": SEEN[epoch - 1]}
+    def score(self: Scorer, detector: Any, doing: str, *more: Any) -> dict[str, Any]:
+        if self.folder not in looked:  # once a run is enough where AP is known
+            looked[self.folder] = real(self, detector, doing, *more)
+        return looked[self.folder] | {"AP": SEEN[int(doing.removeprefix("evaluating epoch ")) - 1]}
 
-    monkeypatch.setattr(Scorer, "student", student)
+    monkeypatch.setattr(Scorer, "_score", score)
 
 
 def metrics(folder: Path) -> dict[str, Any]:

@@ -79,7 +79,10 @@ def recipe(name: str, **sections: Any) -> Recipe:
     return Recipe.model_validate({**plain, "student": {**plain["student"], **STUDENTS[name]}})
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name in ("cascade_rcnn", "d_fine") else name for name in STUDENTS],
+)
 def test_a_placebo_is_the_student_alone_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a teacher that draws whenever it is asked."""
     monkeypatch.setenv(ALLOWED, "1")

@@ -59,7 +59,7 @@ def assert_bit_for_bit(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize("after_steps", [2, 3])
-@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("detector", ["retinanet", pytest.param("faster_rcnn", marks=pytest.mark.long)])
 def test_two_and_two_steps_are_four_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_steps: int, detector: str
 ) -> None:

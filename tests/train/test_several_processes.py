@@ -67,6 +67,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return found_by_both(process, tmp_path_factory.mktemp("two"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("method", METHODS_HERE)
 def test_two_processes_with_an_image_each_are_one_with_both(two: list[dict[str, Any]], method: str, pair: str) -> None:

@@ -106,6 +106,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return found_by_both(process, tmp_path_factory.mktemp("two"), free_port())
 
 
+@pytest.mark.long
 def test_weights_norms_and_optimizer_state_are_those_of_ddp(two: list[dict[str, Any]]) -> None:
     whole, parts = (two[0][kind] for kind in KINDS)
     assert parts["norms"] == pytest.approx(whole["norms"], rel=1e-4) and min(parts["norms"]) > 0.5
@@ -122,6 +123,7 @@ def test_weights_norms_and_optimizer_state_are_those_of_ddp(two: list[dict[str, 
             close(parts["state"]["state"][index][slot], value, f"{slot} of {index}")
 
 
+@pytest.mark.long
 def test_between_steps_each_process_holds_about_half(two: list[dict[str, Any]]) -> None:
     for found in two:
         for what in ("held", "moments"):
@@ -130,6 +132,7 @@ def test_between_steps_each_process_holds_about_half(two: list[dict[str, Any]]) 
         assert sum(found["shard"][what] for found in two) < 1.01 * two[0]["ddp"][what]
 
 
+@pytest.mark.long
 def test_batch_statistics_of_the_first_process_are_evaluated_in_all(two: list[dict[str, Any]]) -> None:
     first, second = (found["shard"]["buffers"] for found in two)
     for name, buffer in first.items():
