@@ -98,7 +98,7 @@ def by_library(family: Family, arm: str, seed: int, folder: Path) -> dict[str, A
 
     recipe = recipe_of(family, seed, family.as_library)
     torch.manual_seed(seed)
-    detector = build_student(recipe, open_data(recipe, print)[0].index.classes, print)
+    detector = build_student(recipe, open_data(recipe).train.index.classes, print)
     task = Task(
         data=DATA[family.data],
         size=family.size,

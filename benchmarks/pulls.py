@@ -113,7 +113,7 @@ def recipe_of(size: int, model: dict[str, Any]) -> Recipe:
 def detector_of(recipe: Recipe) -> Detector:
     """With random weights."""
     torch.manual_seed(0)
-    return build_student(recipe, open_data(recipe, print)[0].index.classes, print)
+    return build_student(recipe, open_data(recipe).train.index.classes, print)
 
 
 def served(student: Detector, teacher: Detector) -> list[Term]:
@@ -132,7 +132,7 @@ def served(student: Detector, teacher: Detector) -> list[Term]:
 def learning(detector: Detector, recipe: Recipe) -> Iterator[list[Batch]]:
     """Train on the task alone; where it is to be looked at, the batches for that."""
     alone = Distiller(detector).train()
-    data, sampler = training_data(recipe, open_data(recipe, print)[0], alone, print)
+    data, sampler = training_data(recipe, open_data(recipe).train, alone, print)
     optimizer = make_optimizer(alone, recipe)
     batches = list(make_loader(data, sampler))
     for step, batch in enumerate(batches):

@@ -13,7 +13,7 @@ from PIL import Image
 from fakes import CLASSES, same_state, state_of, tiny_recipe
 from kdet.distill.proof import state_hash
 from kdet.errors import InputError
-from kdet.study.check import Prepared, check, prepare, report_on
+from kdet.study.check import Probe, check, probe, report_on
 from kdet.study.check_report import Report
 from kdet.study.check_text import as_text
 from kdet.train import Recipe
@@ -22,14 +22,14 @@ SECTIONS = {"data", "classes", "levels", "memory", "step", "teacher", "terms", "
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Probe:
     """A recipe's parts with nothing wrong but that the teacher is untrained."""
     folder = tmp_path_factory.mktemp("check")
-    return prepare(recipe_of(folder, {"method": "structural", "weight": "published"}, {"method": "l2"}))
+    return probe(recipe_of(folder, {"method": "structural", "weight": "published"}, {"method": "l2"}))
 
 
 @pytest.fixture(scope="module")
-def report(sound: Prepared) -> Report:
+def report(sound: Probe) -> Report:
     return report_on(sound)
 
 
@@ -66,7 +66,7 @@ def test_terms_have_value_weight_and_pull(report: Report) -> None:
 def test_a_weight_that_is_far_off_is_a_warning_and_a_failure_when_strict(
     tmp_path: Path, weight: float, effect: str
 ) -> None:
-    prepared = prepare(recipe_of(tmp_path, {"method": "l2", "weight": weight}))
+    prepared = probe(recipe_of(tmp_path, {"method": "l2", "weight": weight}))
     report = report_on(prepared)
     found = [problem for problem in report.problems if problem.check == "terms"]
     assert [problem.status for problem in found] == ["warning"] and effect in found[0].text
@@ -85,7 +85,7 @@ def test_a_step_takes_time_and_the_run_as_many_of_them(report: Report) -> None:
     assert step["run_seconds"] == pytest.approx(4 * (step["seconds"] + step["load_seconds"]))
 
 
-def test_memory_is_counted_to_the_byte_where_it_can_be(sound: Prepared, report: Report) -> None:
+def test_memory_is_counted_to_the_byte_where_it_can_be(sound: Probe, report: Report) -> None:
     memory = report.memory
     assert memory is not None and sound.distiller.teacher is not None
     trained = sum(p.numel() for p in sound.distiller.parameters()) * 4
@@ -97,7 +97,7 @@ def test_memory_is_counted_to_the_byte_where_it_can_be(sound: Prepared, report: 
     assert memory["total"] == sum(memory[part] for part in parts)
 
 
-def test_twice_the_images_keep_twice_the_activations(sound: Prepared, report: Report) -> None:
+def test_twice_the_images_keep_twice_the_activations(sound: Probe, report: Report) -> None:
     """Nearly: what depends on the weights alone is kept once."""
     batch = sound.batches[0]
     half = replace(
@@ -113,7 +113,7 @@ def test_twice_the_images_keep_twice_the_activations(sound: Prepared, report: Re
     assert 1.5 < report.memory["activations"] / smaller["activations"] < 2.2
 
 
-def test_nothing_of_the_run_is_changed_by_the_check(sound: Prepared) -> None:
+def test_nothing_of_the_run_is_changed_by_the_check(sound: Probe) -> None:
     assert sound.distiller.teacher is not None
     before, teacher = state_of(sound.distiller), state_hash(sound.distiller.teacher.model)
     torch.manual_seed(5)
@@ -191,7 +191,7 @@ def test_a_recipe_without_a_teacher_is_checked_as_far_as_it_goes() -> None:
 
 
 def test_a_step_that_does_not_fit_into_the_memory_says_so(tmp_path: Path) -> None:
-    prepared = prepare(recipe_of(tmp_path))
+    prepared = probe(recipe_of(tmp_path))
 
     def too_large(*_: Any) -> Any:
         raise torch.OutOfMemoryError("no room")

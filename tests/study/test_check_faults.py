@@ -11,38 +11,38 @@ import torch
 from check_cases import failed, recipe_of, warned
 
 from fakes import tiny, tiny_recipe
-from kdet.study.check import Prepared, check, prepare, report_on
+from kdet.study.check import Probe, check, probe, report_on
 from kdet.study.check_text import as_text
 from kdet.train import Recipe
 
 
-def without_weight(folder: Path) -> Prepared:
-    return prepare(recipe_of(folder, {"method": "structural", "weight": 0}))
+def without_weight(folder: Path) -> Probe:
+    return probe(recipe_of(folder, {"method": "structural", "weight": 0}))
 
 
-def a_teacher_that_was_woken(folder: Path) -> Prepared:
-    prepared = prepare(recipe_of(folder))
+def a_teacher_that_was_woken(folder: Path) -> Probe:
+    prepared = probe(recipe_of(folder))
     assert prepared.distiller.teacher is not None
     prepared.distiller.teacher.model.backbone.body.layer1.training = True
     return prepared
 
 
-def an_adapter_that_is_not_trained(folder: Path) -> Prepared:
-    prepared = prepare(recipe_of(folder))
+def an_adapter_that_is_not_trained(folder: Path) -> Probe:
+    prepared = probe(recipe_of(folder))
     return replace(prepared, optimizer=torch.optim.SGD(prepared.distiller.model.parameters(), lr=0.1))
 
 
-def an_unknown_layer(folder: Path) -> Prepared:
+def an_unknown_layer(folder: Path) -> Probe:
     """Features come from a hook that nothing calls."""
-    prepared = prepare(recipe_of(folder))
+    prepared = probe(recipe_of(folder))
     student = prepared.distiller.student
     observe = student.observe
     student.observe = lambda batch, needs, targets=None: replace(observe(batch, needs, targets), features=None)
     return prepared
 
 
-def a_detached_student(folder: Path) -> Prepared:
-    prepared = prepare(recipe_of(folder))
+def a_detached_student(folder: Path) -> Probe:
+    prepared = probe(recipe_of(folder))
     student = prepared.distiller.student
     observe = student.observe
 
@@ -54,8 +54,8 @@ def a_detached_student(folder: Path) -> Prepared:
     return prepared
 
 
-def other_pixels(folder: Path) -> Prepared:
-    prepared = prepare(recipe_of(folder))
+def other_pixels(folder: Path) -> Probe:
+    prepared = probe(recipe_of(folder))
     assert prepared.distiller.teacher is not None
     detector = prepared.distiller.teacher.detector
     observe = detector.observe
@@ -65,34 +65,34 @@ def other_pixels(folder: Path) -> Prepared:
     return prepared
 
 
-def random_weights(folder: Path) -> Prepared:
-    return prepare(recipe_of(folder, teacher={**tiny_recipe()["student"], "fpn_channels": 64}))
+def random_weights(folder: Path) -> Probe:
+    return probe(recipe_of(folder, teacher={**tiny_recipe()["student"], "fpn_channels": 64}))
 
 
-def a_class_layer_that_does_not_fit(folder: Path) -> Prepared:
+def a_class_layer_that_does_not_fit(folder: Path) -> Probe:
     """A plain file of another data set's detector, read as if it were ours; rank mimicking reads its scores."""
     torch.save(tiny(width=0.5, fpn_channels=64, classes=[f"c{i}" for i in range(7)]).native_state(), folder / "w.pth")
     teacher = {**tiny_recipe()["student"], "width": 0.5, "fpn_channels": 64, "weights": str(folder / "w.pth")}
-    return prepare(recipe_of(folder, {"method": "rank_mimicking"}, teacher=teacher))
+    return probe(recipe_of(folder, {"method": "rank_mimicking"}, teacher=teacher))
 
 
-def weights_that_were_lost(folder: Path) -> Prepared:
+def weights_that_were_lost(folder: Path) -> Probe:
     """Somebody builds the teacher anew after loading."""
-    prepared = prepare(recipe_of(folder))
+    prepared = probe(recipe_of(folder))
     assert prepared.distiller.teacher is not None
     fresh = tiny(width=0.5, fpn_channels=64, seed=9).model
     prepared.distiller.teacher.model.load_state_dict(fresh.state_dict())
     return prepared
 
 
-def a_broken_teacher(folder: Path) -> Prepared:
-    prepared = prepare(recipe_of(folder))
+def a_broken_teacher(folder: Path) -> Probe:
+    prepared = probe(recipe_of(folder))
     assert prepared.distiller.teacher is not None
     prepared.distiller.teacher.model.backbone.body.conv1.weight.fill_(float("nan"))
     return prepared
 
 
-FAULTS: dict[Callable[[Path], Prepared], str] = {
+FAULTS: dict[Callable[[Path], Probe], str] = {
     without_weight: "structural: weight 0 distils nothing; give it a weight, or leave the term out",
     a_teacher_that_was_woken: "the teacher's backbone.body.layer1 is in training mode",
     an_adapter_that_is_not_trained: "adapters.structural.convolutions.0.weight is trainable but not in the optimizer",
@@ -107,7 +107,7 @@ FAULTS: dict[Callable[[Path], Prepared], str] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_planted_fault_fails_the_check_with_its_message(fault: Callable[[Path], Prepared], tmp_path: Path) -> None:
+def test_a_planted_fault_fails_the_check_with_its_message(fault: Callable[[Path], Probe], tmp_path: Path) -> None:
     report = report_on(fault(tmp_path))
     assert not report.passed()
     assert any(FAULTS[fault] in text for text in failed(report)), report.problems

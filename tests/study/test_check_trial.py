@@ -92,9 +92,9 @@ def test_a_student_is_trained_as_a_run_trains_it(tmp_path: Path, monkeypatch: py
 def test_the_held_out_images_are_not_trained_on_and_validation_is_not_looked_at(tmp_path: Path) -> None:
     own = recipe(tmp_path, data={"images": 10})
     for variant in variants_of(own).values():
-        train, judged = open_data(variant, print)
-        assert (len(train.index), len(judged.index)) == (8, 2)  # a fifth, as nothing else is asked for
-        assert not set(train.index.image_ids.tolist()) & set(judged.index.image_ids.tolist())
+        splits = open_data(variant)
+        assert (len(splits.train.index), len(splits.val.index)) == (8, 2)  # a fifth, as nothing else is asked for
+        assert not set(splits.train.index.image_ids.tolist()) & set(splits.val.index.image_ids.tolist())
 
 
 def test_all_start_from_what_the_recipe_inherits_whichever_teacher_has_the_term(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_fair_start_lets_none_begin_where_the_others_do(tmp_path: Path) -> Non
 
 
 def built(recipe: Recipe) -> Distiller:
-    classes = open_data(recipe, print)[0].index.classes
+    classes = open_data(recipe).train.index.classes
     torch.manual_seed(recipe.train.seed)
     return build_distiller(recipe, build_student(recipe, classes, print), classes, print)
 

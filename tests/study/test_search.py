@@ -148,7 +148,7 @@ def test_a_teacher_that_was_trained_on_what_is_held_out_is_noticed(
         write_recipe(Recipe.model_validate(tiny_recipe(data=trained_on)), tmp_path / "teacher" / "recipe.yaml")
     data = {"images": 12, "hold_out": 0.2}
     recipe = Recipe.model_validate(tiny_recipe(data=data, teacher={"run": str(teacher)}, distill=[{"method": "l2"}]))
-    judged = open_data(recipe, print)[1]
+    judged = open_data(recipe).val
     assert len(judged.index) == 2 and seen_in_training(recipe, judged) == [seen]
     lines = list(flattered(recipe, judged))
     assert len(lines) == bool(seen)
@@ -169,7 +169,7 @@ def test_files_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
 
     plain = tiny_recipe(data=None, teacher={"run": str(teacher_file(tmp_path / "teacher"))}, distill=[{"method": "l2"}])
     recipe = Recipe.model_validate({**plain, "data": of("here", hold_out=0.4)})
-    judged = open_data(recipe, print)[1]
+    judged = open_data(recipe).val
     found: list[int | None] = []
     for data in (of("here"), of("here", labels=0.3), of("copy"), of("gone")):
         write_recipe(

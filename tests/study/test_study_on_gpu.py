@@ -9,7 +9,7 @@ from check_cases import failed, recipe_of
 
 from export_fakes import batches, run_that_finds, written
 from kdet.evaluate import predict_loader
-from kdet.study.check import check, prepare, report_on
+from kdet.study.check import check, probe, report_on
 from kdet.study.models import open_to_run
 from kdet.study.speed import measure
 
@@ -31,7 +31,7 @@ def test_a_sound_recipe_passes_and_its_memory_is_counted(tmp_path: Path) -> None
 
 def test_a_teacher_that_is_broken_fails_the_check(tmp_path: Path) -> None:
     """No loss looks for NaN there."""
-    prepared = prepare(recipe_of(tmp_path))
+    prepared = probe(recipe_of(tmp_path))
     teacher: Any = prepared.distiller.teacher
     teacher.model.backbone.body.conv1.weight.fill_(float("nan"))
     report = report_on(prepared)

@@ -172,7 +172,7 @@ def test_without_a_teacher_nothing_of_one_is_written(tmp_path: Path) -> None:
 
 
 def test_bf16_and_gradient_clipping_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdet.train.loop.bf16_is_fast", lambda: False)
+    monkeypatch.setattr("kdet.train.prepare.bf16_is_fast", lambda: False)
     # 96 px: on a 1×1 map, torch 2.15 leaves parts of a stride-2 convolution's bf16 gradient uninitialised on the CPU.
     settings = {"precision": "bf16-mixed", "clip_norm": 1.0, "epochs": 1}
     assert run(distilled(tmp_path, data={"image_size": 96}, train=settings), tmp_path / "run").steps == 2
@@ -271,11 +271,10 @@ def test_an_inherited_start_without_a_teacher_is_refused_with_the_way_out() -> N
 
 
 def test_a_part_of_the_labels_and_a_held_out_part_are_used_and_said() -> None:
-    said: list[str] = []
-    train, val = open_data(recipe_of(data={"labels": 0.5, "hold_out": 0.25}), said.append)
-    assert (len(train.index), len(val.index)) == (3, 2)  # of 8
-    assert not set(train.index.image_ids) & set(val.index.image_ids)
-    assert said == [
+    splits = open_data(recipe_of(data={"labels": 0.5, "hold_out": 0.25}))
+    assert (len(splits.train.index), len(splits.val.index)) == (3, 2)  # of 8
+    assert not set(splits.train.index.image_ids) & set(splits.val.index.image_ids)
+    assert splits.notes == [
         "validation on 2 training images that are held out; `val` is not looked at",
         "training on 3 of 6 images (labels: 0.5)",
     ]

@@ -23,8 +23,9 @@ from kdet.evaluate import ImagePredictions
 from kdet.study.arms import arms_of, recipe_for, require_buildable
 from kdet.study.check import check
 from kdet.train import Recipe, write_recipe
-from kdet.train.build import build_distiller, build_student, open_data, training_data
+from kdet.train.build import open_data
 from kdet.train.engine import Engine
+from kdet.train.prepare import prepare
 from kdet.train.recipe_models import RunTeacher
 from kdet.train.run_folder import RECIPE
 from kdet.train.teacher_boxes import put_teacher_boxes
@@ -108,14 +109,10 @@ def make(tmp_path: Path) -> Callable[..., Recipe]:
 
 def prepared(recipe: Recipe) -> tuple[Distiller, DetectionDataset, list[str]]:
     """The training set as a run has it before its first step, and what was said."""
-    said: list[str] = []
-    torch.manual_seed(0)
-    source = open_data(recipe, said.append)[0]
-    student = build_student(recipe, source.index.classes, said.append)
-    distiller = build_distiller(recipe, student, source.index.classes, said.append)
-    data = training_data(recipe, source, distiller, said.append)[0]
-    put_teacher_boxes(recipe, distiller, data, Engine(), said.append)
-    return distiller, data, said
+    own = prepare(recipe)
+    said = own.splits.notes + own.notes
+    put_teacher_boxes(recipe, own.distiller, own.data, Engine(), said.append)
+    return own.distiller, own.data, said
 
 
 def log_of(folder: Path) -> str:
@@ -197,7 +194,7 @@ def test_auto_prefers_images_that_the_teacher_has_not_seen(
     (tmp_path / "teacher").mkdir()
     write_recipe(recipe_of(data=data | {"hold_out": hold_out}), tmp_path / "teacher" / RECIPE)
     recipe, said = recipe_of(data=data), list[str]()
-    labelled = open_data(recipe, said.append)[0]
+    labelled = open_data(recipe).train
     looked_at: list[list[int]] = []
 
     def find(source: Source) -> list[ImagePredictions]:
@@ -214,7 +211,7 @@ def test_auto_prefers_images_that_the_teacher_has_not_seen(
     assert len(looked_at[0]) == images and words in said[-1]
     assert [one.score for one in found.values()] == [pytest.approx(0.3)] * 3
     if hold_out:
-        seen = open_data(recipe_of(data=data | {"hold_out": hold_out}), said.append)[0].index.image_ids
+        seen = open_data(recipe_of(data=data | {"hold_out": hold_out})).train.index.image_ids
         assert not set(looked_at[0]) & set(seen.tolist())
 
 

@@ -58,7 +58,7 @@ def test_data_without_an_object_are_refused_before_anything_is_built(
 ) -> None:
     recipe = on_disk(written, **{split: without_boxes(written, split, tmp_path), "images": str(written / "images")})
     with pytest.raises(InputError, match=f"holds an object, so nothing can be {use}"):
-        open_data(recipe, print)
+        open_data(recipe)
 
 
 def test_batch_statistics_of_one_value_name_batch_size_and_norm(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_images_in_both_splits_are_said_and_refused_when_strict(written: Path) -
 
 def test_lists_of_sources_and_a_split_made_here(written: Path, tmp_path: Path) -> None:
     val = str(written / "annotations_val.json")
-    train, judged = open_data(on_disk(written, train=[str(written / "annotations_train.json"), val], val=val), print)
-    assert (len(train.index), len(judged.index)) == (6, 2)
-    train, judged = open_data(on_disk(written, val="split", split_off=0.25), print)
-    assert len(train.index) + len(judged.index) == 4 and len(judged.index) >= 1
+    listed = open_data(on_disk(written, train=[str(written / "annotations_train.json"), val], val=val))
+    assert (len(listed.train.index), len(listed.val.index)) == (6, 2)
+    divided = open_data(on_disk(written, val="split", split_off=0.25))
+    assert len(divided.train.index) + len(divided.val.index) == 4 and len(divided.val.index) >= 1
     with pytest.raises(ValueError, match="val: missing"):
         Recipe.model_validate({"data": {"format": "coco", "train": "x"}, "student": {"detector": "retinanet"}})
 

@@ -10,7 +10,7 @@ import torch
 from kdet.errors import one_line
 from kdet.files import parse_json, read_text
 from kdet.study.arms import Arm, recipe_for
-from kdet.study.check import Prepared, prepare
+from kdet.study.check import Probe, probe
 from kdet.study.step_cost import Side, seconds_in_turns
 from kdet.train import Recipe
 from kdet.train.memory import kept_for_backward, memory_of
@@ -46,7 +46,7 @@ def measure_arms(recipe: Recipe, path: Path, *, arms: Sequence[Arm], fair_start:
         "arms": {},
     }
     try:
-        sides = [prepare(recipe_for(recipe, arm, recipe.train.seed, fair_start=fair_start)) for arm in arms]
+        sides = [probe(recipe_for(recipe, arm, recipe.train.seed, fair_start=fair_start)) for arm in arms]
         memory = [_memory(side) for side in sides]
         seconds = seconds_in_turns([_side(side) for side in sides], sides[0].engine)
         for arm, own, held in zip(arms, seconds, memory, strict=True):
@@ -68,11 +68,11 @@ def covers(found: Mapping[str, Any], arms: Sequence[Arm]) -> bool:
     return "arms" in found and (not found["arms"] or {arm.name for arm in arms} <= set(found["arms"]))
 
 
-def _side(own: Prepared) -> Side:
+def _side(own: Probe) -> Side:
     return Side(distiller=own.distiller, optimizer=own.optimizer, batches=own.batches)
 
 
-def _memory(side: Prepared) -> int:
+def _memory(side: Probe) -> int:
     activations = kept_for_backward(side.distiller, side.batches[0], side.engine)
     average = side.recipe.train.ema is not None
     return memory_of(side.distiller, side.optimizer, average=average, activations=activations).total

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from kdet.distill import METHODS
 from kdet.errors import InputError
 from kdet.train import Recipe
-from kdet.train.build import build_distiller, build_student, open_data, require_prepared
+from kdet.train.build import open_data, require_prepared
+from kdet.train.prepare import prepare
 from kdet.train.recipe_file import nearest
 from kdet.train.recipe_models import RunTeacher, TermRecipe
 
@@ -100,11 +101,11 @@ def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool =
         if run.exists():
             continue
         raise InputError(f"teacher.run: {run} does not exist yet; train it first: kdet train ITS-RECIPE --run {run}")
-    classes = open_data(recipe, _say_nothing)[0].index.classes
+    splits = open_data(recipe)
     for arm in arms:
         own = recipe_for(recipe, arm, recipe.train.seed, fair_start=fair_start)
         try:
-            build_distiller(own, build_student(own, classes, _say_nothing), classes, _say_nothing)
+            prepare(own, splits=splits)
         except InputError as error:
             raise InputError(f"arm {arm.name}: {error}") from None
 
@@ -126,7 +127,3 @@ def _terms(recipe: Recipe, name: str) -> tuple[TermRecipe, ...]:
 def _own_terms(recipe: Recipe, method: str) -> list[TermRecipe]:
     own = [term for term in recipe.distill if term.method == method]
     return own or [TermRecipe(method=method)]
-
-
-def _say_nothing(line: str) -> None:
-    """The runs themselves say it."""

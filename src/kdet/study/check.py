@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from statistics import median
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -29,10 +30,9 @@ from kdet.study.seen import flattered
 from kdet.study.step_cost import StepCost, measure
 from kdet.study.teacher_worth import Worth, doubts, weigh
 from kdet.study.trial import TooShort, harm, try_terms, variants_of
-from kdet.train.build import build_distiller, build_student, open_data, training_data
 from kdet.train.engine import Engine
-from kdet.train.loop import require_sound_gradients
 from kdet.train.optim import make_optimizer
+from kdet.train.prepare import Prepared, prepare
 from kdet.train.recipe import Recipe
 from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.train.trouble import batch_norm_fault
@@ -47,22 +47,15 @@ _LOOKED_AT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A recipe's parts, as a run has them before its first step."""
+class Probe(Prepared):
+    """The same with its first batches, on the device and in training mode."""
 
-    recipe: Recipe
     engine: Engine
-    train: Source
-    val: Source
-    distiller: Distiller
     optimizer: Optimizer
-    steps_per_epoch: int
     batches: list[Batch]
     """Of the run's first epoch; the first of them holds an object."""
     load_seconds: float
     """To load one batch in this process."""
-    notes: list[str]
-    """What building them had to say."""
 
 
 def check(recipe: Recipe, *, trial: str | None = None) -> Report:
@@ -79,7 +72,7 @@ def check(recipe: Recipe, *, trial: str | None = None) -> Report:
     seconds = None if trial is None else seconds_of(trial, "--trial")
     if seconds is not None:
         variants_of(recipe)  # whether there is anything to try
-    report = report_on(prepare(recipe))
+    report = report_on(probe(recipe))
     if seconds is None or report.step is None or not report.passed():
         return report
     try:
@@ -91,41 +84,33 @@ def check(recipe: Recipe, *, trial: str | None = None) -> Report:
     return replace(report, trial=found, problems=[*report.problems, *harm(found)])
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def probe(recipe: Recipe) -> Probe:
     """Build what a run would build, and load its first batches.
 
     Raises:
         InputError: as `check`.
     """
-    settings = recipe.train
-    torch.manual_seed(settings.seed)
-    engine = Engine(settings.precision)
-    require_sound_gradients(recipe)
-    train, val = open_data(recipe, _unheard)  # what the readers mended stands in the data's section
-    notes = list(recipe.notes)
-    student = build_student(recipe, train.index.classes, notes.append)
-    distiller = build_distiller(recipe, student, train.index.classes, notes.append).to(engine.device).train()
-    data, sampler = training_data(recipe, train, distiller, notes.append)
-    looked_at = {i for batch in islice(sampler, _LOOKED_AT) for _, i in batch}
+    engine = Engine(recipe.train.precision)
+    prepared = prepare(recipe)
+    distiller, data = prepared.distiller.to(engine.device).train(), prepared.data
+    pairing = {line for lesson in distiller.lessons for line in lesson.describe()}  # the levels' section says it
+    notes = [note for note in prepared.notes if note not in pairing]
+    looked_at = {i for batch in islice(prepared.sampler, _LOOKED_AT) for _, i in batch}
     put_teacher_boxes(recipe, distiller, data, engine, notes.append, only=looked_at)
-    fit_adapters(distiller, (batch.to(engine.device) for batch in make_loader(data, sampler)))
-    batches, load_seconds = _first_batches(make_loader(data, sampler), engine)
-    pairing = [line for lesson in distiller.lessons for line in lesson.describe()]
-    return Prepared(
-        recipe=recipe,
+    loader = make_loader(data, prepared.sampler)
+    fit_adapters(distiller, (batch.to(engine.device) for batch in loader))
+    batches, load_seconds = _first_batches(loader, engine)
+    common: dict[str, Any] = {**vars(prepared), "notes": notes}
+    return Probe(
+        **common,
         engine=engine,
-        train=train,
-        val=val,
-        distiller=distiller,
         optimizer=make_optimizer(distiller, recipe),
-        steps_per_epoch=sampler.steps,
         batches=batches,
         load_seconds=load_seconds,
-        notes=[note for note in notes if note not in pairing],
     )
 
 
-def report_on(prepared: Prepared) -> Report:
+def report_on(prepared: Probe) -> Report:
     """Look at everything; nothing of `prepared` is changed."""
     recipe, distiller = prepared.recipe, prepared.distiller
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
@@ -143,16 +128,11 @@ def report_on(prepared: Prepared) -> Report:
         **(sections[0] if sections else {}),
         more_teachers=sections[1:],
         terms=evidence and terms_section(distiller, evidence),
-        step=cost
-        and step_section(recipe.train, device, workers, prepared.steps_per_epoch, prepared.load_seconds, cost),
+        step=cost and step_section(recipe.train, device, workers, prepared.sampler.steps, prepared.load_seconds, cost),
         memory=cost and memory_section(cost),
         notes=prepared.notes,
         problems=problems,
     )
-
-
-def _unheard(_: str) -> None:
-    """Where notes are shown in another way."""
 
 
 def _first_batches(loader: Iterable[Batch], engine: Engine) -> tuple[list[Batch], float]:
@@ -192,7 +172,7 @@ def _image_doubts(train: Source, val: Source) -> Iterator[Problem]:
         yield from (Problem("data", "warning", f"{split} data: {text}") for text in found.notes)
 
 
-def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None, StepCost | None]:
+def _tried(prepared: Probe, problems: list[Problem]) -> tuple[Evidence | None, StepCost | None]:
     """The proof that distillation acts, and the cost of a step; what is wrong goes to `problems`."""
     evidence = None
     try:
@@ -220,7 +200,7 @@ def _tried(prepared: Prepared, problems: list[Problem]) -> tuple[Evidence | None
     return evidence, cost
 
 
-def _cost(prepared: Prepared, evidence: Evidence | None) -> StepCost:
+def _cost(prepared: Probe, evidence: Evidence | None) -> StepCost:
     """Of the distilled student's step; of the student alone where there are no terms, or none can be computed."""
     acts = evidence is not None and evidence.values
     module = prepared.distiller if acts else Distiller(prepared.distiller.student).train()
@@ -228,7 +208,7 @@ def _cost(prepared: Prepared, evidence: Evidence | None) -> StepCost:
     return measure(module, prepared.optimizer, prepared.batches, prepared.engine, average=average)
 
 
-def _worths(prepared: Prepared, problems: list[Problem]) -> list[Worth]:
+def _worths(prepared: Probe, problems: list[Problem]) -> list[Worth]:
     try:
         worths = weigh(prepared.recipe, prepared.distiller, prepared.val, prepared.engine)
     except WorkError as error:  # boxes or scores that are not finite

@@ -94,7 +94,7 @@ def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_st
         fair_start: whether `none` started from the teacher's weights too.
     """
     print("drawing the validation images anew, for the intervals", file=sys.stderr, flush=True)
-    val = open_data(recipe, _say_nothing)[1]
+    val = open_data(recipe).val
     truth = val.index
     weights = draws(len(truth))
     runs: dict[str, list[Finished]] = {}
@@ -201,7 +201,3 @@ def _left_out(rounds: Rounds, budget: str | None) -> list[str]:
     seeds = ", ".join(str(of_seed[0].seed) for of_seed in rounds)
     arms = ", ".join(run.arm.name for run in rounds[0])
     return [f"not run within the budget of {budget}: seeds {seeds} of {arms}; the same command without it goes on"]
-
-
-def _say_nothing(line: str) -> None:
-    """The runs' own logs say it."""

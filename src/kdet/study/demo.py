@@ -91,7 +91,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         together(longest_first)
     result = summary(done, seed) | {"seconds": round(time.monotonic() - started, 1)}
     shown = {LABELS[name]: runs[name] for name in ("teacher", "alone", "distilled")}
-    pictures = gallery(open_data(recipe_of("alone", seed), print)[1], shown, out / "pictures")
+    pictures = gallery(open_data(recipe_of("alone", seed)).val, shown, out / "pictures")
     page = demo_page(result, labels=LABELS, pictures=pictures, runs=runs)
     write_page(out / "index.html", page)
     write_json(out / _RESULT, result)

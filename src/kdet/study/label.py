@@ -117,7 +117,10 @@ def _labeller(model: str, prompts: tuple[Prompt, ...] | None, say: Say) -> Label
 def _of_recipe(path: Path, say: Say) -> Labeller:
     """Its first teacher that finds objects of the recipe's classes, called as there."""
     recipe = read_recipe(path)
-    classes = open_data(recipe, say)[0].index.classes
+    splits = open_data(recipe)
+    for note in splits.notes:
+        say(note)
+    classes = splits.train.index.classes
     for own in recipe.teachers:
         detector = build_teacher(recipe, own, classes, say).detector
         detector = in_own_words(detector, own.class_map)
@@ -177,8 +180,10 @@ def _least(
             f"--score auto: looks at labelled images, and {labeller.name} brings none; name a recipe or a run, or give "
             "a number"
         )
-    train, held_out = open_data(labeller.recipe, say)
-    labelled = train if labeller.recipe.data.hold_out is None else held_out
+    splits = open_data(labeller.recipe)
+    for note in splits.notes:
+        say(note)
+    labelled = splits.train if labeller.recipe.data.hold_out is None else splits.val
     in_order = labelled.index.relabelled(labeller.classes)
     judged = IndexedSource(in_order, labelled)
     found = choose_thresholds(labeller.recipe, labeller.teacher, judged, lambda own: labeller.find(own, 0.0), say)

@@ -184,8 +184,10 @@ def _data(
             f"{model}: a weights file does not say on which images its export is to be checked; add --data"
         )
     recipe = read_recipe(model / RECIPE)
-    own_train, own_val = open_data(recipe, say)
-    return val or own_val, train or own_train
+    splits = open_data(recipe)
+    for note in splits.notes:
+        say(note)
+    return val or splits.val, train or splits.train
 
 
 def _require_new(out: Path, name: str) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from kdet.distill import Distiller, readings
 from kdet.distill.gradients import gradients_of
 from kdet.train import Recipe, bad_batch
-from kdet.train.build import build_distiller, build_student
 from kdet.train.engine import Engine
+from kdet.train.prepare import build_pair
 from kdet.types import Batch
 
 
@@ -27,8 +27,7 @@ def replay(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """
     kept = bad_batch.read(folder)
     engine = Engine(recipe.train.precision)
-    student = build_student(recipe, kept.class_names, _unheard)
-    distiller = build_distiller(recipe, student, kept.class_names, _unheard).to(engine.device).train()
+    distiller = build_pair(recipe, kept.class_names)[0].to(engine.device).train()
     batch = bad_batch.restore(kept, distiller, engine.device)
     with engine.autocast():
         found = readings(distiller, batch)
@@ -67,7 +66,3 @@ def _gradient_norms(distiller: Distiller, batch: Batch) -> dict[str, float]:
 
 def _norm(gradients: Sequence[Tensor | None]) -> float:
     return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))
-
-
-def _unheard(_: str) -> None:
-    """What building has to say, the run said."""

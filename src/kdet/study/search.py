@@ -18,8 +18,8 @@ from kdet.study.bench import Bench, Trial
 from kdet.study.budget import seconds_of
 from kdet.study.seen import flattered, seen_in_training
 from kdet.train import Recipe, open_data, write_recipe
-from kdet.train.build import build_distiller, build_student
 from kdet.train.optim import steps_of
+from kdet.train.prepare import prepare
 from kdet.train.recipe_file import nearest
 from kdet.train.recipe_models import TermRecipe
 from kdet.train.run_folder import write_json
@@ -143,7 +143,7 @@ def _held_out(recipe: Recipe) -> Recipe:
 
 def _how_clean(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     """How many images are held out, how many of them each teacher was trained on, and what follows."""
-    judged = open_data(recipe, _say_nothing)[1]
+    judged = open_data(recipe).val
     seen = seen_in_training(recipe, judged)
     doubts = list(flattered(recipe, judged))
     if None in seen:
@@ -156,7 +156,7 @@ def _how_clean(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
 
 def _try_to_build(recipe: Recipe, methods: Sequence[str]) -> tuple[tuple[int, ...], dict[str, str]]:
     """The paired strides, and which candidates these detectors cannot serve, with the reason."""
-    classes = open_data(recipe, _say_nothing)[0].index.classes
+    splits = open_data(recipe)
     strides: tuple[int, ...] = ()
     left_out: dict[str, str] = {}
     for name in methods:
@@ -164,9 +164,8 @@ def _try_to_build(recipe: Recipe, methods: Sequence[str]) -> tuple[tuple[int, ..
         if unknown := [part for part in parts if part not in METHODS]:
             raise InputError(f"--methods: unknown method {unknown[0]!r}; {nearest(unknown[0], list(METHODS))}")
         own = recipe.model_copy(update={"distill": [TermRecipe(method=part) for part in parts]})
-        student = build_student(own, classes, _say_nothing)
         try:
-            pairing = build_distiller(own, student, classes, _say_nothing).pairing
+            pairing = prepare(own, splits=splits).distiller.pairing
         except InputError as error:
             left_out[name] = str(error)
             continue
@@ -180,7 +179,7 @@ def _try_to_build(recipe: Recipe, methods: Sequence[str]) -> tuple[tuple[int, ..
 def _steps(recipe: Recipe) -> list[int]:
     """Steps of a run on each rung; the last is the recipe's own length."""
     train = recipe.train
-    images = len(open_data(recipe, _say_nothing)[0].index)
+    images = len(open_data(recipe).train.index)
     batches = EpochSampler(images, batch_size=train.batch_size).steps
     whole = steps_of(train, batches)
     return [max(1, whole // ETA ** (RUNGS - 1 - rung)) for rung in range(RUNGS)]
@@ -198,7 +197,3 @@ def _optuna() -> Any:
         raise InputError("kdet search needs optuna; install it with: pip install 'kdet[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def _say_nothing(line: str) -> None:
-    """The runs themselves say it."""

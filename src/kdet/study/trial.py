@@ -75,7 +75,7 @@ def try_terms(recipe: Recipe, seconds: float, step: Mapping[str, Any]) -> dict[s
             f"{_LEAST_STEPS} steps of {len(variants)} students take {_LEAST_STEPS * together:.0f} s here, and judging "
             f"them comes on top: nothing was tried; give --trial {_LEAST_STEPS * together / _TRAINING:.0f}s or more"
         )
-    held_out = open_data(variants[WITHOUT], _unheard)[1]
+    held_out = open_data(variants[WITHOUT]).val
     batch = step["alone_seconds"] + step["load_seconds"]
     batches = max(_LEAST_BATCHES, int(_JUDGING * seconds / (len(variants) * batch)))
     rows = sampled(len(held_out.index), recipe.train.seed, most=batches * recipe.train.batch_size)
@@ -157,7 +157,3 @@ def _way(interval: Sequence[float] | None) -> Way:
         return "no clear difference"
     low, high = interval
     return "better" if high < 0 else "worse" if low > 0 else "no clear difference"
-
-
-def _unheard(_: str) -> None:
-    """The check said it."""

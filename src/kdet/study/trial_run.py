@@ -13,13 +13,14 @@ from kdet.distill import Distiller
 from kdet.errors import WorkError
 from kdet.ops.randomness import seeded
 from kdet.study.teacher_worth import score
-from kdet.train import Recipe, open_data
-from kdet.train.build import build_distiller, build_student, relabelled, training_data
+from kdet.train import Recipe
+from kdet.train.build import relabelled
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption
 from kdet.train.look import scored
 from kdet.train.loop import assemble, fit_start
 from kdet.train.optim import steps_of
+from kdet.train.prepare import prepare
 from kdet.train.run import Run
 from kdet.train.run_log import RunLog
 from kdet.train.step import take_step
@@ -89,17 +90,13 @@ def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) ->
 
 def _built(recipe: Recipe, folder: Path) -> Run:
     """As `fit` builds it, before its first step."""
-    torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision)
-    train, held_out = open_data(recipe, _unheard)
-    student = build_student(recipe, train.index.classes, _unheard)
-    distiller = build_distiller(recipe, student, train.index.classes, _unheard)
-    data, sampler = training_data(recipe, train, distiller, _unheard)
-    steps = (recipe.train.max_steps or 0) * recipe.train.accumulate
+    prepared = prepare(recipe)
+    sampler, steps = prepared.sampler, (recipe.train.max_steps or 0) * recipe.train.accumulate
     seen = {i for batch in islice(sampler, steps) for _, i in batch} if steps <= sampler.steps else None
-    put_teacher_boxes(recipe, distiller, data, engine, _unheard, only=seen)
+    put_teacher_boxes(recipe, prepared.distiller, prepared.data, engine, prepared.notes.append, only=seen)
     log, interruption = RunLog(folder, active=False), Interruption()  # not entered: Ctrl-C ends a check at once
-    run = assemble(recipe, folder, engine, log, interruption, student, distiller, (data, sampler), held_out)
+    run = assemble(prepared, folder, engine, log, interruption)
     fit_start(run)
     return run
 
@@ -133,7 +130,3 @@ def _batches(run: Run, student: Detector, rows: Sequence[int]) -> Iterator[Batch
     pipeline = Pipeline(run.recipe.data.image_size, canvas=student.canvas)
     data = DetectionDataset(relabelled(run.scorer.source, student.class_names), pipeline)
     yield from make_loader(data, batches)
-
-
-def _unheard(_: str) -> None:
-    """The check said it."""

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,21 +38,32 @@ from kdet.types import Detector
 _LIBRARIES = ("torchvision", "transformers", "libreyolo", "ultralytics", "kdet")
 
 
-def open_data(recipe: Recipe, say: Say) -> tuple[Source, Source]:
-    """Training and validation source; what the readers mended, and what is left aside, is said.
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The images of a recipe."""
+
+    train: Source
+    """The labelled ones that are trained on."""
+    val: Source
+    notes: list[str]
+    """What the readers mended, and what is left aside."""
+
+
+def open_data(recipe: Recipe) -> Splits:
+    """Open the training and validation images.
 
     Raises:
         InputError: missing, empty or malformed data, or no object in either split.
     """
-    data = recipe.data
-    train, val = _opened(data, say)
+    data, notes = recipe.data, list[str]()
+    train, val = _opened(data, notes.append)
     labelled = share_of(train, data.labels)
     for name, source in (("training", labelled), ("validation", val)):
         if source.index.crowd.all():
             raise InputError(f"no {name} image holds an object, so nothing can be {_USE[name]}; check the annotations")
     if labelled is not train:
-        say(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
-    return labelled, val
+        notes.append(f"training on {len(labelled.index)} of {len(train.index)} images (labels: {data.labels:g})")
+    return Splits(train=labelled, val=val, notes=notes)
 
 
 _USE = {"training": "learned", "validation": "measured"}
@@ -91,7 +103,7 @@ def open_unlabelled(recipe: Recipe, classes: Sequence[str], say: Say) -> Source 
     if own.has_boxes:
         return _with_model_boxes(own, classes, say)
     if own.images == "rest":
-        source = without_labels(rest_of(_opened(data, lambda line: None)[0], data.labels))
+        source = without_labels(rest_of(_opened(data, list[str]().append)[0], data.labels))
     else:
         source = image_folder(Path(own.images))
     shown = "the scores of its best F1" if own.score == "auto" else f"score {own.score:g}"

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim.swa_utils import AveragedModel
 
-from kdet.data import DetectionDataset, EpochSampler, Source, make_loader
-from kdet.distill import Distiller, fit_adapters
+from kdet.data import DetectionDataset, Source, make_loader
+from kdet.distill import fit_adapters
 from kdet.distill.doubts import doubtful_weights
 from kdet.distill.proof import proven
 from kdet.errors import InputError, Interrupted
 from kdet.train import checkpoint
-from kdet.train.build import build_distiller, build_student, open_data, resolved, training_data
+from kdet.train.build import open_data, resolved
 from kdet.train.engine import Engine
 from kdet.train.interruption import Interruption, said
 from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, steps_of, warmup_steps
-from kdet.train.recipe import Recipe, bf16_is_fast
+from kdet.train.prepare import Prepared, prepare
+from kdet.train.recipe import Recipe
 from kdet.train.resuming import changed, take_anew
 from kdet.train.run import Run, Watch
 from kdet.train.run_folder import (
@@ -40,7 +40,6 @@ from kdet.train.step import take_step
 from kdet.train.teacher_boxes import put_teacher_boxes
 from kdet.train.teacher_cache import open_caches, say_what_was_found
 from kdet.train.trouble import require_finite
-from kdet.types import Detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +76,19 @@ def fit(
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
     recipe = as_begun(recipe, folder) if resume else recipe
-    torch.manual_seed(recipe.train.seed)
     engine = Engine(recipe.train.precision, shard=recipe.train.shard)
-    require_sound_gradients(recipe)
-    notes = list(recipe.notes)
-    if recipe.train.precision == "bf16-mixed" and not bf16_is_fast():
-        notes.append("train.precision: this machine is many times slower with bf16-mixed than with fp32; use auto")
-    train_source, val_source = open_data(recipe, notes.append)
-    require_sound(train_source, val_source, notes.append, strict=strict)
-    student = build_student(recipe, train_source.index.classes, notes.append)
-    distiller = build_distiller(recipe, student, train_source.index.classes, notes.append)
-    data = training_data(recipe, train_source, distiller, notes.append, rank=engine.rank, world=engine.world)
-    recorded = resolved(recipe, train_source)
+    splits = open_data(recipe)
+    notes = list(splits.notes)
+    require_sound(splits.train, splits.val, notes.append, strict=strict)
+    prepared = prepare(recipe, splits=splits, rank=engine.rank, world=engine.world)
+    distiller = prepared.distiller
+    notes += prepared.notes
+    recorded = resolved(recipe, splits.train)
     changes = changed(recorded, folder) if resume and saved_state(folder) else {}
     going_on = engine.is_main and begin(folder, recorded, resume=resume)
     going_on = bool(engine.highest(int(going_on)))
     with RunLog(folder, active=engine.is_main) as log, Interruption() as interruption:
-        run = assemble(recipe, folder, engine, log, interruption, student, distiller, data, val_source)
+        run = assemble(prepared, folder, engine, log, interruption)
         run.watch = watch
         if going_on:
             run.counters = checkpoint.load(folder / RESUME, distiller, run.optimizer, run.average)
@@ -101,10 +96,10 @@ def fit(
             notes += take_anew(run, recorded, changes)
         for note in notes:
             log.say(note)
-        log.say(f"data: training {_counted(train_source)}; validation {_counted(val_source)}")
+        log.say(f"data: training {_counted(splits.train)}; validation {_counted(splits.val)}")
         if loaders := engine.loaders(recipe.train.workers):
             log.say(f"train.workers: {loaders} processes load images")
-        log.say(describe_groups(run.optimizer, student.model))
+        log.say(describe_groups(run.optimizer, distiller.model))
         try:
             _find_boxes(run)
             if going_on:
@@ -129,29 +124,10 @@ def _counted(source: Source) -> str:
     return f"{len(index)} images with {len(index.labels)} boxes of {len(index.classes)} classes"
 
 
-def require_sound_gradients(recipe: Recipe) -> None:
-    """Refuse bf16 where torch trains wrongly with it.
-
-    Raises:
-        InputError: it was asked for by name; `auto` does not take it there.
-    """
-    if recipe.train.precision == "bf16-mixed" and recipe.bf16_fault:
-        raise InputError(f"train.precision: {recipe.bf16_fault}; use fp32")
-
-
-def assemble(
-    recipe: Recipe,
-    folder: Path,
-    engine: Engine,
-    log: RunLog,
-    interruption: Interruption,
-    student: Detector,
-    distiller: Distiller,
-    training: tuple[DetectionDataset, EpochSampler],
-    val_source: Source,
-) -> Run:
+def assemble(prepared: Prepared, folder: Path, engine: Engine, log: RunLog, interruption: Interruption) -> Run:
     """A run before its first step, from what was built for it."""
-    settings, (data, sampler) = recipe.train, training
+    recipe, distiller, student = prepared.recipe, prepared.distiller, prepared.student
+    settings, data, sampler = recipe.train, prepared.data, prepared.sampler
     optimizer = make_optimizer(distiller, recipe)
     module, optimizer = engine.prepare(distiller, optimizer)
     average = None
@@ -174,7 +150,7 @@ def assemble(
         loader=make_loader(
             data, sampler, workers=engine.loaders(settings.workers), pin_memory=engine.device.type == "cuda"
         ),
-        scorer=Scorer(recipe, folder, engine, log, val_source, student.canvas),
+        scorer=Scorer(recipe, folder, engine, log, prepared.val, student.canvas),
         total_steps=total_steps,
         interruption=interruption,
     )
