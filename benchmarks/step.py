@@ -90,8 +90,7 @@ def loss_of(distiller: kdet.Distiller, batch: Batch) -> Callable[[], object]:
     """The loss of the method alone, forward and backward, on maps that were seen before."""
     assert distiller.criterion is not None
     with torch.no_grad():
-        seen = distiller.student.observe(batch, frozenset({Need.FEATURES}))
-        (sight,) = distiller.sights(batch, seen)
+        seen, (sight,) = distiller.observe_pair(batch, only=frozenset({Need.FEATURES}))
     maps = [level.requires_grad_() for level in seen.features or []]
 
     def loss() -> None:

@@ -52,7 +52,7 @@ def sight_with_ramps(pair: Distiller, batch: Batch) -> Sight:
     needs = frozenset({Need.FEATURES, Need.CLASS_LOGITS}) & pair.student.gives
     pair.student.model.eval()  # the norms of a single cell
     with torch.no_grad():
-        sight = pair.sights(batch, pair.student.observe(batch, needs))[0]
+        _, (sight, *_) = pair.observe_pair(batch, only=needs, also=needs)
     assert sight.student.features is not None and sight.teacher.features is not None
     canvas_hw = sight.student.input_size_hw
     return replace(

@@ -16,8 +16,8 @@ def norms(pair: Distiller) -> dict[str, list[float]]:
     criterion = pair.criterion
     assert criterion is not None
     given = batch()
-    seen = pair.student.observe(given, criterion.student_needs | {"task losses"}, given.targets)
-    raw = criterion.raw(pair.sights(given, seen))
+    seen, sights = pair.observe_pair(given)
+    raw = criterion.raw(sights)
     values = {
         part.name: value
         for name, parts in criterion.parts.items()
@@ -63,8 +63,7 @@ def test_the_levels_of_a_term_add_up_to_the_term(method: str) -> None:
     parts.load_state_dict({k: v for k, v in one.state_dict().items() if "balance" not in k}, strict=False)
     values = []
     for pair in (one, parts):
-        seen = pair.student.observe(batch(), pair.criterion.student_needs | {"task losses"}, batch().targets)
-        values.append(pair.criterion.raw(pair.sights(batch(), seen))[method])
+        values.append(pair.criterion.raw(pair.observe_pair(batch())[1])[method])
     levels = 4 if method == "pkd" else len(one.pairing.levels)
     assert len(values[0]) == 1 and len(values[1]) == levels
     divided = levels if method == "prediction_guided" else 1  # a mean over levels, not a sum

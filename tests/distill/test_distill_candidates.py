@@ -19,7 +19,7 @@ def sight_of(pair: Distiller, name: str) -> Sight:
     """One batch as the terms see it."""
     assert pair.criterion is not None
     given = batch(name)
-    return pair.sights(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))[0]
+    return pair.observe_pair(given)[1][0]
 
 
 def column(names: tuple[str, ...], label: int) -> int:

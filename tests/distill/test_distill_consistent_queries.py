@@ -36,7 +36,7 @@ def eval_pair(kind: str, *terms) -> tuple[Distiller, Sight]:
     pair.eval()
     given = shared_batch(pair.student)
     assert pair.criterion is not None
-    return pair, pair.sights(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))[0]
+    return pair, pair.observe_pair(given)[1][0]
 
 
 def reached(value: Tensor, detector: Detector) -> list[str]:

@@ -1,5 +1,6 @@
 """CrossKD's path: the student's hidden features of the head through the frozen rest of the teacher's."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,9 +31,7 @@ def seen(distiller: Distiller, name: str = "retinanet") -> dict[str, Tensor]:
     """What the view gives the loss."""
     assert distiller.criterion is not None
     given = batch(name)
-    sight = distiller.sights(given, distiller.student.observe(given, distiller.criterion.student_needs, given.targets))[
-        0
-    ]
+    sight = distiller.observe_pair(given)[1][0]
     return distiller.criterion.terms[0].view(sight, lambda maps: maps)
 
 
@@ -182,11 +181,11 @@ def test_a_cut_outside_the_head_is_refused(after: int) -> None:
 def test_other_grids_are_refused() -> None:
     distiller = pair(student(**WIDE), teacher())
     assert distiller.criterion is not None and distiller.teacher is not None
-    small = batch()
-    own = distiller.student.observe(small, distiller.criterion.student_needs, small.targets)
-    sight = distiller.sights(distiller.student.batch([torch.rand(3, 96, 64)]), own)[0]
+    own, _ = distiller.observe_pair(batch())
+    other = distiller.student.batch([torch.rand(3, 96, 64)])
+    _, (sight,) = distiller.observe_pair(other, only=distiller.criterion.teacher_needs[0])
     with pytest.raises(InputError, match=r"only on its own grids .*; use feature terms"):
-        distiller.criterion.raw([sight])
+        distiller.criterion.raw([replace(sight, student=own)])
 
 
 @pytest.mark.parametrize("name", ["ssdlite", "faster_rcnn"])

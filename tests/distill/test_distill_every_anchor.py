@@ -14,7 +14,7 @@ from kdet.losses import bckd_loss
 def sight_of(pair: Distiller, name: str) -> Sight:
     given = batch(name)
     assert pair.criterion is not None
-    return pair.sights(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))[0]
+    return pair.observe_pair(given)[1][0]
 
 
 def moved(pair: Distiller) -> set[str]:

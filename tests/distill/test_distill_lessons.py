@@ -86,8 +86,7 @@ def test_a_teacher_of_a_larger_size_is_compared_on_the_students_cells(scale: flo
     lesson = Lesson(teacher=teacher(), terms=structural(), scale=scale)
     pair = Distiller(student(), lessons=[lesson]).train()
     given = larger(batch(), scale)
-    seen = pair.student.observe(given, frozenset())
-    sight = pair.sights(given, seen)[0]
+    sight = pair.observe_pair(given)[1][0]
     assert sight.teacher.input_size_hw == tuple(given.teacher_images.shape[-2:])
     inputs = Features()(sight, pair.criterion.adapters["structural"])
     assert [f.shape for f in inputs["student"]] == [f.shape for f in inputs["teacher"]]

@@ -24,7 +24,7 @@ def test_ld_reads_the_edges_of_the_students_positives() -> None:
     pair = Distiller(student("gfl"), teacher("gfl"), ld()).train()
     given = batch("gfl")
     assert pair.criterion is not None
-    sight = pair.sights(given, pair.student.observe(given, pair.criterion.student_needs, given.targets))[0]
+    sight = pair.observe_pair(given)[1][0]
     seen, theirs = sight.student, sight.teacher
     assert seen.assignment is not None and seen.edge_logits is not None and theirs.edge_logits is not None
     assert seen.class_logits is not None

@@ -11,7 +11,7 @@ from kdet.distill import METHODS, Distiller
 from kdet.distill.methods import soft_labels, structural
 from kdet.distill.pairing import pair
 from kdet.errors import InputError
-from kdet.types import Level
+from kdet.types import Level, Need
 
 NAMES = ("__background__", *CLASSES)
 
@@ -82,8 +82,7 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
     from kdet.distill.views import Features
 
     pair_of = Distiller(student(), teacher(), structural())
-    seen = pair_of.student.observe(batch(), frozenset())
-    sight = pair_of.sights(batch(), seen)[0]
+    sight = pair_of.observe_pair(batch(), only=frozenset({Need.FEATURES}))[1][0]
     assert sight.teacher.features is not None
     sight.teacher.features[0] = sight.teacher.features[0][:, :, ::2, ::2]
     inputs = Features()(sight, lambda features: features)

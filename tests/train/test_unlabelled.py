@@ -222,9 +222,7 @@ def test_feature_terms_read_both_kinds_of_images(make: Callable[..., Recipe]) ->
     assert criterion is not None
 
     def value(samples: Sequence[Sample]) -> Tensor:
-        batch = collate(samples)
-        seen = distiller.student.observe(batch, criterion.student_needs, batch.targets)
-        return criterion.raw(distiller.sights(batch, seen))["l2"]
+        return criterion.raw(distiller.observe_pair(collate(samples), only=criterion.student_needs)[1])["l2"]
 
     with torch.no_grad():
         both, labelled, other = value(pair), value(pair[:1]), value(pair[1:])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdet.distill.distiller import Distiller, observed
+from kdet.distill.distiller import Distiller
 from kdet.distill.proof import buffers_kept
 from kdet.ops.randomness import seeded
 from kdet.types import Batch, Level, Need
@@ -53,13 +53,11 @@ def first_broken(found: list[Reading]) -> str:
 def _tensors(distiller: Distiller, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     yield "pixels", batch.images
     criterion = distiller.criterion
-    needs = frozenset({Need.LOSSES, Need.FEATURES}) | (criterion.student_needs if criterion else frozenset[Need]())
-    seen = observed(distiller.student, batch, needs, batch.targets)
+    seen, sights = distiller.observe_pair(batch, also=frozenset({Need.FEATURES}), nan_for_refusal=True)
     yield from _features("student", seen.levels, seen.features)
     yield from ((f"task/{name}", value) for name, value in seen.losses.items())
     if criterion is None:
         return
-    sights = distiller.sights(batch, seen)
     for number, sight in enumerate(sights, start=1):
         who = "teacher" if len(sights) == 1 else f"teacher {number}"
         yield from _features(who, sight.teacher.levels, sight.teacher.features)

@@ -1,6 +1,7 @@
 """Student, terms and a hidden teacher in one module: the only thing that a training engine wraps."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -21,6 +22,9 @@ from kdet.ops.modes import frozen_norms
 from kdet.ops.randomness import seeded
 from kdet.ops.ranks import num_ranks
 from kdet.types import Batch, Detector, LossReport, Need, Observation, Phased, Pull, Target
+
+_TEACHERS, _TERMS = 0, 1
+"""Who draws random numbers apart from the student."""
 
 
 class Distiller(nn.Module):
@@ -122,25 +126,15 @@ class Distiller(nn.Module):
         if progress is not None and isinstance(self.student, Phased):
             self.student.at(progress)
         batch = images if isinstance(images, Batch) else self._batch(images, targets)
-        needs = frozenset({Need.LOSSES})
-        answers: list[Observation] = []
-        # Teachers and terms draw their own random numbers, new ones in each step; the student draws what it does alone.
-        apart = partial(seeded, torch.initial_seed(), self._batches_so_far(), device=batch.images.device)
-        if self.criterion is not None:
-            needs |= self.criterion.student_needs
-            with apart(0):
-                # First: what a teacher's own pass takes is free again before the student's activations pile up.
-                answers = self.answers(batch)
         assert batch.targets is not None, "training needs targets"
         # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
         # all at the end of its forward pass; else the others would wait.
-        observe = self.student.observe if num_ranks() == 1 else partial(observed, self.student)
-        seen = observe(batch, needs, batch.targets)
+        seen, sights = self.observe_pair(batch, nan_for_refusal=num_ranks() > 1)
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
-            with apart(1):
-                values = self.criterion.raw(self.sights(batch, seen, answers))
+            with self._drawing_apart(batch, _TERMS):
+                values = self.criterion.raw(sights)
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
@@ -148,17 +142,41 @@ class Distiller(nn.Module):
             self.criterion.balance.count()
         return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
 
-    def answers(self, batch: Batch) -> list[Observation]:
-        """What each teacher reveals of one batch to its terms; runs the teachers."""
-        assert self.criterion is not None
-        return [
-            lesson.teacher.observe(as_seen_by(lesson, batch), needs)
-            for lesson, needs in zip(self.lessons, self.criterion.teacher_needs, strict=True)
-        ]
+    def observe_pair(
+        self,
+        batch: Batch,
+        *,
+        student: Detector | None = None,
+        only: frozenset[Need] | None = None,
+        also: frozenset[Need] = frozenset(),
+        nan_for_refusal: bool = False,
+    ) -> tuple[Observation, list[Sight]]:
+        """What both sides reveal of one batch: for training, its proof, a diagnosis and the report alike.
 
-    def sights(self, batch: Batch, seen: Observation, answers: Sequence[Observation] | None = None) -> list[Sight]:
-        """What the terms may read of one batch, one sight a teacher; runs the teachers where no answers are given."""
-        return [
+        Args:
+            batch: on the device.
+            student: in place of the distiller's own, such as its moving average.
+            only: these of what the terms and the student's own loss need, on either side.
+            also: more of either side.
+            nan_for_refusal: where the student's own loss refuses the numbers, as matching does NaN, NaN is its loss.
+
+        Returns:
+            The student's observation, and what the terms may read, one sight a teacher; none where nothing is asked of
+            any teacher.
+        """
+        ours, theirs = frozenset({Need.LOSSES}), [frozenset[Need]() for _ in self.lessons]
+        if self.criterion is not None:
+            ours, theirs = ours | self.criterion.student_needs, self.criterion.teacher_needs
+        ours, *theirs = [(needs if only is None else needs & only) | also for needs in (ours, *theirs)]
+        lessons = self.lessons if any(theirs) else ()
+        # First: what a teacher's own pass takes is free again before the student's activations pile up.
+        with self._drawing_apart(batch, _TEACHERS):
+            asked = zip(lessons, theirs, strict=False)
+            answers = [own.teacher.observe(as_seen_by(own, batch), needs) for own, needs in asked]
+        detector = student or self.student
+        observe = partial(observed, detector) if nan_for_refusal else detector.observe
+        seen = observe(batch, ours, batch.targets)
+        return seen, [
             Sight(
                 student=seen,
                 teacher=answer,
@@ -166,12 +184,16 @@ class Distiller(nn.Module):
                 pairing=lesson.pairing,
                 teacher_detector=lesson.teacher,
             )
-            for lesson, answer in zip(self.lessons, self.answers(batch) if answers is None else answers, strict=True)
+            for lesson, answer in zip(lessons, answers, strict=True)
         ]
 
-    def _batches_so_far(self) -> int:
-        """Saved with the state, so that a loop that goes on draws what it would have drawn."""
-        return 0 if self.criterion is None else int(self.criterion.balance.batches)
+    def _drawing_apart(self, batch: Batch, who: int) -> AbstractContextManager[None]:
+        """Teachers and terms draw random numbers of their own, new ones in each step; the student draws what it does
+        alone. The step is saved with the state, so that a loop that goes on draws what it would have drawn."""
+        if self.criterion is None:
+            return nullcontext()
+        step = int(self.criterion.balance.batches)
+        return seeded(torch.initial_seed(), step, who, device=batch.images.device)
 
     def _found(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         batch = self.student.batch(images)

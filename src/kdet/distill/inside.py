@@ -5,15 +5,15 @@ Legend: N images, C channels, H W height and width of a level in cells.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from kdet.distill.adapters import Adapter
-from kdet.distill.distiller import Distiller, as_seen_by
+from kdet.distill.distiller import Distiller
 from kdet.distill.pairing import Pairing
-from kdet.distill.views import Sight, paired_features
+from kdet.distill.views import paired_features
 from kdet.ops.precision import full_precision
 from kdet.ops.scale import rescaled_pair
 from kdet.ops.similarity import Exponents, similarity
@@ -44,18 +44,11 @@ def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[Le
         student: the detector to look into, in evaluation mode: the distiller's own, or its moving average.
         batch: on the models' device.
     """
-    lesson = distiller.lessons[0]
     pairing, adapt = _compared(distiller)
     features = frozenset({Need.FEATURES})
     with torch.no_grad():
-        sight = Sight(
-            student=student.observe(batch, features),
-            teacher=lesson.teacher.observe(as_seen_by(lesson, batch), features),
-            targets=[],
-            pairing=pairing,
-            teacher_detector=lesson.teacher,
-        )
-        ours, theirs = paired_features(sight, adapt)
+        _, sights = distiller.observe_pair(batch, student=student, only=features, also=features)
+        ours, theirs = paired_features(replace(sights[0], pairing=pairing), adapt)
         return [
             _level(pair.stride, s[:1], t[:1], batch.sizes_hw[0])
             for pair, s, t in zip(pairing.levels, ours, theirs, strict=True)

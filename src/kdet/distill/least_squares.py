@@ -1,15 +1,16 @@
 """φ before the first step: least squares on the run's first batches."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from kdet.distill.adapters import Adapter
-from kdet.distill.distiller import Distiller, as_seen_by
+from kdet.distill.distiller import Distiller
 from kdet.distill.proof import buffers_kept
-from kdet.distill.views import Sight, paired_features
+from kdet.distill.views import paired_features
 from kdet.ops.randomness import seeded
 from kdet.ops.ranks import sum_over_ranks
 from kdet.types import Batch, Need
@@ -44,23 +45,15 @@ def fit_adapters(distiller: Distiller, batches: Iterable[Batch]) -> list[str]:
     fitted = {name: a for name, a in criterion.adapters.items() if name in ours and isinstance(a, Adapter)}
     if not fitted:
         return []
-    maps = {Need.FEATURES, Need.MEMORY}
+    maps = frozenset({Need.FEATURES, Need.MEMORY})
     sums: dict[str, list[Tensor]] = {}
     with buffers_kept(distiller), seeded(torch.initial_seed(), device=next(distiller.parameters()).device):
         for batch in islice(batches, BATCHES):
-            seen = distiller.student.observe(batch, criterion.student_needs & maps, batch.targets)
-            for place, lesson in enumerate(distiller.lessons):
-                answer = lesson.teacher.observe(as_seen_by(lesson, batch), criterion.teacher_needs[place] & maps)
-                for name in (name for name in fitted if criterion.lesson_of[name] == place):
-                    sight = Sight(
-                        student=seen,
-                        teacher=answer,
-                        targets=[],
-                        pairing=criterion.pairings[name],
-                        teacher_detector=lesson.teacher,
-                    )
-                    found = [_products(s, t) for s, t in zip(*paired_features(sight, _as_they_are), strict=True)]
-                    sums[name] = [a + b for a, b in zip(sums[name], found, strict=True)] if name in sums else found
+            _, sights = distiller.observe_pair(batch, only=maps)
+            for name in fitted:
+                sight = replace(sights[criterion.lesson_of[name]], pairing=criterion.pairings[name])
+                found = [_products(s, t) for s, t in zip(*paired_features(sight, _as_they_are), strict=True)]
+                sums[name] = [a + b for a, b in zip(sums[name], found, strict=True)] if name in sums else found
     for name, levels in sums.items():
         for convolution, products in zip(fitted[name].convolutions, levels, strict=True):
             assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None

@@ -52,12 +52,10 @@ def watch(distiller: Distiller, batch: Batch) -> Watched:
     """One forward pass of either model, as a step of training does it."""
     assert distiller.criterion is not None
     kept = replace(batch, images=batch.images.clone())
-    needs = distiller.criterion.student_needs | {Need.LOSSES}
-    with glimpse(distiller.model) as of_student:
-        seen = distiller.student.observe(batch, needs, batch.targets)
     with ExitStack() as stack:
+        of_student = stack.enter_context(glimpse(distiller.model))
         of_teachers = [stack.enter_context(glimpse(lesson.teacher.model)) for lesson in distiller.lessons]
-        sights = distiller.sights(batch, seen)
+        _, sights = distiller.observe_pair(batch)
     changed = not torch.equal(batch.images, kept.images)
     return Watched(sights=sights, student=of_student, teachers=of_teachers, batch=kept, changed=changed)
 
