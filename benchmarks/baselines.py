@@ -94,7 +94,7 @@ def known() -> dict[str, Any]:
 def by_library(family: Family, arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """A run of the library's loop."""
     from kdet.train.build import build_student, open_data
-    from kdet.train.run_folder import save_student
+    from kdet.train.state.run_folder import save_student
 
     recipe = recipe_of(family, seed, family.as_library)
     torch.manual_seed(seed)

@@ -34,7 +34,8 @@ from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection
 from torchvision.transforms import v2
 
-from kdet.data import Augmentation, DetectionDataset, EpochSampler, FileSource, Pipeline, coco, make_loader
+from kdet.data import Augmentation, DetectionDataset, EpochSampler, FileSource, Pipeline, make_loader
+from kdet.data.formats.coco import reader as coco
 from kdet.ops.canvas import padded_hw
 
 OPENERS = ("kdet", "pycocotools", "faster-coco-eval", "torchvision")

@@ -12,8 +12,8 @@ from typing import Any
 
 from measuring import whereabouts
 
-from kdet.study import demo
 from kdet.train import fit
+from kdet.workflows import demo
 
 LEARNING_RATES = (1e-3, 2e-3, 3e-3, 6e-3)
 SEEDS = (10, 11)

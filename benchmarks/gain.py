@@ -18,11 +18,11 @@ from typing import Any
 
 from measuring import whereabouts
 
-from kdet.study.compare import compare
-from kdet.study.rounds import require_same_recipe, train_one
-from kdet.study.workers import Workers
 from kdet.train import Recipe, read_recipe
-from kdet.train.recipe_models import TermRecipe
+from kdet.train.recipe.models import TermRecipe
+from kdet.workflows.compare.rounds import require_same_recipe, train_one
+from kdet.workflows.compare.run import compare
+from kdet.workflows.compare.workers import Workers
 
 RECIPES = {
     "shapes": ("shapes/teacher.yaml", "shapes/structural.yaml"),

@@ -54,6 +54,6 @@ def fill(page: Path, command: str, rows: str) -> None:
 def whereabouts() -> dict[str, Any]:
     """Date, commit, machine and versions."""
     # Here alone: what it imports would count as memory of the processes that data.py measures.
-    from kdet.train.run_folder import environment
+    from kdet.train.state.run_folder import environment
 
     return {key: value for key, value in environment(0).items() if key not in ("command", "seed")}

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from measuring import whereabouts
 
-from kdet.study import demo
 from kdet.train import fit
+from kdet.workflows import demo
 
 SEEDS = (10, 11)
 

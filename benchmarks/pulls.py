@@ -18,7 +18,7 @@ from measuring import medians, whereabouts
 
 from kdet.data import make_loader
 from kdet.distill import METHODS, Distiller, Term
-from kdet.distill.doubts import USUAL_PULL
+from kdet.distill.preflight.doubts import USUAL_PULL
 from kdet.errors import InputError
 from kdet.train import Recipe, open_data
 from kdet.train.build import build_student, training_data

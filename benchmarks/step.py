@@ -30,7 +30,8 @@ from torch.nn import functional as F
 
 import kdet
 from data import jpegs
-from kdet.data import Augmentation, DetectionDataset, EpochSampler, FileSource, Pipeline, coco, make_loader
+from kdet.data import Augmentation, DetectionDataset, EpochSampler, FileSource, Pipeline, make_loader
+from kdet.data.formats.coco import reader as coco
 from kdet.types import Batch, Detector, Need, Target
 
 SIZES = {"512x512": (512, 512), "800x1216": (800, 1216)}

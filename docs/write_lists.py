@@ -11,11 +11,11 @@ from typing import Any
 import kdet
 from kdet.data import FORMATS
 from kdet.detectors import DETECTORS
-from kdet.detectors.detr_families import FAMILIES
+from kdet.detectors.hf.families import FAMILIES
 from kdet.detectors.plain import BACKBONES
 from kdet.distill import METHODS
-from kdet.study.served import served
 from kdet.types import Need
+from kdet.workflows.compatibility import served
 
 FILE = Path(kdet.__file__).parent / "lists.json"
 OTHER_BACKBONES = {

@@ -9,7 +9,7 @@ import torch
 from fakes import tiny, tiny_recipe, write_yaml
 from kdet.export import TARGETS, ExportedDetector, about_export, graph_of, open_exported
 from kdet.train import fit, read_recipe
-from kdet.train.run_folder import BEST, save_student
+from kdet.train.state.run_folder import BEST, save_student
 from kdet.types import Batch, Detector
 
 

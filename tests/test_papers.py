@@ -19,12 +19,12 @@ from PIL import Image
 
 from fakes import tiny
 from kdet.errors import InputError
-from kdet.study import arms as study_arms
-from kdet.study.arms import recipe_for, require_buildable, usual_arms
-from kdet.study.compare import compare, table
 from kdet.train import Recipe, fit, read_recipe
-from kdet.train.run_folder import save_student
-from study.compare_cases import Here
+from kdet.train.state.run_folder import save_student
+from kdet.workflows.compare import arms as study_arms
+from kdet.workflows.compare.arms import recipe_for, require_buildable, usual_arms
+from kdet.workflows.compare.run import compare, table
+from workflows.compare_cases import Here
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "papers"
 TABLES = sorted(FOLDER.glob("*.yaml"))

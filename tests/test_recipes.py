@@ -13,10 +13,10 @@ import yaml
 
 from kdet.data import Shapes
 from kdet.detectors import ALLOWED
-from kdet.study.arms import arms_of, require_buildable
 from kdet.train import Recipe, fit, read_recipe
 from kdet.train.build import build_student
-from kdet.train.recipe_models import RunTeacher
+from kdet.train.recipe.models import RunTeacher
+from kdet.workflows.compare.arms import arms_of, require_buildable
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fakes import tiny
 from kdet.tensor_file import save_tensors
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 from patience import PATIENCE_S
 
 TEXTS = {name: json.dumps({"of": name, "sign": 'ü "\\ \n\x1f\x7f'}) for name in ("kdet", "format", "a", "z", "Z", "ö")}

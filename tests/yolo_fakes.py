@@ -1,4 +1,4 @@
-"""A tiny detector with the structure that `kdet.detectors.yolo` looks for, written for these tests."""
+"""A tiny detector with the structure that `kdet.detectors.yolo.ultralytics` looks for, written for these tests."""
 
 from types import SimpleNamespace
 from typing import Any, Literal

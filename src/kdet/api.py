@@ -7,8 +7,8 @@ from torch import nn
 
 from kdet import detectors
 from kdet.detectors import Given, HookedDetector
-from kdet.detectors.foundation import Library
-from kdet.detectors.hooked import Forward, Losses, Predict
+from kdet.detectors.backbones.foundation import Library
+from kdet.detectors.modules.hooked import Forward, Losses, Predict
 from kdet.distill import FrozenTeacher
 from kdet.errors import InputError
 from kdet.types import Canvas, Detector
@@ -112,7 +112,7 @@ def build(detector: str, *, classes: Sequence[str], **arguments: Any) -> Detecto
 def foundation(
     name: str, *, library: Library = "timm", weights: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Detector:
-    """A pretrained ViT or ConvNeXt as a teacher of features; the arguments are those of `kdet.detectors.foundation`.
+    """A pretrained ViT or ConvNeXt as a teacher of features; arguments as of `kdet.detectors.foundation`.
 
     Raises:
         InputError: no such model, or its library or weights are not there.

@@ -8,7 +8,7 @@ import pytest
 from cli_cases import Command, in_own_process
 
 from fakes import CLASSES, tiny, tiny_recipe, write_yaml
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 
 SECTIONS = ["data", "classes", "levels", "teacher", "terms", "step", "memory"]
 

@@ -7,7 +7,7 @@ import pytest
 from cli_cases import Command
 
 from fakes import tiny, tiny_recipe, write_yaml
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from cli_cases import Command
 
 import kdet
 from kdet.detectors import DETECTORS
-from kdet.detectors.libreyolo_models import _BUILDERS
+from kdet.detectors.yolo.libreyolo_models import _BUILDERS
 from kdet.types import Need
 
 ROOT = Path(kdet.__file__).parent

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fakes import coco_of
-from kdet.data import Augmentation, DetectionDataset, FileSource, Pipeline, coco, collate
+from kdet.data import Augmentation, DetectionDataset, FileSource, Pipeline, collate
+from kdet.data.formats.coco import reader as coco
 from kdet.errors import InputError
 from kdet.evaluate import predict_loader
 from kdet.types import Batch, Detections, Sample, Target

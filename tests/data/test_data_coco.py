@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from data_cases import annotation, assert_same
 
-from kdet.data import ShapesSource, coco
+from kdet.data import ShapesSource
+from kdet.data.formats.coco import reader as coco
 from kdet.errors import InputError
 
 Make = Callable[..., Path]

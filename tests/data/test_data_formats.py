@@ -9,18 +9,8 @@ import torch
 from data_cases import annotation, assert_same
 from PIL import ExifTags, Image
 
-from kdet.data import (
-    FORMATS,
-    FileSource,
-    Shapes,
-    ShapesSource,
-    coco,
-    convert,
-    inspect,
-    open_source,
-    read_image,
-    recognise,
-)
+from kdet.data import FORMATS, FileSource, Shapes, ShapesSource, convert, inspect, open_source, read_image, recognise
+from kdet.data.formats.coco import reader as coco
 from kdet.errors import InputError
 
 WRITTEN = ["coco", "voc", "yolo", "csv"]

@@ -10,7 +10,10 @@ import pytest
 from data_cases import annotation
 from PIL import Image
 
-from kdet.data import coco, concatenated, divided, leak, look, open_source, recognise, voc, yolo
+from kdet.data import concatenated, divided, leak, look, open_source, recognise
+from kdet.data.formats.coco import reader as coco
+from kdet.data.formats.voc import reader as voc
+from kdet.data.formats.yolo import reader as yolo
 from kdet.data.images import FORMATS, SUFFIXES
 from kdet.errors import InputError
 

@@ -16,11 +16,11 @@ from kdet.data import (
     IndexedSource,
     Pipeline,
     ShapesSource,
-    coco,
     collate,
     evaluation_batches,
     make_loader,
 )
+from kdet.data.formats.coco import reader as coco
 from kdet.errors import InputError
 from kdet.ops.randomness import seed_of, seeded
 from kdet.types import Batch, Sample

@@ -14,8 +14,9 @@ import pytest
 from data_cases import annotation
 from torch.utils.data import DataLoader, Dataset
 
-from kdet.data import DetectionDataset, DetectionIndex, FileSource, Pipeline, coco_parse
-from kdet.data.coco_records import Records
+from kdet.data import DetectionDataset, DetectionIndex, FileSource, Pipeline
+from kdet.data.formats.coco import parse as coco_parse
+from kdet.data.formats.coco.records import Records
 from kdet.data.index import Names
 from kdet.errors import InputError
 from patience import PATIENCE_S
@@ -136,7 +137,7 @@ def test_workers_share_the_index():
 OPEN = """
 import gc, json, sys
 from pathlib import Path
-from kdet.data import coco
+from kdet.data.formats.coco import reader as coco
 
 def kib(key: str) -> int:
     return int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1])

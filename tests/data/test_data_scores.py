@@ -17,15 +17,15 @@ from kdet.data import (
     Pipeline,
     Shapes,
     ShapesSource,
-    coco,
     convert,
     joined,
     open_source,
     share_of,
     with_objects,
     without_labels,
-    yolo,
 )
+from kdet.data.formats.coco import reader as coco
+from kdet.data.formats.yolo import reader as yolo
 from kdet.data.index import DetectionIndex
 from kdet.errors import InputError
 

@@ -6,8 +6,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from kdet.data import Shapes, ShapesSource
-from kdet.data.shapes_drawing import draw
-from kdet.data.shapes_layout import CLUTTER, SHAPES, Item, Layout, lay_out
+from kdet.data.shapes.drawing import draw
+from kdet.data.shapes.layout import CLUTTER, SHAPES, Item, Layout, lay_out
 from kdet.errors import InputError
 
 SMALL = Shapes(images=30, val_images=10, image_size=64)

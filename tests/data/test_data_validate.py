@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from data_cases import annotation
 
-from kdet.data import OnBadBox, coco
-from kdet.data.naming import check_names
-from kdet.data.validate import _clipped, _sound, rows_of
+from kdet.data import OnBadBox
+from kdet.data.formats.coco import reader as coco
+from kdet.data.formats.naming import check_names
+from kdet.data.formats.validate import _clipped, _sound, rows_of
 from kdet.errors import InputError
 
 Make = Callable[..., Path]

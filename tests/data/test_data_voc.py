@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from data_cases import assert_same
 
-from kdet.data import ShapesSource, coco, voc
+from kdet.data import ShapesSource
+from kdet.data.formats.coco import reader as coco
+from kdet.data.formats.voc import reader as voc
 from kdet.errors import InputError
 
 Save = Callable[..., Path]

@@ -8,7 +8,9 @@ import pytest
 from data_cases import assert_same
 from PIL import ExifTags, Image
 
-from kdet.data import ShapesSource, coco, yolo
+from kdet.data import ShapesSource
+from kdet.data.formats.coco import reader as coco
+from kdet.data.formats.yolo import reader as yolo
 from kdet.errors import InputError
 
 Save = Callable[..., Path]

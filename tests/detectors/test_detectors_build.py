@@ -17,7 +17,7 @@ from kdet.detectors.plain import load_student
 from kdet.detectors.plain.backbones import EvalBatchNorm2d
 from kdet.distill import Distiller
 from kdet.errors import InputError
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 from kdet.types import Need
 
 BODY = "backbone.body."

@@ -12,14 +12,15 @@ from torchvision.models.detection import retinanet_resnet50_fpn, ssd300_vgg16
 
 import kdet
 from fakes import CLASSES, coco_of, images_and_targets, tiny
-from kdet.data import DetectionDataset, FileSource, Pipeline, coco, collate
+from kdet.data import DetectionDataset, FileSource, Pipeline, collate
+from kdet.data.formats.coco import reader as coco
 from kdet.detectors import build, read_weights, rebuild
-from kdet.detectors.libreyolo_detr import LibreDetrDetector
-from kdet.detectors.points import PointDetector
+from kdet.detectors.yolo.libreyolo_detr import LibreDetrDetector
+from kdet.detectors.yolo.points import PointDetector
 from kdet.errors import InputError
-from kdet.study.predict import _batch_of as batch_of_predict
-from kdet.study.speed import _pictures as pictures_of_speed
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
+from kdet.workflows.predict import _batch_of as batch_of_predict
+from kdet.workflows.speed import _pictures as pictures_of_speed
 from yolo_fakes import yolo
 
 CANVASES = {

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from detr_fakes import CONFIGS, STRIDES, every_type, shared_batch, tiny_detr
-from kdet.detectors.detr_families import FAMILIES
+from kdet.detectors.hf.families import FAMILIES
 from kdet.errors import InputError
 from kdet.types import Batch, Detector, Need
 

@@ -16,7 +16,7 @@ from fakes import CLASSES, same_state, state_of
 from kdet.detectors import build, classes_in, inherit, read_weights, rebuild, wrap
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND
-from kdet.train.run_folder import CONFIG, save_student
+from kdet.train.state.run_folder import CONFIG, save_student
 from kdet.types import Detections, Detector
 from patience import PATIENCE_S
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import kdet
 from fakes import images_and_targets, same_state, state_of, tiny
-from kdet.detectors.foundation import FoundationDetector, foundation
+from kdet.detectors.backbones.foundation import FoundationDetector, foundation
 from kdet.distill import prove_it_acts
 from kdet.errors import InputError
 from kdet.types import Batch, Need

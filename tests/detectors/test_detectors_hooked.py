@@ -15,7 +15,7 @@ from kdet.detectors import read_weights, rebuild
 from kdet.detectors.plain import load_student
 from kdet.distill import prove_it_acts
 from kdet.errors import InputError
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 from kdet.types import Need, Target
 
 ONLY_FEATURES = frozenset({Need.FEATURES})

@@ -12,7 +12,7 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from fakes import CLASSES, DETECTOR_NAMES, batch_for, same_state, state_of, tiny
 from kdet.detectors import build, plain, read_weights, rebuild
 from kdet.errors import InputError
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 from kdet.types import Detector
 
 CLASS_LAYERS = ("cls_logits", "module_list", "box_predictor")

@@ -13,7 +13,7 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from fakes import DETECTOR_NAMES, tiny
 from kdet.detectors import plain
-from kdet.train.run_folder import save_student, write_source
+from kdet.train.state.run_folder import save_student, write_source
 from kdet.types import Detector
 from patience import PATIENCE_S
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fakes import tiny
-from kdet.detectors.foundation import foundation
+from kdet.detectors.backbones.foundation import foundation
 from kdet.distill import Distiller, Lesson
 from kdet.distill.methods import prediction_guided, structural
-from kdet.distill.views import GuidedFeatures, Sight, paired_features
-from kdet.distill.weighted_features import FeaturesByRegion, FeaturesByScore, FeaturesInBoxes
+from kdet.distill.views.base import GuidedFeatures, Sight, paired_features
+from kdet.distill.views.features import FeaturesByRegion, FeaturesByScore, FeaturesInBoxes
 from kdet.ops.canvas import teacher_canvas
 from kdet.types import Batch, Detector, Need, Observation, Target
 

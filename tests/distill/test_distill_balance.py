@@ -7,8 +7,8 @@ import torch
 from distill_cases import DENSE_METHODS, batch, distiller
 
 from kdet.distill import METHODS, Distiller, prove_it_acts
-from kdet.distill.balance import RECHECK, WINDOW, Balance, gradient_at
 from kdet.distill.methods import crosskd, hint, l2, rank_mimicking, structural
+from kdet.distill.weighting.balance import RECHECK, WINDOW, Balance, gradient_at
 
 
 def norms(pair: Distiller) -> dict[str, list[float]]:

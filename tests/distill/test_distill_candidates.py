@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from fakes import CLASSES
 from kdet.distill import Distiller
 from kdet.distill.methods import rank_mimicking, soft_labels
-from kdet.distill.views import Sight
+from kdet.distill.views.base import Sight
 from kdet.errors import InputError
 from kdet.types import Observation, Target
 
@@ -143,7 +143,7 @@ def bare_box_head(pair: Distiller, sight: Sight) -> torch.Tensor:
     assert pair.teacher is not None and sight.student.proposals is not None
     model, given = pair.teacher.model, batch("faster_rcnn")
     with torch.no_grad():
-        from kdet.detectors.torchvision_parts import normalised
+        from kdet.detectors.batching import normalised
 
         maps = model.backbone(normalised(model, given).tensors)
         pooled = model.roi_heads.box_roi_pool(maps, sight.student.proposals, given.sizes_hw)

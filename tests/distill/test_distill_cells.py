@@ -11,7 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from kdet.detectors import wrap
 from kdet.distill import METHODS, Distiller, Lesson
 from kdet.distill.methods import ld, prediction_guided, rank_mimicking, soft_labels
-from kdet.distill.views import GuidedFeatures, Sight
+from kdet.distill.views.base import GuidedFeatures, Sight
 from kdet.errors import InputError
 from kdet.types import Detector, Observation
 

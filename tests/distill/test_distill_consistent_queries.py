@@ -12,8 +12,8 @@ from detr_fakes import CONFIGS, every_type, shared_batch, tiny_detr
 from fakes import CLASSES, same_state, state_of, tiny
 from kdet.distill import Distiller
 from kdet.distill.methods import clockdistill, kd_detr
-from kdet.distill.proof import prove_it_acts
-from kdet.distill.views import Sight
+from kdet.distill.preflight.proof import prove_it_acts
+from kdet.distill.views.base import Sight
 from kdet.errors import InputError
 from kdet.types import Detector, Need
 from losses.cases.crosskd import generalised_iou

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fakes import CLASSES, same_state, state_of
 from kdet.distill import Distiller, Term
-from kdet.distill.cross_head import CrossHead, _aligned
 from kdet.distill.methods import crosskd
+from kdet.distill.views.cross_head import CrossHead, _aligned
 from kdet.errors import InputError
 from kdet.losses import crosskd_loss
 from kdet.types import Detector, LossReport

@@ -6,7 +6,7 @@ from distill_cases import batch, student, teacher
 
 from kdet.distill import Distiller
 from kdet.distill.methods import bckd, hint
-from kdet.distill.views import Sight
+from kdet.distill.views.base import Sight
 from kdet.errors import InputError
 from kdet.losses import bckd_loss
 

@@ -11,7 +11,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 import kdet
 from fakes import CLASSES, images_and_targets, tiny
 from kdet.detectors import wrap
-from kdet.detectors.foundation import foundation
+from kdet.detectors.backbones.foundation import foundation
 from kdet.distill import Distiller, Lesson
 from kdet.distill.adapters import Adapter, NoAdapter
 from kdet.distill.methods import structural

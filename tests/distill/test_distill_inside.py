@@ -8,7 +8,7 @@ import torch
 from fakes import CLASSES, batch_for, tiny
 from kdet import methods
 from kdet.distill import Distiller
-from kdet.distill.inside import level_maps
+from kdet.distill.feature_maps import level_maps
 from kdet.types import Batch, Detector
 
 

@@ -12,8 +12,8 @@ from kdet import wrap
 from kdet.distill import Distiller, Lesson, prove_it_acts
 from kdet.distill.adapters import Adapter, NoAdapter
 from kdet.distill.methods import l2, rank_mimicking, structural
-from kdet.distill.proof import examine
-from kdet.distill.views import Features
+from kdet.distill.preflight.proof import examine
+from kdet.distill.views.base import Features
 from kdet.errors import InputError
 from kdet.ops.canvas import teacher_canvas
 from kdet.types import Batch, Detector

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdet.distill.moved import moved
+from kdet.distill.cache.warp import moved
 from kdet.types import Level, Observation
 
 STRIDES = (8, 16, 32)

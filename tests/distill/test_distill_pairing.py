@@ -79,7 +79,7 @@ def test_families_distil_into_each_other_through_their_features(small: str, larg
 
 
 def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
-    from kdet.distill.views import Features
+    from kdet.distill.views.base import Features
 
     pair_of = Distiller(student(), teacher(), structural())
     sight = pair_of.observe_pair(batch(), only=frozenset({Need.FEATURES}))[1][0]

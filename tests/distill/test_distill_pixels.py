@@ -8,7 +8,7 @@ from distill_cases import batch, student
 from torch import Tensor
 
 from fakes import DETECTOR_NAMES, tiny
-from kdet.distill.pixels import SAME, explained, glimpse
+from kdet.distill.preflight.input_check import SAME, explained, glimpse
 from kdet.types import Need
 
 MEAN, SCALE = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.1]).view(3, 1, 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fakes import same_state, state_of, tiny
 from kdet.distill import METHODS, Distiller, Schedule, prove_it_acts
 from kdet.distill.methods import l2, rank_mimicking, structural
-from kdet.distill.proof import examine, state_hash
+from kdet.distill.preflight.proof import examine, state_hash
 from kdet.errors import InputError
 from kdet.types import Batch, Detector, Need, Observation
 

@@ -11,8 +11,8 @@ from fakes import CLASSES, batch_for, tiny
 from kdet.distill import Distiller, FrozenTeacher
 from kdet.distill.methods import detrdistill, prediction_guided, rank_mimicking, soft_labels
 from kdet.distill.pairing import pair
-from kdet.distill.queries import MatchedQueries, binary_logits
-from kdet.distill.views import Sight
+from kdet.distill.views.base import Sight
+from kdet.distill.views.queries import MatchedQueries, binary_logits
 from kdet.errors import InputError
 from kdet.types import Activation, Level, Observation
 

@@ -4,8 +4,8 @@ import pytest
 from distill_cases import distiller
 
 from kdet.distill import METHODS
-from kdet.distill.doubts import doubtful_weights
 from kdet.distill.methods import l2, pkd, rank_mimicking, structural
+from kdet.distill.preflight.doubts import doubtful_weights
 from kdet.errors import InputError
 from kdet.types import Pull
 

@@ -13,9 +13,9 @@ from fakes import tiny
 from kdet.data import Shapes, ShapesSource
 from kdet.errors import InputError, WorkError
 from kdet.export import TARGETS, open_exported
-from kdet.study.models import open_model
-from kdet.study.release import Wish, canvas_for, export
-from kdet.study.speed import measure
+from kdet.workflows.export import Wish, canvas_for, export
+from kdet.workflows.models import open_model
+from kdet.workflows.speed import measure
 
 SHAPES = ShapesSource(Shapes(val_images=6, image_size=96), split="val")
 QUICK = Wish(to="pt2", images=4, seconds=0.05)

@@ -26,9 +26,9 @@ from kdet.distill.methods import structural
 from kdet.errors import InputError
 from kdet.export import about_export, graph_of
 from kdet.export.pt2_file import exported
-from kdet.study.check import check
 from kdet.train import Recipe, load_detector
 from kdet.types import Need, Target
+from kdet.workflows.check.run import check
 
 MODELS = {"yolov9": "t", "yolox": "n", "rtmdet": "t"}
 LAST = (

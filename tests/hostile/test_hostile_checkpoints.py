@@ -15,7 +15,7 @@ from fakes import same_state, state_of, tiny
 from kdet.detectors import read_weights
 from kdet.errors import InputError
 from kdet.train import load_detector
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth"])

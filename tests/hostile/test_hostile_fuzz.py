@@ -24,7 +24,7 @@ from kdet.data import read_image
 from kdet.detectors import read_weights
 from kdet.report import read_run
 from kdet.train import read_recipe
-from kdet.train.teachers import make_terms
+from kdet.train.teaching.teachers import make_terms
 
 FEW, MANY = 40, 3000
 TENSORS = {"weight": torch.ones(3, 3), "bias": torch.zeros(3)}

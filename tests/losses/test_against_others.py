@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdet.ops.similarity import Exponents, similarity
+from kdet.ops.ssim.reference import Exponents, similarity
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdet.losses import structural_loss
-from kdet.ops import similarity_by_levels
-from kdet.ops.fast_similarity import mean_dissimilarity
-from kdet.ops.one_pass import Options
-from kdet.ops.scale import rescale, taught
-from kdet.ops.similarity import (
+from kdet.ops.ssim import gpu as similarity_by_levels
+from kdet.ops.ssim.fused import mean_dissimilarity
+from kdet.ops.ssim.one_pass import Options
+from kdet.ops.ssim.reference import (
     Exponents,
     contrast,
     contrast_and_structure,
@@ -22,6 +21,7 @@ from kdet.ops.similarity import (
     similarity,
     structure,
 )
+from kdet.ops.ssim.scale import rescale, taught
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_exponent_zero_leaves_its_factor_out(teacher, independent):
 def device_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The way of a processor, and that of accelerators, which works on any device."""
     if request.param == "by levels":
-        monkeypatch.setattr("kdet.ops.fast_similarity.similarity_by_chunks", similarity_by_levels)
+        monkeypatch.setattr("kdet.ops.ssim.fused.similarity_by_chunks", similarity_by_levels)
     return request.param
 
 
@@ -185,8 +185,8 @@ def plain_loss(student: torch.Tensor, teacher: torch.Tensor, normalize) -> torch
 @pytest.mark.parametrize("chunk_cells", [1, 2**13])
 def test_the_fast_path_is_the_formula(normalize, size, layout, chunk_cells, monkeypatch, device_way):
     """Value and gradient, with chunks so small that channels, or else images, are split unevenly."""
-    monkeypatch.setattr("kdet.ops.similarity_by_chunks.CHUNK_CELLS_PER_THREAD", chunk_cells)
-    monkeypatch.setattr("kdet.ops.similarity_by_levels.MOST_CELLS", chunk_cells)
+    monkeypatch.setattr("kdet.ops.ssim.cpu.CHUNK_CELLS_PER_THREAD", chunk_cells)
+    monkeypatch.setattr("kdet.ops.ssim.gpu.MOST_CELLS", chunk_cells)
     student, teacher = torch.rand(2, 3, 20, *size, dtype=torch.float64).unbind()
     teacher[1, ::3] = 0.25
     student, teacher = (t.contiguous(memory_format=layout).requires_grad_() for t in (student, teacher))
@@ -204,7 +204,7 @@ def test_levels_of_all_kinds_in_one_pass(normalize, most_cells, monkeypatch, dev
 
     Not under "sample": the plain formula shares among channels before it shares among cells.
     """
-    monkeypatch.setattr("kdet.ops.similarity_by_levels.MOST_CELLS", most_cells)
+    monkeypatch.setattr("kdet.ops.ssim.gpu.MOST_CELLS", most_cells)
     shapes = [(3, 4, 13, 9), (3, 4, 6, 6), (3, 7, 4, 5), (3, 4, 0, 5), (2, 7, 4, 5), (3, 4, 2, 1)]
     students = [4 * torch.rand(shape, dtype=torch.float64) for shape in shapes]
     students = [(one if normalize == "sample" else one.round()).requires_grad_() for one in students]

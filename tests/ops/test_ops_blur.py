@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from kdet.ops.matrix_blur import MatrixBlur
-from kdet.ops.padded import Padded
-from kdet.ops.stacked_blur import StackedBlur
-from kdet.ops.windows import blur, border, gaussian
+from kdet.ops.ssim.matrix_blur import MatrixBlur
+from kdet.ops.ssim.padded import Padded
+from kdet.ops.ssim.stacked_blur import StackedBlur
+from kdet.ops.ssim.windows import blur, border, gaussian
 from losses.reference import gaussian_taps, local_mean
 
 SIZES = [(6, 6), (9, 14), (5, 20), (1, 1), (2, 3), (20, 4)]

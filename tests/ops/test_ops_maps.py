@@ -8,9 +8,9 @@ import torch
 
 from kdet.ops.align import resize_like
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import rescale
-from kdet.ops.scratch import Scratch
 from kdet.ops.segments import segment_log_softmax
+from kdet.ops.ssim.scale import rescale
+from kdet.ops.ssim.scratch import Scratch
 
 
 @pytest.mark.parametrize(("normalize", "axes"), [("channel", (2, 3)), ("sample", (1, 2, 3))])

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 from train_cases import distilled
 
 from kdet.train import Recipe
-from kdet.train.recipe_file import write_recipe
+from kdet.train.recipe.file import write_recipe
 from patience import PATIENCE_S, wait_until
 
 

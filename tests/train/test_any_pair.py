@@ -9,10 +9,10 @@ from train_cases import distilled, records, run, teacher_file
 
 from kdet.distill import SHARE
 from kdet.errors import InputError
-from kdet.study.check import check
-from kdet.study.check_text import as_text
 from kdet.train import read_recipe
-from kdet.train.recipe import Recipe
+from kdet.train.recipe.schema import Recipe
+from kdet.workflows.check.run import check
+from kdet.workflows.check.text import as_text
 
 FEW = {"format": "shapes", "images": 8, "val_images": 4, "image_size": 64, "scale": [0.3, 0.6], "clutter": 0}
 
@@ -46,7 +46,7 @@ def test_two_teachers_each_with_its_own_terms_and_its_own_ap(tmp_path: Path) -> 
 
 
 def test_a_teachers_weight_multiplies_those_of_its_terms(tmp_path: Path) -> None:
-    from kdet.train.teachers import build_lessons
+    from kdet.train.teaching.teachers import build_lessons
 
     recipe = distilled(tmp_path, teacher=two_teachers(tmp_path))
     lessons = build_lessons(recipe, ("circle", "square", "triangle"), lambda line: None)

@@ -12,16 +12,17 @@ from train_cases import recipe_of, records, run, teacher_file
 
 from export_fakes import written
 from fakes import coco_of, same_state
-from kdet.data import DetectionDataset, FileSource, Pipeline, coco, evaluation_batches, make_loader
+from kdet.data import DetectionDataset, FileSource, Pipeline, evaluation_batches, make_loader
+from kdet.data.formats.coco import reader as coco
 from kdet.errors import InputError
 from kdet.evaluate import evaluate
 from kdet.export import about_export
 from kdet.export.about import About
-from kdet.study.release import canvas_for
-from kdet.study.rounds import require_same_recipe
 from kdet.train import load_detector
-from kdet.train.run_folder import RECIPE, as_begun
+from kdet.train.state.run_folder import RECIPE, as_begun
 from kdet.types import Detector
+from kdet.workflows.compare.rounds import require_same_recipe
+from kdet.workflows.export import canvas_for
 
 SSDLITE = {"detector": "ssdlite", "backbone": None, "width": 0.25}
 TRAIN = {"epochs": 2, "batch_size": 2, "optimizer": "adamw", "lr": 0.01, "lr_schedule": "constant", "warmup_steps": 0}
@@ -75,7 +76,7 @@ def test_a_finished_student_is_evaluated_as_it_was_trained(wide: Path, tmp_path:
 @pytest.mark.parametrize(("asked", "hw"), [("auto", (64, 64)), ("letterbox", (64, 64)), ("pad", (32, 64))])
 def test_the_recipe_may_ask_for_another(asked: str, hw: Any, wide: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """A batch of wide images alone is 32×64 on pad."""
-    from kdet.detectors.ssd import SsdDetector
+    from kdet.detectors.torchvision.ssd import SsdDetector
 
     shapes: set[tuple[int, int]] = set()
     observe = SsdDetector.observe

@@ -16,11 +16,11 @@ import kdet
 from detr_fakes import config_of, every_type, tiny_detr
 from fakes import same_state, state_of
 from kdet.errors import InputError, WorkError
-from kdet.train import checkpoint
-from kdet.train.bad_batch import BAD_BATCH
 from kdet.train.build import build_student
-from kdet.train.run_folder import BEST, CONFIG, LAST, SOURCE, save_student
-from kdet.train.teachers import load_detector
+from kdet.train.state import checkpoint
+from kdet.train.state.bad_batch import BAD_BATCH
+from kdet.train.state.run_folder import BEST, CONFIG, LAST, SOURCE, save_student
+from kdet.train.teaching.teachers import load_detector
 
 TWO_STEPS = {"epochs": 1, "batch_size": 4}
 STUDENT = {"student": None, "train": TWO_STEPS}

@@ -15,8 +15,8 @@ from train_cases import distilled, recipe_of, run
 
 from kdet.errors import Interrupted
 from kdet.train import Recipe, loop, read_recipe
-from kdet.train.interruption import Interruption
-from kdet.train.recipe_file import write_recipe
+from kdet.train.recipe.file import write_recipe
+from kdet.train.state.interruption import Interruption
 from patience import PATIENCE_S, wait_until
 
 

@@ -14,7 +14,7 @@ from train_cases import records, run
 
 from kdet.errors import WorkError
 from kdet.train import Recipe, step
-from kdet.train.bad_batch import read
+from kdet.train.state.bad_batch import read
 from kdet.types import Batch, Need, Observation
 
 pytestmark = pytest.mark.long

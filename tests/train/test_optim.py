@@ -17,9 +17,9 @@ from fakes import CLASSES, DETECTOR_NAMES, batch_for, tiny
 from kdet.detectors import backbone_parameters, usual_backbone_lr
 from kdet.distill import METHODS, Distiller
 from kdet.errors import InputError
-from kdet.train.engine import Engine
 from kdet.train.optim import backbone_lr, describe_groups, make_optimizer, moving_average, parameter_groups
-from kdet.train.recipe import Recipe, TrainRecipe
+from kdet.train.processes.engine import Engine
+from kdet.train.recipe.schema import Recipe, TrainRecipe
 from kdet.types import Detector
 from yolo_fakes import yolo
 

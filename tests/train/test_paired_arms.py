@@ -17,7 +17,7 @@ from train_cases import records, run
 import kdet
 from detr_fakes import config_of
 from fakes import DETECTOR_NAMES, batch_for, images_and_targets, same_state, state_of, tiny, tiny_recipe
-from kdet.detectors.own_code import ALLOWED
+from kdet.detectors.modules.own_code import ALLOWED
 from kdet.distill import Distiller, Term, prove_it_acts
 from kdet.distill.methods import mgd, structural
 from kdet.train import Recipe

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from fakes import tiny_recipe
-from kdet.train import Recipe, processors
-from kdet.train.processors import loaders, usable
+from kdet.train import Recipe
+from kdet.train.processes import processors
+from kdet.train.processes.processors import loaders, usable
 from train.train_cases import records, run
 
 

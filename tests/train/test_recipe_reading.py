@@ -9,8 +9,8 @@ import yaml
 from fakes import tiny_recipe, write_yaml
 from kdet.errors import InputError
 from kdet.train import Recipe, read_recipe, write_recipe
-from kdet.train.recipe_models import TermRecipe
-from kdet.train.teachers import make_terms
+from kdet.train.recipe.models import TermRecipe
+from kdet.train.teaching.teachers import make_terms
 
 TEXT = """\
 data: {format: shapes, images: 8, image_size: 64}

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from train_cases import distilled, recipe_of, records, run
 
 from kdet.errors import InputError, WorkError
-from kdet.train import Recipe, checkpoint, loop
-from kdet.train.checkpoint import Counters
+from kdet.train import Recipe, loop
+from kdet.train.state import checkpoint
+from kdet.train.state.checkpoint import Counters
 
 
 class Killed(BaseException):

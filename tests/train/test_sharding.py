@@ -15,11 +15,11 @@ from train_cases import records, run
 from fakes import images_and_targets, tiny
 from kdet.distill import METHODS, Distiller
 from kdet.distill.criterion import Criterion
-from kdet.distill.proof import buffers_kept
+from kdet.distill.preflight.proof import buffers_kept
 from kdet.errors import InputError
-from kdet.train.engine import Engine
 from kdet.train.optim import parameter_groups
-from kdet.train.recipe import TrainRecipe
+from kdet.train.processes.engine import Engine
+from kdet.train.recipe.schema import TrainRecipe
 from kdet.types import Batch
 
 STEPS = ((0, False), (1, True), (2, True))

@@ -8,10 +8,11 @@ from test_resume import assert_bit_for_bit
 from train_cases import distilled, records, run, teacher_file
 
 from kdet.data import Augmentation
-from kdet.distill.cache import TeacherCache
+from kdet.distill.cache.teacher_cache import TeacherCache
 from kdet.distill.teacher import FrozenTeacher
 from kdet.errors import InputError, WorkError
-from kdet.train import Recipe, teacher_cache
+from kdet.train import Recipe
+from kdet.train.teaching import teacher_cache
 from kdet.types import Need
 
 FLIPS: dict[str, Any] = {"flip": 0.5, "vertical_flip": 0.5}
@@ -143,7 +144,7 @@ def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytes
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kdet.distill.tensor_folder.save_tensors", full)
+    monkeypatch.setattr("kdet.distill.cache.tensor_folder.save_tensors", full)
     with pytest.raises(WorkError, match=r"cannot be written .*No space left on device.*leave `cache:` out"):
         run(recipe, tmp_path / "run")
 

@@ -13,7 +13,7 @@ from train_cases import distilled, records, run
 
 from kdet.data import Augmentation
 from kdet.errors import InputError
-from kdet.train.engine import Engine
+from kdet.train.processes.engine import Engine
 
 on_gpu = pytest.mark.gpu
 STUDENT = "student-last.safetensors"

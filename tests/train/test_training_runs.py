@@ -15,7 +15,7 @@ from kdet.errors import InputError, WorkError
 from kdet.train import build, load_detector, open_data, read_recipe
 from kdet.train.build import resolved
 from kdet.train.optim import learning_rate
-from kdet.train.recipe import TrainRecipe
+from kdet.train.recipe.schema import TrainRecipe
 
 METRICS = {"AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "per_class"}
 

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from kdet.cli.app import app
 from kdet.distill.criterion import Criterion
 from kdet.errors import InputError, WorkError
-from kdet.study.replay import replay
 from kdet.train import read_recipe, step
-from kdet.train.bad_batch import BAD_BATCH, read
-from kdet.train.engine import Engine
+from kdet.train.processes.engine import Engine
+from kdet.train.state.bad_batch import BAD_BATCH, read
+from kdet.workflows.check.replay import replay
 
 
 def break_term(patch: pytest.MonkeyPatch, at: set[int], name: str = "structural") -> None:

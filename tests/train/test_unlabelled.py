@@ -16,21 +16,21 @@ from train_cases import distilled, recipe_of, records, run, teacher_file
 import kdet
 from fakes import coco_of
 from kdet.data import DetectionDataset, EpochSampler, Source, collate
-from kdet.detectors.own_code import ALLOWED
+from kdet.detectors.modules.own_code import ALLOWED
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.evaluate import ImagePredictions
-from kdet.study.arms import arms_of, recipe_for, require_buildable
-from kdet.study.check import check
 from kdet.train import Recipe, write_recipe
 from kdet.train.build import open_data
-from kdet.train.engine import Engine
 from kdet.train.prepare import prepare
-from kdet.train.recipe_models import RunTeacher
-from kdet.train.run_folder import RECIPE
-from kdet.train.teacher_boxes import put_teacher_boxes
-from kdet.train.thresholds import choose_thresholds
+from kdet.train.processes.engine import Engine
+from kdet.train.recipe.models import RunTeacher
+from kdet.train.state.run_folder import RECIPE
+from kdet.train.teaching.teacher_boxes import put_teacher_boxes
+from kdet.train.teaching.thresholds import choose_thresholds
 from kdet.types import Detector, Sample
+from kdet.workflows.check.run import check
+from kdet.workflows.compare.arms import arms_of, recipe_for, require_buildable
 
 FEW = {"format": "shapes", "images": 8, "val_images": 4, "image_size": 64, "scale": [0.3, 0.6], "clutter": 0}
 SIZES_HW = [(64, 96), (80, 64), (48, 96), (96, 96), (64, 64), (96, 64)]

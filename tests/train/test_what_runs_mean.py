@@ -17,14 +17,14 @@ from kdet.detectors.targets import checked_targets
 from kdet.detectors.weights import load
 from kdet.distill import Distiller
 from kdet.errors import InputError
-from kdet.study.check import _image_doubts
 from kdet.train import Recipe
 from kdet.train.build import open_data, resolved
-from kdet.train.recipe_file import read_recipe, write_recipe
-from kdet.train.resuming import begun_with, changed, jump, record
-from kdet.train.run_folder import RECIPE
+from kdet.train.recipe.file import read_recipe, write_recipe
 from kdet.train.sound_data import require_sound
-from kdet.train.teachers import build_lessons
+from kdet.train.state.resuming import begun_with, changed, jump, record
+from kdet.train.state.run_folder import RECIPE
+from kdet.train.teaching.teachers import build_lessons
+from kdet.workflows.check.run import _image_doubts
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "_tiny"
 

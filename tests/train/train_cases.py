@@ -6,7 +6,7 @@ from typing import Any
 
 from fakes import CLASSES, tiny, tiny_recipe
 from kdet.train import Outcome, Recipe, fit
-from kdet.train.run_folder import save_student
+from kdet.train.state.run_folder import save_student
 
 
 def recipe_of(**sections: Any) -> Recipe:

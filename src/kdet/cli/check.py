@@ -34,11 +34,11 @@ def check(
 
     Example: kdet check recipes/bccd/retinanet_structural.yaml --strict --trial 2m
     """
-    from kdet.study.check import check as check_recipe
-    from kdet.study.check_text import as_text
-    from kdet.study.replay import as_text as replay_text
-    from kdet.study.replay import replay as replay_step
     from kdet.train import read_recipe
+    from kdet.workflows.check.replay import as_text as replay_text
+    from kdet.workflows.check.replay import replay as replay_step
+    from kdet.workflows.check.run import check as check_recipe
+    from kdet.workflows.check.text import as_text
 
     overrides = [*(override or []), *([] if seed is None else [f"train.seed={seed}"])]
     if replay is not None:

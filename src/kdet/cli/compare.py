@@ -53,10 +53,10 @@ def compare(
 
     Example: kdet compare recipes/shapes/structural.yaml --arms none,l2,structural --seeds 3 --longer 2,4 --budget 2h
     """
-    from kdet.study.arms import usual_arms
-    from kdet.study.compare import PAGE, table
-    from kdet.study.compare import compare as run
     from kdet.train import read_recipe
+    from kdet.workflows.compare.arms import usual_arms
+    from kdet.workflows.compare.run import PAGE, table
+    from kdet.workflows.compare.run import compare as run
 
     folder = out or Path("runs") / f"compare-{recipe.stem}"
     checked = read_recipe(recipe, override or ())

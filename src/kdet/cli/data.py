@@ -114,7 +114,7 @@ def generate_shapes(
     Example: kdet data shapes runs/shapes -o images=200 -o texture=0.8 --seed 1
     """
     from kdet.data import ShapesSource, convert
-    from kdet.train.recipe_file import shapes_from
+    from kdet.train.recipe.file import shapes_from
 
     shapes = shapes_from([f"seed={seed}", *(override or [])])
     sources = {split: ShapesSource(shapes, split=split, hold=False) for split in ("train", "val")}

@@ -19,7 +19,7 @@ def demo(
 
     Example: kdet demo --out demo --seed 1
     """
-    from kdet.study.demo import run_demo, table
+    from kdet.workflows.demo import run_demo, table
 
     result = run_demo(out, seed=seed)
     show(result, as_json, lambda: f"{table(result)}\n→ {out / 'index.html'}")

@@ -47,8 +47,8 @@ def evaluate(
     from kdet.data import DetectionDataset, Pipeline, evaluation_batches, make_loader
     from kdet.evaluate import evaluate as score
     from kdet.evaluate import write_predictions
-    from kdet.study.models import images_at_a_time, open_to_run, precision_of
-    from kdet.train.run_log import Progress
+    from kdet.train.state.run_log import Progress
+    from kdet.workflows.models import images_at_a_time, open_to_run, precision_of
 
     detector, device = open_to_run(model, in_fp32=runtime_precision is Precision.FP32)
     source = open_path(data, format_name, split, images, on_bad_box, first_pixel_of(first_pixel))

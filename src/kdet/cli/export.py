@@ -50,8 +50,8 @@ def export(
     Example: kdet export runs/distilled --to onnx --out exported
     """
     from kdet.cli.sources import open_path
-    from kdet.study.release import Wish
-    from kdet.study.release import export as write
+    from kdet.workflows.export import Wish
+    from kdet.workflows.export import export as write
 
     wish = Wish(
         to=to,

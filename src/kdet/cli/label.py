@@ -38,7 +38,7 @@ def label(
 
     Example: kdet label runs/teacher photos/ --to coco --out labels
     """
-    from kdet.study.label import label as label_images
+    from kdet.workflows.label import label as label_images
 
     result = label_images(
         model, images, out, to=to, score=_score(score), prompt=prompt, say=lambda line: print(line, file=sys.stderr)

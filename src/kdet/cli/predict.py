@@ -27,7 +27,7 @@ def predict(
     Example: kdet predict runs/distilled photos/ --out found
     """
     from kdet.cli.sources import image_files
-    from kdet.study.predict import predict_images
+    from kdet.workflows.predict import predict_images
 
     in_fp32 = runtime_precision is Precision.FP32
     records = predict_images(model, image_files(images, noted), out, score=score, in_fp32=in_fp32, kinds=kinds or ())

@@ -30,9 +30,9 @@ def search(
 
     Example: kdet search recipes/shapes/structural.yaml --budget 1h
     """
-    from kdet.study.search import CANDIDATES, table
-    from kdet.study.search import search as run
     from kdet.train import read_recipe
+    from kdet.workflows.search.run import CANDIDATES, table
+    from kdet.workflows.search.run import search as run
 
     folder = out or Path("runs") / f"search-{recipe.stem}"
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else CANDIDATES

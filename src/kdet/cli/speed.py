@@ -47,9 +47,9 @@ def speed(
 
     from kdet.data import image_size_of
     from kdet.errors import InputError
-    from kdet.study.speed import as_json as content_of
-    from kdet.study.speed import measure
-    from kdet.train.run_folder import write_json
+    from kdet.train.state.run_folder import write_json
+    from kdet.workflows.speed import as_json as content_of
+    from kdet.workflows.speed import measure
 
     if threads is not None:
         if threads < 1:

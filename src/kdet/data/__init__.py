@@ -1,25 +1,25 @@
 """Files ⇄ samples: readers and writers of detection data sets, the generated shapes, augmentation, batches."""
 
+from kdet.data.checks.grouped import divided
+from kdet.data.checks.headers import look
+from kdet.data.checks.inspect import inspect
+from kdet.data.checks.leaks import leak
 from kdet.data.convert import convert
 from kdet.data.dataset import DetectionDataset
-from kdet.data.formats import FORMATS, Format, open_source, recognise
-from kdet.data.grouped import divided
-from kdet.data.headers import look
+from kdet.data.formats.model_labels import is_labelled_by_a_model, open_model_labels, write_record
+from kdet.data.formats.table import FORMATS, Format, open_source, recognise
+from kdet.data.formats.validate import OnBadBox
+from kdet.data.formats.voc.reader import FirstPixel
 from kdet.data.images import read_image
 from kdet.data.index import DetectionIndex, Objects
-from kdet.data.inspect import inspect
 from kdet.data.joining import concatenated
-from kdet.data.leaks import leak
 from kdet.data.loader import EpochSampler, collate, evaluation_batches, make_loader
-from kdet.data.model_labels import is_labelled_by_a_model, open_model_labels, write_record
 from kdet.data.resize import image_size_of, resize
-from kdet.data.shapes import Shapes, ShapesSource
+from kdet.data.shapes.generator import Shapes, ShapesSource
 from kdet.data.source import FileSource, IndexedSource, Source
 from kdet.data.subset import rest_of, share_of, split_off, taken
 from kdet.data.transforms import NO_AUGMENTATION, Augmentation, Pipeline
 from kdet.data.unlabelled import Joined, image_folder, joined, with_objects, without_labels
-from kdet.data.validate import OnBadBox
-from kdet.data.voc import FirstPixel
 
 __all__ = [
     "FORMATS",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kdet.data.formats import FORMATS, Format, format_named
+from kdet.data.formats.table import FORMATS, Format, format_named
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Names
 from kdet.data.source import Source

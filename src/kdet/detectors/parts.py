@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from kdet.detectors.detr import DetrDetector
-from kdet.detectors.hooked import HookedDetector
-from kdet.detectors.libreyolo_detr import LibreDetrDetector
-from kdet.detectors.points import PointDetector
+from kdet.detectors.hf.detr import DetrDetector
+from kdet.detectors.modules.hooked import HookedDetector
+from kdet.detectors.yolo.libreyolo_detr import LibreDetrDetector
+from kdet.detectors.yolo.points import PointDetector
 from kdet.types import Detector
 
 Part = Literal["backbone", "neck", "head"]

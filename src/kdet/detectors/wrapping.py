@@ -8,15 +8,15 @@ from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 
-from kdet.detectors import dense_families
-from kdet.detectors.dense import Dense
-from kdet.detectors.detr_families import FAMILIES
-from kdet.detectors.detr_models import is_detr, wrap_detr
-from kdet.detectors.libreyolo_models import is_libreyolo, wrap_libreyolo
+from kdet.detectors.hf.families import FAMILIES
+from kdet.detectors.hf.models import is_detr, wrap_detr
 from kdet.detectors.plain import ATSS, GFL, CascadeRCNN
-from kdet.detectors.rcnn import RcnnDetector
-from kdet.detectors.ssd import SsdDetector
-from kdet.detectors.yolo import is_yolo, wrap_yolo
+from kdet.detectors.torchvision import dense_families
+from kdet.detectors.torchvision.dense import Dense
+from kdet.detectors.torchvision.rcnn import RcnnDetector
+from kdet.detectors.torchvision.ssd import SsdDetector
+from kdet.detectors.yolo.libreyolo_models import is_libreyolo, wrap_libreyolo
+from kdet.detectors.yolo.ultralytics import is_yolo, wrap_yolo
 from kdet.errors import InputError
 from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Detector

@@ -8,12 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from kdet.detectors.detr_families import FAMILIES
-from kdet.detectors.detr_models import build_detr, classes_of, rebuild_detr
-from kdet.detectors.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
-from kdet.detectors.own_code import call_factory
+from kdet.detectors.hf.families import FAMILIES
+from kdet.detectors.hf.models import build_detr, classes_of, rebuild_detr
+from kdet.detectors.modules.own_code import call_factory
 from kdet.detectors.plain import BACKBONES, build_any
-from kdet.detectors.torchvision_models import Notes, backbone_defaults, library_model, load_and_tell, plain_model
+from kdet.detectors.torchvision.models import Notes, backbone_defaults, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
     check,
@@ -24,6 +23,7 @@ from kdet.detectors.weights import (
     read_weights,
 )
 from kdet.detectors.wrapping import BARE, adapt, wrap
+from kdet.detectors.yolo.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
 from kdet.errors import InputError
 from kdet.ops.canvas import canvas_hw
 from kdet.ops.classes import BACKGROUND, real_classes

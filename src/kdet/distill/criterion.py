@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
-from kdet.distill.balance import Balance, gradient_at, pull
 from kdet.distill.lesson import Taught
 from kdet.distill.pairing import Pairing
-from kdet.distill.parts import Part, parts_of
 from kdet.distill.required import require_served
 from kdet.distill.terms import Learned, Term
-from kdet.distill.views import NO_NEEDS, Sight
+from kdet.distill.views.base import NO_NEEDS, Sight
+from kdet.distill.weighting.balance import Balance, gradient_at, pull
+from kdet.distill.weighting.groups import Part, parts_of
 from kdet.errors import InputError
 from kdet.types import Detector, Need, Pull
 

@@ -14,7 +14,7 @@ from kdet.distill.lesson import Lesson, Taught, fit_to
 from kdet.distill.pairing import Pairing
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
-from kdet.distill.views import Sight
+from kdet.distill.views.base import Sight
 from kdet.errors import InputError
 from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas

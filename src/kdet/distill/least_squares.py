@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from kdet.distill.adapters import Adapter
 from kdet.distill.distiller import Distiller
-from kdet.distill.proof import buffers_kept
-from kdet.distill.views import paired_features
+from kdet.distill.preflight.proof import buffers_kept
+from kdet.distill.views.base import paired_features
 from kdet.ops.randomness import seeded
 from kdet.ops.ranks import sum_over_ranks
 from kdet.types import Batch, Need

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.terms import Term
-from kdet.distill.views import Demanding
+from kdet.distill.views.base import Demanding
 from kdet.errors import InputError
 from kdet.types import Detector, Need
 

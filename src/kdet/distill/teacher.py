@@ -7,7 +7,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
-from kdet.distill.cache import TeacherCache
+from kdet.distill.cache.teacher_cache import TeacherCache
 from kdet.ops.boxes import scaled
 from kdet.types import Batch, Detections, Detector, DividedHead, HeadFeatures, Need, Observation
 

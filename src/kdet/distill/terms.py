@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from kdet.distill.schedule import Schedule
-from kdet.distill.views import View
+from kdet.distill.views.base import View
+from kdet.distill.weighting.schedule import Schedule
 from kdet.types import Need
 
 AdapterMode = Literal["auto", "always", "never", "identity-start"]
@@ -17,7 +17,7 @@ identity-start as the identity where the channels agree; else, and under always,
 
 
 Weight = float | Literal["auto"]
-"""A number, or what `kdet.distill.balance` measures: `share` of the task's pull, divided among the auto terms."""
+"""A number, or what `kdet.distill.weighting.balance` measures: `share` of the task's pull, for all auto terms."""
 SHARE = 3.0
 """Where a recipe names none; docs/adr/0004-share.md says why."""
 

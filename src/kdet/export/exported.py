@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdet.detectors.torchvision_parts import make_batch
+from kdet.detectors.batching import make_batch
 from kdet.errors import InputError, WorkError
 from kdet.export.about import About
 from kdet.export.target import Run

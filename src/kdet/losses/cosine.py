@@ -8,7 +8,7 @@ from torch import Tensor
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import FLOOR, FLOOR_SHARE
+from kdet.ops.ssim.scale import FLOOR, FLOOR_SHARE
 
 
 def cosine_loss(student: Levels, teacher: Levels) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import Normalize, check_normalize, rescaled_pair
+from kdet.ops.ssim.scale import Normalize, check_normalize, rescaled_pair
 
 
 def lp_loss(student: Levels, teacher: Levels, *, p: Literal[1, 2], normalize: Normalize = "channel") -> Tensor:

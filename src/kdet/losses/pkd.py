@@ -11,7 +11,7 @@ from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.ranks import channel_moments, num_ranks, sum_over_ranks
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import FLOOR, FLOOR_SHARE
+from kdet.ops.ssim.scale import FLOOR, FLOOR_SHARE
 
 Statistics = Literal["batch", "image"]
 
@@ -46,7 +46,7 @@ def pkd_loss(student: Levels, teacher: Levels, *, statistics: Statistics = "batc
     code's are of one process. The variance is divided by the number of entries M and not by M − 1, which is what makes
     the loss 1 − r; the official value is (M − 1)/M of ours, and undefined for a single entry. σ counts as at least
     1 % of the mean σ of the channels, and 1e-6 (officially σ + 1e-6), so that a dead channel cannot take over the
-    gradient, as in `kdet.ops.scale`. Maps of another size are for the caller to resize.
+    gradient, as in `kdet.ops.ssim.scale`. Maps of another size are for the caller to resize.
     """
     if statistics not in ("batch", "image"):
         raise ValueError(f'expected statistics "batch" or "image", got {statistics!r}')

@@ -6,14 +6,14 @@ Legend: N images, C channels, H W height and width of a level.
 import torch
 from torch import Tensor
 
-from kdet.ops.fast_similarity import mean_dissimilarity
-from kdet.ops.one_pass import Options
 from kdet.ops.pairs import Levels, attached_zero, pair_levels, refuse_nan
 from kdet.ops.precision import full_precision
 from kdet.ops.reduce import reduce_map
-from kdet.ops.scale import Normalize, check_normalize, rescaled_pair
-from kdet.ops.similarity import Exponents, similarity
-from kdet.ops.windows import check_window
+from kdet.ops.ssim.fused import mean_dissimilarity
+from kdet.ops.ssim.one_pass import Options
+from kdet.ops.ssim.reference import Exponents, similarity
+from kdet.ops.ssim.scale import Normalize, check_normalize, rescaled_pair
+from kdet.ops.ssim.windows import check_window
 
 
 def structural_loss(
@@ -65,12 +65,12 @@ def structural_loss(
     Deviations: the paper does not say over which axes ν takes the range. "channel" is the default because SSIM
     compares channels one by one: under one range per image most channels of a heavy-tailed map span so little of
     [0, 1] that C2 drowns their contrast and structure. Also ours: the mean over the batch; the mirrored border (edge
-    repeated where a side is too short to mirror); the least range that is believed (`kdet.ops.scale`), and that a
+    repeated where a side is too short to mirror); the least range that is believed (`kdet.ops.ssim.scale`), and that a
     channel of an image in which the teacher's range is not believed counts as 0 in the mean over all channels: no
     student's channel can follow a dead one, and it would grow a peak without end; the clamp of l, c and s at 1e-6 under
     a fractional exponent. With β = γ = 1, c·s is computed as one fraction, which needs no
     square root; apart from rounding it is the same number. With α = 1 as well, value and gradient come from one pass
-    (`kdet.ops.fast_similarity`), which can be differentiated once.
+    (`kdet.ops.ssim.fused`), which can be differentiated once.
     """
     check_window(window, sigma)
     check_normalize(normalize)

@@ -2,8 +2,8 @@
 
 from kdet.train.build import open_data
 from kdet.train.loop import Outcome, fit
-from kdet.train.recipe import Recipe
-from kdet.train.recipe_file import read_recipe, write_recipe
-from kdet.train.teachers import load_detector
+from kdet.train.recipe.file import read_recipe, write_recipe
+from kdet.train.recipe.schema import Recipe
+from kdet.train.teaching.teachers import load_detector
 
 __all__ = ["Outcome", "Recipe", "fit", "load_detector", "open_data", "read_recipe", "write_recipe"]

@@ -27,12 +27,12 @@ from kdet.data import (
 from kdet.distill import METHODS, Distiller, FrozenTeacher
 from kdet.errors import InputError
 from kdet.ops.canvas import described
-from kdet.train.keepable import require_keepable
 from kdet.train.models import Say, build_detector
-from kdet.train.recipe import Recipe
-from kdet.train.recipe_data import SPLIT, FileData, ShapesData, Unlabelled
-from kdet.train.recipe_models import StudentRecipe, TermRecipe
-from kdet.train.teachers import build_lessons, build_teacher
+from kdet.train.recipe.data import SPLIT, FileData, ShapesData, Unlabelled
+from kdet.train.recipe.models import StudentRecipe, TermRecipe
+from kdet.train.recipe.schema import Recipe
+from kdet.train.teaching.cache_compat import require_keepable
+from kdet.train.teaching.teachers import build_lessons, build_teacher
 from kdet.types import Detector
 
 _LIBRARIES = ("torchvision", "transformers", "libreyolo", "ultralytics", "kdet")

@@ -3,8 +3,8 @@
 import copy
 from typing import Any
 
-from kdet.train.run import Run
-from kdet.train.run_folder import BEST, LAST, METRICS, save_student, write_json
+from kdet.train.state.run import Run
+from kdet.train.state.run_folder import BEST, LAST, METRICS, save_student, write_json
 from kdet.types import Detector
 
 

@@ -10,21 +10,24 @@ from torch.optim.swa_utils import AveragedModel
 
 from kdet.data import DetectionDataset, Source, make_loader
 from kdet.distill import fit_adapters
-from kdet.distill.doubts import doubtful_weights
-from kdet.distill.proof import proven
+from kdet.distill.preflight.doubts import doubtful_weights
+from kdet.distill.preflight.proof import proven
 from kdet.errors import InputError, Interrupted
-from kdet.train import checkpoint
 from kdet.train.build import open_data, resolved
-from kdet.train.engine import Engine
-from kdet.train.interruption import Interruption, said
 from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, steps_of, warmup_steps
 from kdet.train.prepare import Prepared, prepare
-from kdet.train.recipe import Recipe
-from kdet.train.resuming import changed, take_anew
-from kdet.train.run import Run, Watch
-from kdet.train.run_folder import (
+from kdet.train.processes.engine import Engine
+from kdet.train.recipe.schema import Recipe
+from kdet.train.scoring import Scorer
+from kdet.train.sound_data import require_sound
+from kdet.train.state import checkpoint
+from kdet.train.state.failures import require_finite
+from kdet.train.state.interruption import Interruption, said
+from kdet.train.state.resuming import changed, take_anew
+from kdet.train.state.run import Run, Watch
+from kdet.train.state.run_folder import (
     RESUME,
     TEACHER,
     UNLABELLED,
@@ -33,13 +36,10 @@ from kdet.train.run_folder import (
     saved_state,
     write_json,
 )
-from kdet.train.run_log import Progress, RunLog
-from kdet.train.scoring import Scorer
-from kdet.train.sound_data import require_sound
+from kdet.train.state.run_log import Progress, RunLog
 from kdet.train.step import take_step
-from kdet.train.teacher_boxes import put_teacher_boxes
-from kdet.train.teacher_cache import open_caches, say_what_was_found
-from kdet.train.trouble import require_finite
+from kdet.train.teaching.teacher_boxes import put_teacher_boxes
+from kdet.train.teaching.teacher_cache import open_caches, say_what_was_found
 
 
 @dataclass(frozen=True, kw_only=True)

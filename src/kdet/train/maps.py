@@ -14,10 +14,10 @@ from torch import Tensor
 
 from kdet.data import DetectionDataset, collate
 from kdet.distill import Distiller
-from kdet.distill.inside import LevelMaps, level_maps
+from kdet.distill.feature_maps import LevelMaps, level_maps
 from kdet.evaluate import ImagePredictions, difference, read_predictions
 from kdet.ops.modes import evaluating
-from kdet.train.run_folder import MAPS, PREDICTIONS, TEACHER_PREDICTIONS, write_json
+from kdet.train.state.run_folder import MAPS, PREDICTIONS, TEACHER_PREDICTIONS, write_json
 from kdet.types import Detector
 
 _PICTURES = 4

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from kdet import detectors
-from kdet.train.recipe_models import ModelRecipe
+from kdet.train.recipe.models import ModelRecipe
 from kdet.types import Canvas, Detector, ImageSize
 
 Say = Callable[[str], None]

@@ -12,7 +12,7 @@ from kdet.detectors import backbone_parameters, uses_nesterov, usual_backbone_lr
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.ops.modes import frozen_norms
-from kdet.train.recipe import Recipe, TrainRecipe
+from kdet.train.recipe.schema import Recipe, TrainRecipe
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
 _TOKENS = ("cls_token", "mask_token", "register_tokens", "pos_embed", "position_embeddings")

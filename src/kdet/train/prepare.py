@@ -9,7 +9,7 @@ from kdet.data import DetectionDataset, EpochSampler, Source
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train.build import Splits, build_distiller, build_student, open_data, training_data
-from kdet.train.recipe import Recipe, bf16_is_fast
+from kdet.train.recipe.schema import Recipe, bf16_is_fast
 from kdet.types import Detector
 
 

@@ -9,10 +9,10 @@ from kdet.data import DetectionDataset, Pipeline, Source, evaluation_batches, ma
 from kdet.distill import Taught
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader, write_predictions
-from kdet.train.engine import Engine
-from kdet.train.recipe import Recipe
-from kdet.train.run_folder import CURVES, PREDICTIONS, TEACHER, TEACHER_CURVES, TEACHER_PREDICTIONS, write_json
-from kdet.train.run_log import Progress, RunLog
+from kdet.train.processes.engine import Engine
+from kdet.train.recipe.schema import Recipe
+from kdet.train.state.run_folder import CURVES, PREDICTIONS, TEACHER, TEACHER_CURVES, TEACHER_PREDICTIONS, write_json
+from kdet.train.state.run_log import Progress, RunLog
 from kdet.types import Canvas, Detector, ImageSize
 
 KNOWS_NOTHING = 0.05

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from kdet.data import Source
 from kdet.errors import InputError
 from kdet.train.build import open_data
-from kdet.train.recipe import Recipe
-from kdet.train.recipe_data import ShapesData
-from kdet.train.recipe_file import read_recipe
-from kdet.train.recipe_models import FoundationTeacher, OneTeacher, RunTeacher
-from kdet.train.run_folder import RECIPE
+from kdet.train.recipe.data import ShapesData
+from kdet.train.recipe.file import read_recipe
+from kdet.train.recipe.models import FoundationTeacher, OneTeacher, RunTeacher
+from kdet.train.recipe.schema import Recipe
+from kdet.train.state.run_folder import RECIPE
 
 _COUNTS = ("images", "val_images")
 """Of generated data: how many there are says nothing of what one of them shows."""

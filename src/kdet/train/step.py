@@ -7,12 +7,12 @@ from dataclasses import asdict
 
 from kdet.distill import readings
 from kdet.distill.criterion import Criterion
-from kdet.distill.doubts import doubtful_weights
+from kdet.distill.preflight.doubts import doubtful_weights
 from kdet.errors import InputError, one_line
 from kdet.ops.randomness import seeded
 from kdet.train.optim import learning_rate, set_learning_rate, warmup_steps
-from kdet.train.run import Run
-from kdet.train.trouble import batch_norm_fault, is_out_of_memory, non_finite, out_of_memory, shown
+from kdet.train.state.failures import batch_norm_fault, is_out_of_memory, non_finite, out_of_memory, shown
+from kdet.train.state.run import Run
 from kdet.types import Batch, LossReport, Pull
 
 _RECORDS_PER_MEASUREMENT = 5

@@ -5,8 +5,8 @@ from typing import Literal
 
 from kdet.distill.methods.published import MethodWeight, term_of
 from kdet.distill.terms import AdapterMode, Learned, Term
-from kdet.distill.views import Features
-from kdet.distill.weighted_features import (
+from kdet.distill.views.base import Features
+from kdet.distill.views.features import (
     FeaturesAtPositives,
     FeaturesByRegion,
     FeaturesByScore,

@@ -4,14 +4,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from kdet.distill.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
-from kdet.distill.cross_head import CrossHead
-from kdet.distill.edge_distributions import EdgeDistributions
-from kdet.distill.every_anchor import EveryAnchor
 from kdet.distill.methods.published import MethodWeight, settled, term_of
-from kdet.distill.queries import ConsistentQueries, MatchedQueries
 from kdet.distill.terms import AdapterMode, Term
-from kdet.distill.views import GuidedFeatures
+from kdet.distill.views.base import GuidedFeatures
+from kdet.distill.views.candidates import RankedByBox, RankedByClass, RegionSoftLabels, Score, SoftLabels
+from kdet.distill.views.cross_head import CrossHead
+from kdet.distill.views.edge_distributions import EdgeDistributions
+from kdet.distill.views.every_anchor import EveryAnchor
+from kdet.distill.views.queries import ConsistentQueries, MatchedQueries
 from kdet.losses import (
     bckd_loss,
     crosskd_loss,

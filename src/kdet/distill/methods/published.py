@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from kdet.distill.terms import Learned, Term, Weight
-from kdet.distill.views import View
+from kdet.distill.views.base import View
 from kdet.errors import InputError
 
 MethodWeight = Weight | Literal["published"]

@@ -1,0 +1,1 @@
+"""What is looked for in a data set before it is used."""

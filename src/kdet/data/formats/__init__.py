@@ -1,0 +1,1 @@
+"""Annotation formats: files of each become one index, or one clear line."""

@@ -1,0 +1,1 @@
+"""Backbones that teach features."""

@@ -1,0 +1,1 @@
+"""Detectors of torchvision's structure, its own and kdet's."""

@@ -1,0 +1,1 @@
+"""Detectors that score one point per cell, and libreyolo's set detectors."""

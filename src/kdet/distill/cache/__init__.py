@@ -1,0 +1,1 @@
+"""A teacher that looks at each image once."""

@@ -1,0 +1,1 @@
+"""Before the first step: distillation acts, or the run does not begin."""

@@ -1,0 +1,1 @@
+"""Observations of both models -> a loss's arguments."""

@@ -1,1 +1,0 @@
-"""What needs whole runs or whole folders of images."""

@@ -1,0 +1,1 @@
+"""A recipe's teachers, and what is asked of them."""
