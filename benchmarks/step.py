@@ -91,12 +91,12 @@ def loss_of(distiller: kdet.Distiller, batch: Batch) -> Callable[[], object]:
     """The loss of the method alone, forward and backward, on maps that were seen before."""
     assert distiller.criterion is not None
     with torch.no_grad():
-        seen, (sight,) = distiller.observe_pair(batch, only=frozenset({Need.FEATURES}))
+        seen, (context,) = distiller.observe_pair(batch, only=frozenset({Need.FEATURES}))
     maps = [level.requires_grad_() for level in seen.features or []]
 
     def loss() -> None:
         assert distiller.criterion is not None
-        sum(value.sum() for value in distiller.criterion.raw([sight]).values()).backward()  # pyright: ignore
+        sum(value.sum() for value in distiller.criterion.raw([context]).values()).backward()  # pyright: ignore
         for level in maps:
             level.grad = None
 
@@ -168,7 +168,7 @@ def jobs_of(comparison: str, size: str, count: int) -> dict[str, Callable[[], ob
         torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=0)
         return {"l2 step": step_of(distiller, batch), "torchdistill's l2 step": torchdistill_step(box, images, targets)}
     distiller = distiller_of(comparison, teacher, student)
-    frozen = distiller.lessons[0].teacher
+    frozen = distiller.paired_teachers[0].teacher
     return {
         "student's step": step_of(kdet.Distiller(student).train(), batch),
         "teacher": lambda: frozen.observe(batch, frozenset({Need.FEATURES})),
@@ -191,7 +191,7 @@ def variant(name: str, teacher: Detector, student: Detector) -> kdet.Distiller:
             one.model.backbone.compile()  # pyright: ignore
     distiller = distiller_of("structural", teacher, student)
     if name == "bf16 teacher":
-        frozen = distiller.lessons[0].teacher
+        frozen = distiller.paired_teachers[0].teacher
         frozen.observe = torch.autocast(DEVICE.type, torch.bfloat16)(frozen.observe)
     return distiller
 

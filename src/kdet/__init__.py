@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kdet.api import wrap as wrap
     from kdet.distill import Distiller as Distiller
     from kdet.distill import FrozenTeacher as FrozenTeacher
-    from kdet.distill import Lesson as Lesson
+    from kdet.distill import TeacherConfig as TeacherConfig
     from kdet.distill import methods as methods
     from kdet.errors import InputError as InputError
     from kdet.errors import WorkError as WorkError
@@ -24,7 +24,7 @@ _HOMES = {
     "Distiller": "kdet.distill",
     "FrozenTeacher": "kdet.distill",
     "InputError": "kdet.errors",
-    "Lesson": "kdet.distill",
+    "TeacherConfig": "kdet.distill",
     "WorkError": "kdet.errors",
     "build": "kdet.api",
     "foundation": "kdet.api",
@@ -36,7 +36,7 @@ __all__ = [
     "Distiller",
     "FrozenTeacher",
     "InputError",
-    "Lesson",
+    "TeacherConfig",
     "WorkError",
     "build",
     "foundation",

@@ -61,7 +61,7 @@ def test_task_losses_and_their_gradients_are_those_of_the_bare_model(kind: str):
     torch.manual_seed(3)
     bare = model(**by_hand(kind, batch))
     torch.manual_seed(3)
-    seen = detector.observe(batch, detector.gives, batch.targets)
+    seen = detector.observe(batch, detector.provides, batch.targets)
     total = torch.stack(list(seen.losses.values())).sum()
     torch.testing.assert_close(total, bare.loss, rtol=1e-5, atol=1e-5)
     assert all(value.isfinite() and value >= 0 for value in seen.losses.values())
@@ -94,7 +94,7 @@ def test_features_lie_at_the_strides_that_the_levels_name(kind: str):
     assert seen.features is not None and len(seen.features) == len(detector.levels)
     for level, feature in zip(detector.levels, seen.features, strict=True):
         assert feature.shape == (3, level.channels, *(-(-side // level.stride) for side in batch.images.shape[2:]))
-    whole = detector.observe(batch, detector.gives, batch.targets)
+    whole = detector.observe(batch, detector.provides, batch.targets)
     assert whole.features is not None
     assert all(torch.equal(a, b) for a, b in zip(seen.features, whole.features, strict=True))
     assert hooks_of(detector.model) == theirs
@@ -153,7 +153,7 @@ def settled(kind: str) -> Detector:
 def test_the_extra_queries_of_training_are_not_shown(kind: str):
     detector = settled(kind)
     batch = shared_batch(detector)
-    shown = detector.observe(batch, detector.gives, batch.targets)
+    shown = detector.observe(batch, detector.provides, batch.targets)
     detector.model.eval()
     alone = detector.observe(batch, frozenset({Need.QUERIES}))
     assert shown.query_logits is not None and shown.query_boxes is not None

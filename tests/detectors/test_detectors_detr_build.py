@@ -70,7 +70,7 @@ def test_classes_stand_where_the_class_layer_has_them(kind: str, columns: tuple[
         detector = made(classes=classes, config=config_of(kind))
         assert detector.class_names == columns
         assert wrap(detector.model, CLASSES).class_names == columns
-    assert detector.observe(shared_batch(detector), frozenset(detector.gives), shared_batch(detector).targets)
+    assert detector.observe(shared_batch(detector), frozenset(detector.provides), shared_batch(detector).targets)
 
 
 def test_a_wrapped_model_is_recognised_and_can_be_rebuilt(tmp_path: Path):

@@ -64,7 +64,7 @@ def test_levels_are_what_one_pass_gives(which: str) -> None:
     maps = maps_of(detector, torch.rand(1, 3, 64, 96))
     for level, feature in zip(detector.levels, maps, strict=True):
         assert feature.shape == (1, level.channels, -(-64 // level.stride), -(-96 // level.stride))
-    assert (detector.gives, detector.class_names, detector.predicts) == (FEATURES, (), False)
+    assert (detector.provides, detector.class_names, detector.predicts) == (FEATURES, (), False)
 
 
 @pytest.mark.parametrize("which", MODELS)

@@ -122,12 +122,12 @@ def test_gradients_reach_the_layers_before_the_cut(name: str) -> None:
 @pytest.mark.parametrize("name", ["ssdlite", "faster_rcnn"])
 def test_detectors_without_hidden_layers_of_two_branches_do_not_offer_them(name: str) -> None:
     detector = tiny(name)
-    assert Need.HEAD_FEATURES not in detector.gives
+    assert Need.HEAD_FEATURES not in detector.provides
     assert not isinstance(detector, DividedHead)
 
 
 @pytest.mark.parametrize("name", DIVIDED)
 def test_those_that_offer_them_can_finish_them(name: str) -> None:
     detector = tiny(name)
-    assert Need.HEAD_FEATURES in detector.gives
+    assert Need.HEAD_FEATURES in detector.provides
     assert isinstance(detector, DividedHead)

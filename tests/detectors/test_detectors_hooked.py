@@ -42,7 +42,7 @@ def test_levels_are_measured_and_nothing_of_the_module_changes() -> None:
     assert [(level.stride, level.channels) for level in detector.levels] == [(8, 8), (16, 8), (32, 8)]
     assert same_state(before, state_of(model)) and list(detector.native_state()) == keys
     assert model.training and not model.stem.training and hooks_of(model) == 0
-    assert detector.gives == ONLY_FEATURES and not detector.predicts and detector.build_arguments is None
+    assert detector.provides == ONLY_FEATURES and not detector.predicts and detector.build_arguments is None
 
 
 def test_features_are_those_of_the_modules_own_pass() -> None:

@@ -92,7 +92,7 @@ def test_one_pass_serves_every_need_at_once(name: str) -> None:
     detector = tiny(name)
     counts = call_counts(detector, "backbone", "head")
     batch = batch_for(detector)
-    seen = detector.observe(batch, detector.gives, batch.targets)
+    seen = detector.observe(batch, detector.provides, batch.targets)
     assert counts == {"backbone": 1, "head": 1}
     assert seen.class_logits is not None and seen.boxes is not None and seen.assignment is not None
     n, a, k = seen.class_logits.shape
@@ -174,11 +174,11 @@ def test_observing_leaves_the_heads_own_method_in_place(name: str) -> None:
     detector = tiny(name)
     head = detector.model.head
     batch = batch_for(detector)
-    detector.observe(batch, detector.gives, batch.targets)
+    detector.observe(batch, detector.provides, batch.targets)
     assert "compute_loss" not in vars(head)
     with pytest.raises(IndexError):  # a label beyond the class layer fails inside the watched method
         bad = [{"boxes": t["boxes"], "labels": t["labels"] + 90} for t in batch.targets or []]
-        detector.observe(batch, detector.gives, bad)
+        detector.observe(batch, detector.provides, bad)
     assert "compute_loss" not in vars(head)
 
 

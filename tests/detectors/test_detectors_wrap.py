@@ -65,7 +65,7 @@ def test_a_wrapped_ssdlite_of_the_bare_library_can_be_observed() -> None:
     assert isinstance(model, SSD)
     detector = wrap(model, CLASSES)
     batch = detector.batch(*images_and_targets())
-    seen = detector.observe(batch, detector.gives, batch.targets)
+    seen = detector.observe(batch, detector.provides, batch.targets)
     assert seen.losses.keys() == {"bbox_regression", "classification"}
     assert batch.images.shape[-2:] == (320, 320)
 

@@ -68,7 +68,7 @@ def test_boxes_lie_around_the_centres_of_the_cells():
 
 def test_without_bins_the_head_says_distances():
     detector = kdet.wrap(yolo(bins=1), CLASSES)
-    assert Need.EDGE_LOGITS not in detector.gives
+    assert Need.EDGE_LOGITS not in detector.provides
     seen = detector.observe(batch_of(detector), frozenset({Need.BOXES}))
     raw = detector.model.model[3].cv2[0](seen.features[0])[0, :, 1, 3]
     expected = torch.stack([28 - raw[0] * 8, 12 - raw[1] * 8, 28 + raw[2] * 8, 12 + raw[3] * 8])

@@ -64,7 +64,7 @@ def test_losses_assignment_and_boxes_are_those_of_float32(name: str) -> None:
     detector, target = oracle(name)
     batch = batch_of(target)
     detector.model.train()
-    exact, seen = in_both(lambda: placed(detector.observe(batch, detector.gives, batch.targets)))
+    exact, seen = in_both(lambda: placed(detector.observe(batch, detector.provides, batch.targets)))
     assert exact.keys() == seen.keys() and any(key.startswith("losses") for key in seen)
     for key, value in seen.items():
         assert value.dtype in (torch.float32, torch.int64), key
@@ -108,11 +108,11 @@ def test_candidates_are_those_of_float32(name: str) -> None:
 def test_whatever_asks_a_head_is_answered_in_float32_and_features_stay_as_they_were_computed(name: str) -> None:
     detector: Any = tiny(name)
     batch = batch_for(detector)
-    needs = frozenset({Need.FEATURES, Need.LOSSES, Need.HEAD_FEATURES} & detector.gives)
+    needs = frozenset({Need.FEATURES, Need.LOSSES, Need.HEAD_FEATURES} & detector.provides)
     with mixed(), torch.no_grad():
         seen = detector.observe(batch, needs, batch.targets)
         answers = [detector.head_from(seen.features, seen.proposals)]
-        if Need.HEAD_FEATURES in detector.gives:
+        if Need.HEAD_FEATURES in detector.provides:
             finished = detector.finish_head(seen.head_features[0], 1, seen)
             answers += [finished.class_logits, finished.boxes]
             assert seen.head_features[0].classes[0].dtype == torch.bfloat16

@@ -14,7 +14,7 @@ CLASS_COLUMNS = re.compile(r"cls_logits\.|cls_score\.|classification_head\.modul
 
 def methods_of(name: str = "retinanet") -> tuple[str, ...]:
     """The methods that this family can serve with their defaults, on both sides."""
-    gives = tiny(name).gives
+    gives = tiny(name).provides
     return tuple(key for key, method in METHODS.items() if frozenset.union(*method.needs()) <= gives)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fakes import tiny
 from kdet.detectors.backbones.foundation import foundation
-from kdet.distill import Distiller, Lesson
+from kdet.distill import Distiller, TeacherConfig
 from kdet.distill.methods import prediction_guided, structural
-from kdet.distill.views.base import GuidedFeatures, Sight, paired_features
+from kdet.distill.views.base import GuidedFeatures, StepContext, paired_features
 from kdet.distill.views.features import FeaturesByRegion, FeaturesByScore, FeaturesInBoxes
 from kdet.ops.canvas import teacher_canvas
 from kdet.types import Batch, Detector, Need, Observation, Target
@@ -48,17 +48,17 @@ def ramps(seen: Observation, maps: list[Tensor], canvas_hw: tuple[int, int]) -> 
     return [middles((m.shape[2], m.shape[3]), stride)[None].clone() for m, stride in zip(maps, strides, strict=True)]
 
 
-def sight_with_ramps(pair: Distiller, batch: Batch) -> Sight:
-    needs = frozenset({Need.FEATURES, Need.CLASS_LOGITS}) & pair.student.gives
+def context_with_ramps(pair: Distiller, batch: Batch) -> StepContext:
+    needs = frozenset({Need.FEATURES, Need.CLASS_LOGITS}) & pair.student.provides
     pair.student.model.eval()  # the norms of a single cell
     with torch.no_grad():
-        _, (sight, *_) = pair.observe_pair(batch, only=needs, also=needs)
-    assert sight.student.features is not None and sight.teacher.features is not None
-    canvas_hw = sight.student.input_size_hw
+        _, (context, *_) = pair.observe_pair(batch, only=needs, also=needs)
+    assert context.student.features is not None and context.teacher.features is not None
+    canvas_hw = context.student.input_size_hw
     return replace(
-        sight,
-        student=replace(sight.student, features=ramps(sight.student, sight.student.features, canvas_hw)),
-        teacher=replace(sight.teacher, features=ramps(sight.teacher, sight.teacher.features, canvas_hw)),
+        context,
+        student=replace(context.student, features=ramps(context.student, context.student.features, canvas_hw)),
+        teacher=replace(context.teacher, features=ramps(context.teacher, context.teacher.features, canvas_hw)),
     )
 
 
@@ -83,28 +83,28 @@ PAIRS: dict[str, tuple[str, Callable[[], Detector], float]] = {
 def test_a_students_cell_meets_what_the_teacher_knows_of_its_own_pixels(which: str, size_hw: tuple[int, int]) -> None:
     name, make, scale = PAIRS[which]
     student = tiny(name)
-    pair = Distiller(student, lessons=[Lesson(teacher=make(), terms=structural(), scale=scale)])
-    sight = sight_with_ramps(pair, batch_of(size_hw, scale))
-    ours, theirs = paired_features(sight, lambda maps: maps)
-    assert not all(level.exact for level in sight.pairing.levels) or scale == 2
-    for level, student_map, teacher_map in zip(sight.pairing.levels, ours, theirs, strict=True):
-        own = (sight.teacher.features or [])[level.teacher]
+    pair = Distiller(student, teachers=[TeacherConfig(teacher=make(), terms=structural(), scale=scale)])
+    context = context_with_ramps(pair, batch_of(size_hw, scale))
+    ours, theirs = paired_features(context, lambda maps: maps)
+    assert not all(level.exact for level in context.pairing.levels) or scale == 2
+    for level, student_map, teacher_map in zip(context.pairing.levels, ours, theirs, strict=True):
+        own = (context.teacher.features or [])[level.teacher]
         known = student_map.clamp(own.amin((2, 3), keepdim=True), own.amax((2, 3), keepdim=True))
         torch.testing.assert_close(teacher_map, known, rtol=0, atol=0.01)
 
 
 def test_class_maps_and_scores_are_resized_as_the_features_are() -> None:
     student = tiny("fcos")
-    pair = Distiller(student, lessons=[Lesson(teacher=tiny("fcos"), terms=prediction_guided(), scale=1.2)])
+    pair = Distiller(student, teachers=[TeacherConfig(teacher=tiny("fcos"), terms=prediction_guided(), scale=1.2)])
     batch = batch_of((96, 160), 1.2)
-    sight = sight_with_ramps(pair, batch)
+    context = context_with_ramps(pair, batch)
     # The class maps hold x; 0.001 of it, so that a sigmoid still tells cells apart.
-    x = [m[:, 1].reshape(1, -1, 1) * 0.001 for m in sight.teacher.features or []]
+    x = [m[:, 1].reshape(1, -1, 1) * 0.001 for m in context.teacher.features or []]
     logits = torch.cat(x, dim=1).repeat(1, 1, 4)
-    sight = replace(sight, teacher=replace(sight.teacher, class_logits=logits, quality_logits=None))
-    _, expected = paired_features(sight, lambda maps: maps)
-    found = GuidedFeatures()(sight, lambda maps: maps)["teacher_logits"]
-    scores = FeaturesByScore()(sight, lambda maps: maps)["teacher_scores"]
+    context = replace(context, teacher=replace(context.teacher, class_logits=logits, quality_logits=None))
+    _, expected = paired_features(context, lambda maps: maps)
+    found = GuidedFeatures()(context, lambda maps: maps)["teacher_logits"]
+    scores = FeaturesByScore()(context, lambda maps: maps)["teacher_scores"]
     for wanted, guided, score in zip(expected, found, scores, strict=True):
         torch.testing.assert_close(guided[:, :1] * 1000, wanted[:, 1:], rtol=1e-4, atol=0.01)
         torch.testing.assert_close(torch.logit(score) * 1000, wanted[:, 1:], rtol=1e-3, atol=0.1)
@@ -115,11 +115,11 @@ def test_the_cells_of_a_box_are_those_that_lie_over_it() -> None:
     student = tiny("retinanet")
     pair = Distiller(student, tiny("retinanet", seed=2), structural())
     batch = batch_of((96, 160))
-    sight = sight_with_ramps(pair, batch)
-    masks = FeaturesInBoxes()(sight, lambda maps: maps)["weight"]
-    by_area = FeaturesByRegion()(sight, lambda maps: maps)
+    context = context_with_ramps(pair, batch)
+    masks = FeaturesInBoxes()(context, lambda maps: maps)["weight"]
+    by_area = FeaturesByRegion()(context, lambda maps: maps)
     for level, mask, foreground, background in zip(
-        sight.pairing.levels, masks, by_area["foreground"], by_area["background"], strict=True
+        context.pairing.levels, masks, by_area["foreground"], by_area["background"], strict=True
     ):
         y, x = middles((mask.shape[2], mask.shape[3]), (level.stride,) * 2)
         half = level.stride / 2

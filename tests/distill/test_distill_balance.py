@@ -16,8 +16,8 @@ def norms(pair: Distiller) -> dict[str, list[float]]:
     criterion = pair.criterion
     assert criterion is not None
     given = batch()
-    seen, sights = pair.observe_pair(given)
-    raw = criterion.raw(sights)
+    seen, contexts = pair.observe_pair(given)
+    raw = criterion.raw(contexts)
     values = {
         part.name: value
         for name, parts in criterion.parts.items()

@@ -10,12 +10,12 @@ from torchvision.ops import box_iou
 from fakes import CLASSES
 from kdet.distill import Distiller
 from kdet.distill.methods import rank_mimicking, soft_labels
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.errors import InputError
 from kdet.types import Observation, Target
 
 
-def sight_of(pair: Distiller, name: str) -> Sight:
+def context_of(pair: Distiller, name: str) -> StepContext:
     """One batch as the terms see it."""
     assert pair.criterion is not None
     given = batch(name)
@@ -47,19 +47,19 @@ def divergence(theirs: list[float], ours: list[float]) -> float:
     return sum(t * (math.log(t) - math.log(s)) for t, s in zip(shares(theirs), shares(ours), strict=True))
 
 
-def naive_rank_mimicking(pair: Distiller, sight: Sight) -> float:
-    assert sight.student.assignment is not None and pair.teacher is not None
+def naive_rank_mimicking(pair: Distiller, context: StepContext) -> float:
+    assert context.student.assignment is not None and pair.teacher is not None
     losses = []
-    for image, target in enumerate(sight.targets):
+    for image, target in enumerate(context.targets):
         for index, label in enumerate(target["labels"].tolist()):
-            found = [a for a, k in enumerate(sight.student.assignment[image].tolist()) if k == index]
+            found = [a for a, k in enumerate(context.student.assignment[image].tolist()) if k == index]
             if not found:
                 continue
             theirs = column(pair.teacher.class_names, label)
             losses.append(
                 divergence(
-                    [one_score(sight.teacher, image, a, theirs) for a in found],
-                    [one_score(sight.student, image, a, label) for a in found],
+                    [one_score(context.teacher, image, a, theirs) for a in found],
+                    [one_score(context.student, image, a, label) for a in found],
                 )
             )
     assert len(losses) == 5
@@ -69,23 +69,23 @@ def naive_rank_mimicking(pair: Distiller, sight: Sight) -> float:
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
 def test_rank_mimicking_is_the_papers_sum_over_objects(name: str) -> None:
     pair = Distiller(student(name), permuted(teacher(name), (1, 2, 0)), rank_mimicking(1.0)).train()
-    sight = sight_of(pair, name)
+    context = context_of(pair, name)
     assert pair.criterion is not None
-    value = pair.criterion.raw([sight])["rank_mimicking"]
-    assert float(value.detach()) == pytest.approx(naive_rank_mimicking(pair, sight), rel=1e-3, abs=1e-6)
+    value = pair.criterion.raw([context])["rank_mimicking"]
+    assert float(value.detach()) == pytest.approx(naive_rank_mimicking(pair, context), rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
 def test_ranking_by_box_scores_each_candidate_by_its_overlap(name: str) -> None:
     pair = Distiller(student(name), teacher(name), rank_mimicking(rank_by="localization")).train()
-    sight = sight_of(pair, name)
-    assert pair.criterion is not None and sight.student.assignment is not None
-    given = pair.criterion.terms[0].view(sight, lambda features: features)
+    context = context_of(pair, name)
+    assert pair.criterion is not None and context.student.assignment is not None
+    given = pair.criterion.terms[0].view(context, lambda features: features)
     position = 0
-    for image, target in enumerate(sight.targets):
-        for anchor in torch.where(sight.student.assignment[image] >= 0)[0].tolist():
-            truth = target["boxes"][sight.student.assignment[image, anchor]][None]
-            for side, seen in (("student_scores", sight.student), ("teacher_scores", sight.teacher)):
+    for image, target in enumerate(context.targets):
+        for anchor in torch.where(context.student.assignment[image] >= 0)[0].tolist():
+            truth = target["boxes"][context.student.assignment[image, anchor]][None]
+            for side, seen in (("student_scores", context.student), ("teacher_scores", context.teacher)):
                 assert seen.boxes is not None
                 expected = box_iou(seen.boxes[image, anchor][None], truth)[0, 0]
                 torch.testing.assert_close(given[side][position], expected, rtol=1e-4, atol=1e-6)
@@ -95,14 +95,14 @@ def test_ranking_by_box_scores_each_candidate_by_its_overlap(name: str) -> None:
 
 def test_fcos_scores_are_those_that_torchvision_sorts_by() -> None:
     pair = Distiller(student("fcos"), teacher("fcos"), rank_mimicking()).train()
-    sight = sight_of(pair, "fcos")
+    context = context_of(pair, "fcos")
     assert pair.criterion is not None
-    given = pair.criterion.terms[0].view(sight, lambda features: features)
-    seen = sight.student
+    given = pair.criterion.terms[0].view(context, lambda features: features)
+    seen = context.student
     assert seen.class_logits is not None and seen.quality_logits is not None and seen.assignment is not None
     library = torch.sqrt(seen.class_logits.sigmoid() * seen.quality_logits.sigmoid()[..., None])
     image, anchor = torch.where(seen.assignment >= 0)
-    targets: list[Target] = list(sight.targets)
+    targets: list[Target] = list(context.targets)
     labels = torch.stack([targets[i]["labels"][seen.assignment[i, a]] for i, a in zip(image, anchor, strict=True)])
     torch.testing.assert_close(given["student_scores"], library[image, anchor, labels])
 
@@ -110,10 +110,10 @@ def test_fcos_scores_are_those_that_torchvision_sorts_by() -> None:
 def test_logits_mode_ignores_a_shift_of_one_sides_scores() -> None:
     pair = Distiller(student(), teacher(), rank_mimicking(score="logit")).train()
     assert pair.teacher is not None and pair.criterion is not None
-    first = pair.criterion.raw([sight_of(pair, "retinanet")])["rank_mimicking"]
+    first = pair.criterion.raw([context_of(pair, "retinanet")])["rank_mimicking"]
     with torch.no_grad():
         pair.teacher.model.head.classification_head.cls_logits.bias += 1.0
-    second = pair.criterion.raw([sight_of(pair, "retinanet")])["rank_mimicking"]
+    second = pair.criterion.raw([context_of(pair, "retinanet")])["rank_mimicking"]
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
 
 
@@ -122,13 +122,13 @@ def test_soft_labels_of_faster_rcnn_come_from_the_students_regions(candidates: s
     shuffled = permuted_box_head(teacher("faster_rcnn"))
     terms = soft_labels(on="regions", candidates=candidates)  # type: ignore[arg-type]
     pair = Distiller(student("faster_rcnn"), shuffled, terms).train()
-    sight = sight_of(pair, "faster_rcnn")
-    given = terms[0].view(sight, lambda features: features)
-    labels = torch.cat(sight.student.proposal_labels or [])
+    context = context_of(pair, "faster_rcnn")
+    given = terms[0].view(context, lambda features: features)
+    labels = torch.cat(context.student.proposal_labels or [])
     chosen = labels > 0 if candidates == "positive" else labels >= 0
-    assert sight.student.proposal_logits is not None
-    torch.testing.assert_close(given["student_logits"], sight.student.proposal_logits[chosen])
-    torch.testing.assert_close(given["teacher_logits"], bare_box_head(pair, sight)[chosen][:, [0, 2, 3, 1]])
+    assert context.student.proposal_logits is not None
+    torch.testing.assert_close(given["student_logits"], context.student.proposal_logits[chosen])
+    torch.testing.assert_close(given["teacher_logits"], bare_box_head(pair, context)[chosen][:, [0, 2, 3, 1]])
     assert given["activation"] == "softmax" and float(given["normaliser"]) == float(chosen.sum())
 
 
@@ -138,15 +138,15 @@ def permuted_box_head(detector):
     return detector
 
 
-def bare_box_head(pair: Distiller, sight: Sight) -> torch.Tensor:
+def bare_box_head(pair: Distiller, context: StepContext) -> torch.Tensor:
     """The teacher's class logits by torchvision's own parts, with the true image sizes."""
-    assert pair.teacher is not None and sight.student.proposals is not None
+    assert pair.teacher is not None and context.student.proposals is not None
     model, given = pair.teacher.model, batch("faster_rcnn")
     with torch.no_grad():
         from kdet.detectors.batching import normalised
 
         maps = model.backbone(normalised(model, given).tensors)
-        pooled = model.roi_heads.box_roi_pool(maps, sight.student.proposals, given.sizes_hw)
+        pooled = model.roi_heads.box_roi_pool(maps, context.student.proposals, given.sizes_hw)
         return model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))[0]
 
 

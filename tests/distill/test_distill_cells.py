@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from distill_cases import batch, permuted, student, teacher
-from test_distill_candidates import column, divergence, one_score, sight_of
+from test_distill_candidates import column, context_of, divergence, one_score
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from kdet.detectors import wrap
-from kdet.distill import METHODS, Distiller, Lesson
+from kdet.distill import METHODS, Distiller, TeacherConfig
 from kdet.distill.methods import ld, prediction_guided, rank_mimicking, soft_labels
-from kdet.distill.views.base import GuidedFeatures, Sight
+from kdet.distill.views.base import GuidedFeatures, StepContext
 from kdet.errors import InputError
 from kdet.types import Detector, Observation
 
@@ -26,26 +26,26 @@ def cell_of_each_anchor(seen: Observation, strides: list[int]) -> list[tuple[int
     ]
 
 
-def naive(pair: Distiller, sight: Sight) -> float:
+def naive(pair: Distiller, context: StepContext) -> float:
     """The paper's sum over objects, with the cells of the student's positives as candidates."""
-    assert pair.teacher is not None and sight.student.assignment is not None
-    ours = cell_of_each_anchor(sight.student, [level.stride for level in pair.student.levels])
-    theirs = cell_of_each_anchor(sight.teacher, [level.stride for level in pair.teacher.levels])
+    assert pair.teacher is not None and context.student.assignment is not None
+    ours = cell_of_each_anchor(context.student, [level.stride for level in pair.student.levels])
+    theirs = cell_of_each_anchor(context.teacher, [level.stride for level in pair.teacher.levels])
     members = [
         {cell: [a for a, own in enumerate(cells) if own == cell] for cell in set(ours) & set(theirs)}
         for cells in (ours, theirs)
     ]
     losses = []
-    for image, target in enumerate(sight.targets):
+    for image, target in enumerate(context.targets):
         for index, label in enumerate(target["labels"].tolist()):
-            assigned = sight.student.assignment[image].tolist()
+            assigned = context.student.assignment[image].tolist()
             cells = {ours[a] for a, k in enumerate(assigned) if k == index} & set(theirs)
             if not cells:
                 continue
             wanted = (label, column(pair.teacher.class_names, label))
             scores = [
                 [max(one_score(seen, image, a, k) for a in own[cell]) for cell in sorted(cells)]
-                for seen, own, k in zip((sight.student, sight.teacher), members, wanted, strict=True)
+                for seen, own, k in zip((context.student, context.teacher), members, wanted, strict=True)
             ]
             losses.append(divergence(scores[1], scores[0]))
     assert losses
@@ -55,10 +55,10 @@ def naive(pair: Distiller, sight: Sight) -> float:
 @pytest.mark.parametrize(("small", "large"), [("fcos", "retinanet"), ("retinanet", "fcos")])
 def test_other_anchors_are_ranked_by_the_best_of_each_cell(small: str, large: str) -> None:
     pair = Distiller(student(small), permuted(teacher(large), (1, 2, 0)), rank_mimicking(1.0)).train()
-    sight = sight_of(pair, small)
+    context = context_of(pair, small)
     assert pair.criterion is not None
-    value = pair.criterion.raw([sight])["rank_mimicking"]
-    assert float(value.detach()) == pytest.approx(naive(pair, sight), rel=1e-3, abs=1e-6)
+    value = pair.criterion.raw([context])["rank_mimicking"]
+    assert float(value.detach()) == pytest.approx(naive(pair, context), rel=1e-3, abs=1e-6)
     assert value.detach() > 0
     value.backward()
     assert pair.model.head.classification_head.cls_logits.weight.grad.abs().max() > 0
@@ -68,17 +68,17 @@ def test_other_anchors_are_ranked_by_the_best_of_each_cell(small: str, large: st
 def test_anchors_of_another_size_are_ranked_by_the_best_of_each_cell(name: str) -> None:
     """As many a cell, but half as large: anchor i of the one is not anchor i of the other."""
     pair = Distiller(student(name, anchor_scale=0.5), teacher(name, anchor_scale=1.0), rank_mimicking(1.0)).train()
-    sight = sight_of(pair, name)
+    context = context_of(pair, name)
     assert pair.criterion is not None
-    assert sight.student.anchors_per_cell == sight.teacher.anchors_per_cell
-    value = float(pair.criterion.raw([sight])["rank_mimicking"].detach())
-    assert value == pytest.approx(naive(pair, sight), rel=1e-3, abs=1e-6)
+    assert context.student.anchors_per_cell == context.teacher.anchors_per_cell
+    value = float(pair.criterion.raw([context])["rank_mimicking"].detach())
+    assert value == pytest.approx(naive(pair, context), rel=1e-3, abs=1e-6)
     if name == "retinanet":  # where a cell has one anchor, it is the best
         same = Distiller(student(name), teacher(name), rank_mimicking(1.0)).train()
         same.load_state_dict(pair.state_dict())
         assert same.criterion is not None and same.teacher is not None and pair.teacher is not None
         same.teacher.model.load_state_dict(pair.teacher.model.state_dict())
-        by_anchor = float(same.criterion.raw([sight_of(same, name)])["rank_mimicking"].detach())
+        by_anchor = float(same.criterion.raw([context_of(same, name)])["rank_mimicking"].detach())
         assert abs(by_anchor - value) > 1e-3 * value
 
 
@@ -99,7 +99,7 @@ def test_the_refusal_says_both_sizes_in_the_students_pixels() -> None:
     with pytest.raises(
         InputError, match=r"student has cells of 8, 16, 32, 64, 128 pixels, the teacher of 4, 8, 16, 32"
     ):
-        Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=soft_labels(), scale=2.0)])
+        Distiller(student(), teachers=[TeacherConfig(teacher=teacher(), terms=soft_labels(), scale=2.0)])
 
 
 def in_another_order() -> Detector:
@@ -114,21 +114,21 @@ def test_the_same_anchors_in_another_order_are_other_anchors() -> None:
     with pytest.raises(InputError, match="soft_labels compares anchor by anchor"):
         Distiller(student(), in_another_order(), soft_labels())
     pair = Distiller(student(), in_another_order(), rank_mimicking(1.0)).train()
-    sight = sight_of(pair, "retinanet")
+    context = context_of(pair, "retinanet")
     assert pair.criterion is not None
-    value = pair.criterion.raw([sight])["rank_mimicking"]
-    assert float(value.detach()) == pytest.approx(naive(pair, sight), rel=1e-3, abs=1e-6)
+    value = pair.criterion.raw([context])["rank_mimicking"]
+    assert float(value.detach()) == pytest.approx(naive(pair, context), rel=1e-3, abs=1e-6)
 
 
 def test_guided_maps_of_other_anchors_are_the_mean_of_a_cell() -> None:
     """And of the same ones they are compared one by one."""
     for scale, channels in ((0.5, 9 * 3), (1.0, 3)):
         pair = Distiller(student(), teacher(anchor_scale=scale), prediction_guided()).train()
-        sight = sight_of(pair, "retinanet")
-        given = GuidedFeatures()(sight, lambda maps: maps)
+        context = context_of(pair, "retinanet")
+        given = GuidedFeatures()(context, lambda maps: maps)
         assert {m.shape[1] for m in given["student_logits"] + given["teacher_logits"]} == {channels}
-        assert sight.teacher.class_logits is not None
-        own = sight.teacher.level_logits(sight.teacher.class_logits[..., 1:].float())[0]
+        assert context.teacher.class_logits is not None
+        own = context.teacher.level_logits(context.teacher.class_logits[..., 1:].float())[0]
         torch.testing.assert_close(
             given["teacher_logits"][0], own.unflatten(1, (9, 3)).mean(1) if channels == 3 else own
         )
@@ -140,18 +140,18 @@ def test_distances_to_the_edges_do_not_depend_on_the_size_of_an_anchor() -> None
 
 
 def test_rankings_without_a_common_cell_are_refused_before_training() -> None:
-    lesson = Lesson(teacher=teacher(), terms=rank_mimicking(), scale=1.5)
+    paired = TeacherConfig(teacher=teacher(), terms=rank_mimicking(), scale=1.5)
     with pytest.raises(InputError, match=r"rank_mimicking needs common cells.*8 against .*use feature terms"):
-        Distiller(student(), lessons=[lesson])
+        Distiller(student(), teachers=[paired])
 
 
 def test_grids_that_differ_at_a_stride_are_refused() -> None:
     pair = Distiller(student("fcos"), teacher("retinanet"), rank_mimicking()).train()
-    sight = sight_of(pair, "fcos")
-    finer = replace(sight.teacher, cells_hw=tuple((2 * h, 2 * w) for h, w in sight.teacher.cells_hw))
+    context = context_of(pair, "fcos")
+    finer = replace(context.teacher, cells_hw=tuple((2 * h, 2 * w) for h, w in context.teacher.cells_hw))
     assert pair.criterion is not None
     with pytest.raises(InputError, match=r"common cells: at stride 8 .*use feature terms"):
-        pair.criterion.raw([replace(sight, teacher=finer)])
+        pair.criterion.raw([replace(context, teacher=finer)])
 
 
 def test_levels_that_are_resized_are_left_out_of_rankings_and_the_common_ones_count() -> None:

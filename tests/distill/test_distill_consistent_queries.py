@@ -13,13 +13,13 @@ from fakes import CLASSES, same_state, state_of, tiny
 from kdet.distill import Distiller
 from kdet.distill.methods import clockdistill, kd_detr
 from kdet.distill.preflight.proof import prove_it_acts
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.errors import InputError
 from kdet.types import Detector, Need
 from losses.cases.crosskd import generalised_iou
 from losses.cases.detrdistill import centre_and_size, divergence
 
-ASKED = [kind for kind in CONFIGS if Need.DECODER in tiny_detr(kind).gives]
+ASKED = [kind for kind in CONFIGS if Need.DECODER in tiny_detr(kind).provides]
 NEITHER = ("rf_detr", "lw_detr")
 """No encoder behind their backbone, and queries in groups that each learn their first points."""
 QUICK = ("rt_detr", "deformable_detr", "dab-detr", "detr")
@@ -30,7 +30,7 @@ every_asked_in_time = pytest.mark.parametrize(
 )
 
 
-def eval_pair(kind: str, *terms) -> tuple[Distiller, Sight]:
+def eval_pair(kind: str, *terms) -> tuple[Distiller, StepContext]:
     """A pair without dropout, and what it sees."""
     pair = Distiller(tiny_detr(kind, seed=1), tiny_detr(kind, seed=2), [t for one in terms for t in one])
     pair.eval()
@@ -48,7 +48,7 @@ def reached(value: Tensor, detector: Detector) -> list[str]:
 def test_which_types_serve():
     assert set(CONFIGS) - set(ASKED) == set(NEITHER)
     for kind in CONFIGS:
-        assert (Need.MEMORY in tiny_detr(kind).gives) == (kind not in NEITHER)
+        assert (Need.MEMORY in tiny_detr(kind).provides) == (kind not in NEITHER)
 
 
 @every_asked
@@ -87,12 +87,12 @@ def test_the_order_of_the_queries_is_that_of_the_answers(kind: str):
 
 def test_the_loss_is_that_of_the_paper_query_by_query():
     """Σ w (KL + 5 L1 + 2 (1 − GIoU)) / Σ w, w the teacher's highest score; in loops over what both decoders say."""
-    pair, sight = eval_pair("rt_detr", kd_detr())
-    ours, theirs = sight.student.decoder, sight.teacher
+    pair, context = eval_pair("rt_detr", kd_detr())
+    ours, theirs = context.student.decoder, context.teacher
     assert pair.criterion is not None and ours is not None and theirs.decoder is not None
     logits, boxes = ours.answer(theirs.decoder.queries)
     assert theirs.query_logits is not None and theirs.query_boxes is not None
-    height, width = sight.student.input_size_hw
+    height, width = context.student.input_size_hw
     frame = torch.tensor([width, height, width, height])
     total = weights = 0.0
     for n in range(3):
@@ -104,7 +104,7 @@ def test_the_loss_is_that_of_the_paper_query_by_query():
             classes = sum(divergence(x, y) for x, y in zip(s, t, strict=True))
             total += weight * (classes + 5 * distance + 2 * (1 - generalised_iou(a, b)))
             weights += weight
-    value = pair.criterion.raw([sight])["kd_detr"].sum().item()
+    value = pair.criterion.raw([context])["kd_detr"].sum().item()
     assert weights > 1 and value == pytest.approx(total / weights, rel=1e-4)
 
 
@@ -145,10 +145,10 @@ def test_memory_is_the_neck_weighed_by_the_objects(kind: str):
         with pytest.raises(InputError, match=r"clockdistill reads encoder memory, which the student \(hf\).*use fgd"):
             Distiller(tiny_detr(kind), tiny_detr(kind, seed=2), clockdistill())
         return
-    pair, sight = eval_pair(kind, clockdistill(foreground_weight=1.0, background_weight=0.0))
-    assert sight.student.features is not None and sight.teacher.features is not None and pair.criterion is not None
-    read = pair.criterion.terms[0].view(sight, lambda maps: maps)
-    assert all(torch.equal(a, b) for a, b in zip(read["student"], sight.student.features, strict=True))
+    pair, context = eval_pair(kind, clockdistill(foreground_weight=1.0, background_weight=0.0))
+    assert context.student.features is not None and context.teacher.features is not None and pair.criterion is not None
+    read = pair.criterion.terms[0].view(context, lambda maps: maps)
+    assert all(torch.equal(a, b) for a, b in zip(read["student"], context.student.features, strict=True))
     for inside in read["foreground"]:
         assert inside[0].any() and not inside[1].any()  # the second image holds no object
 

@@ -31,8 +31,8 @@ def seen(distiller: Distiller, name: str = "retinanet") -> dict[str, Tensor]:
     """What the view gives the loss."""
     assert distiller.criterion is not None
     given = batch(name)
-    sight = distiller.observe_pair(given)[1][0]
-    return distiller.criterion.terms[0].view(sight, lambda maps: maps)
+    context = distiller.observe_pair(given)[1][0]
+    return distiller.criterion.terms[0].view(context, lambda maps: maps)
 
 
 def crossed(distiller: Distiller, name: str = "retinanet") -> LossReport:
@@ -86,7 +86,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(name: str, optio
 def test_the_view_gives_every_anchor_of_the_teacher_and_the_count_of_positives() -> None:
     distiller = pair(student(**WIDE), teacher())
     given = seen(distiller)
-    own = distiller.student.observe(batch(), distiller.student.gives, batch().targets)
+    own = distiller.student.observe(batch(), distiller.student.provides, batch().targets)
     assert own.class_logits is not None and own.assignment is not None
     candidates = own.class_logits.shape[0] * own.class_logits.shape[1]
     shapes = {key: tuple(value.shape) for key, value in given.items()}
@@ -183,9 +183,9 @@ def test_other_grids_are_refused() -> None:
     assert distiller.criterion is not None and distiller.teacher is not None
     own, _ = distiller.observe_pair(batch())
     other = distiller.student.batch([torch.rand(3, 96, 64)])
-    _, (sight,) = distiller.observe_pair(other, only=distiller.criterion.teacher_needs[0])
+    _, (context,) = distiller.observe_pair(other, only=distiller.criterion.teacher_needs[0])
     with pytest.raises(InputError, match=r"only on its own grids .*; use feature terms"):
-        distiller.criterion.raw([replace(sight, student=own)])
+        distiller.criterion.raw([replace(context, student=own)])
 
 
 @pytest.mark.parametrize("name", ["ssdlite", "faster_rcnn"])

@@ -6,12 +6,12 @@ from distill_cases import batch, student, teacher
 
 from kdet.distill import Distiller
 from kdet.distill.methods import bckd, hint
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.errors import InputError
 from kdet.losses import bckd_loss
 
 
-def sight_of(pair: Distiller, name: str) -> Sight:
+def context_of(pair: Distiller, name: str) -> StepContext:
     given = batch(name)
     assert pair.criterion is not None
     return pair.observe_pair(given)[1][0]
@@ -24,8 +24,8 @@ def moved(pair: Distiller) -> set[str]:
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "atss", "gfl"])
 def test_it_reads_every_anchor_that_is_not_ignored(name: str) -> None:
     pair = Distiller(student(name), teacher(name), bckd()).train()
-    sight = sight_of(pair, name)
-    seen, theirs = sight.student, sight.teacher
+    context = context_of(pair, name)
+    seen, theirs = context.student, context.teacher
     assert seen.assignment is not None and seen.class_logits is not None and theirs.class_logits is not None
     assert seen.boxes is not None and theirs.boxes is not None
     chosen = seen.assignment > -2
@@ -37,26 +37,26 @@ def test_it_reads_every_anchor_that_is_not_ignored(name: str) -> None:
         normaliser=float((seen.assignment >= 0).sum()),
     )
     assert pair.criterion is not None and expected.detach() > 0
-    torch.testing.assert_close(pair.criterion.raw([sight])["bckd"].sum(), expected)
+    torch.testing.assert_close(pair.criterion.raw([context])["bckd"].sum(), expected)
 
 
 def test_anchors_between_object_and_background_are_left_out() -> None:
     pair = Distiller(student(), teacher(), bckd()).train()
-    sight = sight_of(pair, "retinanet")
-    assert sight.student.assignment is not None
-    ignored = int((sight.student.assignment == -2).sum())
+    context = context_of(pair, "retinanet")
+    assert context.student.assignment is not None
+    ignored = int((context.student.assignment == -2).sum())
     assert pair.criterion is not None and ignored > 0
-    read = pair.criterion.terms[0].view(sight, lambda maps: maps)
-    assert len(read["student_logits"]) == sight.student.assignment.numel() - ignored
+    read = pair.criterion.terms[0].view(context, lambda maps: maps)
+    assert len(read["student_logits"]) == context.student.assignment.numel() - ignored
 
 
 def test_a_softmax_head_is_one_question_per_class() -> None:
     pair = Distiller(student("ssdlite"), teacher("ssdlite"), bckd()).train()
-    sight = sight_of(pair, "ssdlite")
-    assert pair.criterion is not None and sight.student.class_logits is not None
-    read = pair.criterion.terms[0].view(sight, lambda maps: maps)
-    assert sight.student.assignment is not None
-    probabilities = sight.student.class_logits.softmax(-1)[..., 1:][sight.student.assignment > -2]
+    context = context_of(pair, "ssdlite")
+    assert pair.criterion is not None and context.student.class_logits is not None
+    read = pair.criterion.terms[0].view(context, lambda maps: maps)
+    assert context.student.assignment is not None
+    probabilities = context.student.class_logits.softmax(-1)[..., 1:][context.student.assignment > -2]
     torch.testing.assert_close(read["student_logits"].sigmoid(), probabilities, rtol=1e-4, atol=1e-5)
 
 
@@ -84,8 +84,10 @@ def test_other_anchors_and_two_stage_detectors_are_refused() -> None:
 
 def test_negatives_are_the_cells_that_positives_leave() -> None:
     pair = Distiller(student(), teacher(), hint(where="positives")).train()
-    sight = sight_of(pair, "retinanet")
-    sides = [hint(where=where)[0].view(sight, pair.criterion.adapters["hint"]) for where in ("positives", "negatives")]  # type: ignore[arg-type, union-attr]
+    context = context_of(pair, "retinanet")
+    sides = [
+        hint(where=where)[0].view(context, pair.criterion.adapters["hint"]) for where in ("positives", "negatives")
+    ]  # type: ignore[arg-type, union-attr]
     for inside, outside in zip(*(side["weight"] for side in sides), strict=True):
         assert not (inside * outside).any() and bool(((inside > 0) | (outside > 0)).all())
         assert outside.sum() == pytest.approx(1)

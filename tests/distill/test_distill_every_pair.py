@@ -12,7 +12,7 @@ import kdet
 from fakes import CLASSES, images_and_targets, tiny
 from kdet.detectors import wrap
 from kdet.detectors.backbones.foundation import foundation
-from kdet.distill import Distiller, Lesson
+from kdet.distill import Distiller, TeacherConfig
 from kdet.distill.adapters import Adapter, NoAdapter
 from kdet.distill.methods import structural
 from kdet.errors import InputError
@@ -80,8 +80,10 @@ def batch_of(student: Detector) -> Batch:
 )
 def test_one_step_under_every_teacher(name: str) -> None:
     student = STUDENTS[name]()
-    lessons = [Lesson(teacher=make(), terms=structural(), name=other) for other, make in TEACHERS.items()]
-    pair = Distiller(student, lessons=lessons).train()
+    paired_teachers = [
+        TeacherConfig(teacher=make(), terms=structural(), name=other) for other, make in TEACHERS.items()
+    ]
+    pair = Distiller(student, teachers=paired_teachers).train()
     assert pair.criterion is not None
     for other in TEACHERS:
         expected = NoAdapter if other == name else Adapter

@@ -24,8 +24,8 @@ def test_ld_reads_the_edges_of_the_students_positives() -> None:
     pair = Distiller(student("gfl"), teacher("gfl"), ld()).train()
     given = batch("gfl")
     assert pair.criterion is not None
-    sight = pair.observe_pair(given)[1][0]
-    seen, theirs = sight.student, sight.teacher
+    context = pair.observe_pair(given)[1][0]
+    seen, theirs = context.student, context.teacher
     assert seen.assignment is not None and seen.edge_logits is not None and theirs.edge_logits is not None
     assert seen.class_logits is not None
     image, anchor = torch.where(seen.assignment >= 0)
@@ -36,7 +36,7 @@ def test_ld_reads_the_edges_of_the_students_positives() -> None:
         weight=scores[image, anchor],
         normaliser=float(len(image)),
     )
-    torch.testing.assert_close(pair.criterion.raw([sight])["ld"].sum(), expected)
+    torch.testing.assert_close(pair.criterion.raw([context])["ld"].sum(), expected)
     assert expected.detach() > 0
 
 

@@ -82,10 +82,10 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
     from kdet.distill.views.base import Features
 
     pair_of = Distiller(student(), teacher(), structural())
-    sight = pair_of.observe_pair(batch(), only=frozenset({Need.FEATURES}))[1][0]
-    assert sight.teacher.features is not None
-    sight.teacher.features[0] = sight.teacher.features[0][:, :, ::2, ::2]
-    inputs = Features()(sight, lambda features: features)
+    context = pair_of.observe_pair(batch(), only=frozenset({Need.FEATURES}))[1][0]
+    assert context.teacher.features is not None
+    context.teacher.features[0] = context.teacher.features[0][:, :, ::2, ::2]
+    inputs = Features()(context, lambda features: features)
     assert [f.shape[2:] for f in inputs["student"]] == [f.shape[2:] for f in inputs["teacher"]]
 
 

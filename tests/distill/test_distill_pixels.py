@@ -8,7 +8,7 @@ from distill_cases import batch, student
 from torch import Tensor
 
 from fakes import DETECTOR_NAMES, tiny
-from kdet.distill.preflight.input_check import SAME, explained, glimpse
+from kdet.distill.preflight.input_check import SAME, capture_input, r_squared
 from kdet.types import Need
 
 MEAN, SCALE = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.1]).view(3, 1, 1)
@@ -17,16 +17,16 @@ MEAN, SCALE = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_each_family_normalises_and_sees_the_same_pixels(name: str) -> None:
     detector, images = student(name), batch(name)
-    with glimpse(detector.model) as seen:
+    with capture_input(detector.model) as seen:
         detector.observe(images, frozenset({Need.FEATURES}))
     assert seen.ran and seen.pixels is not None
     assert not torch.equal(seen.pixels, images.images)
-    assert explained(seen.pixels, images) > 1 - 1e-6
+    assert r_squared(seen.pixels, images) > 1 - 1e-6
 
 
 def test_no_hook_stays_behind() -> None:
     model = tiny().model
-    with glimpse(model):
+    with capture_input(model):
         pass
     assert not any(module._forward_pre_hooks for module in model.modules())
 
@@ -42,7 +42,7 @@ def test_no_hook_stays_behind() -> None:
 )
 def test_normalisations_are_the_same_pixels(change: Callable[[Tensor], Tensor]) -> None:
     images = batch()
-    assert explained(change(images.images), images) > SAME
+    assert r_squared(change(images.images), images) > SAME
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_normalisations_are_the_same_pixels(change: Callable[[Tensor], Tensor]) 
 )
 def test_anything_else_is_not(change: Callable[[Tensor], Tensor]) -> None:
     images = batch()
-    assert explained(change(images.images), images) < SAME
+    assert r_squared(change(images.images), images) < SAME
 
 
 def test_padding_is_no_pixel() -> None:
@@ -69,4 +69,4 @@ def test_padding_is_no_pixel() -> None:
     for image, (h, w) in zip(filled, images.sizes_hw, strict=True):
         image[:, h:], image[:, :, w:] = 7, 7
     assert not torch.equal(filled, images.images)
-    assert explained(filled, images) > SAME
+    assert r_squared(filled, images) > SAME

@@ -11,7 +11,7 @@ from fakes import CLASSES, batch_for, tiny
 from kdet.distill import Distiller, FrozenTeacher
 from kdet.distill.methods import detrdistill, prediction_guided, rank_mimicking, soft_labels
 from kdet.distill.pairing import pair
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.distill.views.queries import MatchedQueries, binary_logits
 from kdet.errors import InputError
 from kdet.types import Activation, Level, Observation
@@ -32,14 +32,14 @@ def seen(logits: Tensor, boxes: list[list[list[float]]], activation: Activation 
     )
 
 
-def sight_of(student: Observation, teacher: Observation, theirs: tuple[str, ...] = CLASSES) -> Sight:
+def context_of(student: Observation, teacher: Observation, theirs: tuple[str, ...] = CLASSES) -> StepContext:
     pairing = pair(LEVELS, LEVELS, CLASSES, theirs)
     detector = FrozenTeacher(tiny())
-    return Sight(student=student, teacher=teacher, targets=[], pairing=pairing, teacher_detector=detector)
+    return StepContext(student=student, teacher=teacher, targets=[], pairing=pairing, teacher_detector=detector)
 
 
 def picked(student: Observation, teacher: Observation, *args: tuple[str, ...], **options: float) -> dict[str, Tensor]:
-    return MatchedQueries(**options)(sight_of(student, teacher, *args), lambda maps: maps)
+    return MatchedQueries(**options)(context_of(student, teacher, *args), lambda maps: maps)
 
 
 def scores(*rows: tuple[int | None, float]) -> Tensor:
@@ -73,7 +73,7 @@ def test_the_matching_is_the_cheapest_of_all_orders():
     logits = torch.randn(2, 1, 4, 3, generator=generator)
     student, teacher = (seen(k, b.tolist()) for k, b in zip(logits, boxes, strict=True))
     view = MatchedQueries(threshold=0.0)
-    found = view(sight_of(student, teacher), lambda maps: maps)
+    found = view(context_of(student, teacher), lambda maps: maps)
     sizes = torch.tensor([192, 96, 192, 96])
     costs = view._costs(logits[0, 0], boxes[0, 0] / sizes, logits[1, 0].sigmoid().argmax(1), boxes[1, 0] / sizes)
     rows = [int((logits[0, 0] == row).all(1).nonzero()) for row in found["student_logits"]]

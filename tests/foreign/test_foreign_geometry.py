@@ -146,7 +146,7 @@ def test_losses_assignment_and_boxes_are_those_of_float32(name):
 
     def look():
         torch.manual_seed(0)
-        return detector.observe(batch, detector.gives, batch.targets)
+        return detector.observe(batch, detector.provides, batch.targets)
 
     exact = look()
     with torch.autocast("cpu", torch.bfloat16):

@@ -20,7 +20,7 @@ from libreyolo.validation import preprocessors
 import kdet
 from fakes import images_and_targets, same_state
 from kdet import detectors
-from kdet.distill import Distiller, Lesson
+from kdet.distill import Distiller, TeacherConfig
 from kdet.distill.adapters import NoAdapter
 from kdet.distill.methods import structural
 from kdet.errors import InputError
@@ -282,8 +282,10 @@ def test_every_model_teaches_every_model_with_the_default_adapter(model):
     """Where channels agree too; one family with itself needs no adapter, and takes none."""
     torch.manual_seed(0)
     student = any_model(model)
-    lessons = [Lesson(teacher=any_model(other), terms=structural(), name=other) for other in [*MODELS, *SETS]]
-    pair = Distiller(student, lessons=lessons).train()
+    paired_teachers = [
+        TeacherConfig(teacher=any_model(other), terms=structural(), name=other) for other in [*MODELS, *SETS]
+    ]
+    pair = Distiller(student, teachers=paired_teachers).train()
     for other in [*MODELS, *SETS]:
         assert isinstance(pair.criterion.adapters[f"{other}/structural"], NoAdapter) == (other == model)
     images, targets = images_and_targets()

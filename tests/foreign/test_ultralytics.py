@@ -150,14 +150,14 @@ def test_one_to_many_gives_way_to_one_to_one_as_in_the_librarys_trainer():
 def test_a_distiller_tells_its_student_how_far_the_run_is():
     found = []
 
-    class Watched(kdet.Distiller):
+    class ForwardProbe(kdet.Distiller):
         def forward(self, *given, **named):
             report = super().forward(*given, **named)
             found.append(self.model.criterion.o2m)
             return report
 
     detector, batch = wrapped("yolo26")
-    distiller = Watched(detector).train()
+    distiller = ForwardProbe(detector).train()
     for step in range(5):
         distiller(batch, progress=step / 4)
     assert found == pytest.approx([0.8, 0.625, 0.45, 0.275, 0.1])

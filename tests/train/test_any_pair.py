@@ -46,15 +46,15 @@ def test_two_teachers_each_with_its_own_terms_and_its_own_ap(tmp_path: Path) -> 
 
 
 def test_a_teachers_weight_multiplies_those_of_its_terms(tmp_path: Path) -> None:
-    from kdet.train.teaching.teachers import build_lessons
+    from kdet.train.teaching.teachers import build_teachers
 
     recipe = distilled(tmp_path, teacher=two_teachers(tmp_path))
-    lessons = build_lessons(recipe, ("circle", "square", "triangle"), lambda line: None)
-    assert [[term.weight for term in lesson.terms] for lesson in lessons] == [["auto", "auto"], [1.0]]
-    assert [term.share for term in lessons[0].terms] == [SHARE, SHARE]
+    paired_teachers = build_teachers(recipe, ("circle", "square", "triangle"), lambda line: None)
+    assert [[term.weight for term in paired.terms] for paired in paired_teachers] == [["auto", "auto"], [1.0]]
+    assert [term.share for term in paired_teachers[0].terms] == [SHARE, SHARE]
     content = recipe.model_dump(mode="json")
     content["teacher"][0]["weight"] = 0.5
-    halved = build_lessons(Recipe.model_validate(content), ("circle", "square", "triangle"), lambda line: None)
+    halved = build_teachers(Recipe.model_validate(content), ("circle", "square", "triangle"), lambda line: None)
     assert [term.share for term in halved[0].terms] == [SHARE / 2, SHARE / 2]
 
 

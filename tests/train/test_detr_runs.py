@@ -38,7 +38,7 @@ def recipe(student: dict[str, Any], **sections: Any) -> Any:
     return made.model_validate({**made.model_dump(), "student": student})
 
 
-def parts_of(folder: Path) -> dict[str, float]:
+def weight_groups(folder: Path) -> dict[str, float]:
     return records(folder, "step")[-1]["parts"]
 
 
@@ -81,7 +81,7 @@ def test_a_detr_teaches_a_retinanet_by_features(tmp_path: Path):
     teacher = {"run": str(teacher_folder(tmp_path / "teacher") / BEST)}
     made = recipe_of(teacher=teacher, distill=[{"method": "structural"}], train=TWO_STEPS)
     run(made, tmp_path / "run")
-    assert parts_of(tmp_path / "run")["structural"] > 0
+    assert weight_groups(tmp_path / "run")["structural"] > 0
 
 
 def test_a_detr_teaches_a_detr_by_queries(tmp_path: Path):
@@ -89,7 +89,7 @@ def test_a_detr_teaches_a_detr_by_queries(tmp_path: Path):
     student = {"detector": "hf", "config": config_of()}
     made = recipe(student, teacher=teacher, distill=[{"method": "detrdistill"}, {"method": "structural"}])
     run(made, tmp_path / "run")
-    parts = parts_of(tmp_path / "run")
+    parts = weight_groups(tmp_path / "run")
     assert parts["detrdistill"] > 0 and parts["structural"] > 0 and parts["task/loss_vfl"] > 0
 
 
@@ -126,4 +126,4 @@ def test_mixed_precision_trains(tmp_path: Path):
         recipe({"detector": "hf", "config": config_of()}, train={**TWO_STEPS, "precision": "bf16-mixed"}),
         tmp_path / "r",
     )
-    assert all(torch.tensor(value).isfinite() for value in parts_of(tmp_path / "r").values())
+    assert all(torch.tensor(value).isfinite() for value in weight_groups(tmp_path / "r").values())

@@ -30,7 +30,7 @@ def break_term(patch: pytest.MonkeyPatch, at: set[int], name: str = "structural"
         if calls in at:
             with pytest.MonkeyPatch.context() as inner:
                 raw = Criterion.raw
-                inner.setattr(Criterion, "raw", lambda self, sights: broken(raw(self, sights)))
+                inner.setattr(Criterion, "raw", lambda self, contexts: broken(raw(self, contexts)))
                 return original(*arguments, **options)
         return original(*arguments, **options)
 

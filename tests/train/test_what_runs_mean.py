@@ -23,7 +23,7 @@ from kdet.train.recipe.file import read_recipe, write_recipe
 from kdet.train.sound_data import require_sound
 from kdet.train.state.resuming import begun_with, changed, jump, record
 from kdet.train.state.run_folder import RECIPE
-from kdet.train.teaching.teachers import build_lessons
+from kdet.train.teaching.teachers import build_teachers
 from kdet.workflows.check.run import _image_doubts
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "_tiny"
@@ -150,14 +150,14 @@ def test_the_order_of_a_teachers_classes_is_said_to_be_assumed_where_nobody_name
     teacher = {"detector": "retinanet", **shape, "weights": str(tmp_path / "bare.pt")}
     recipe = recipe_of(teacher=teacher, distill=[{"method": "structural"}])
     said: list[str] = []
-    (lesson,) = build_lessons(recipe, CLASSES, said.append)
-    assert lesson.assumes_classes
+    (paired,) = build_teachers(recipe, CLASSES, said.append)
+    assert paired.assumes_classes
     assert any(
         "bare.pt does not name its classes, so they are assumed to be the data's in this order" in s for s in said
     )
     named = recipe.model_copy(update={"teacher": recipe.teachers[0].model_copy(update={"classes": list(CLASSES)})})
     said.clear()
-    assert not build_lessons(named, CLASSES, said.append)[0].assumes_classes
+    assert not build_teachers(named, CLASSES, said.append)[0].assumes_classes
     assert not any("assumed" in line for line in said)
 
 

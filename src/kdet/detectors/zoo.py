@@ -30,8 +30,8 @@ from kdet.ops.classes import BACKGROUND, real_classes
 from kdet.types import Canvas, Detector, ImageSize, Need
 
 DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
-    **{name: {name: adapter.gives} for name, (_, adapter) in BARE.items()},
-    "hf": {name: family.gives for name, family in FAMILIES.items()},
+    **{name: {name: adapter.provides} for name, (_, adapter) in BARE.items()},
+    "hf": {name: family.provides for name, family in FAMILIES.items()},
     "libreyolo": GIVEN,
 }
 """Name in a recipe → its models, and what each of them reveals."""

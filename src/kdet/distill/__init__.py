@@ -2,8 +2,8 @@
 
 from kdet.distill.distiller import Distiller
 from kdet.distill.least_squares import fit_adapters
-from kdet.distill.lesson import Lesson, Taught
 from kdet.distill.methods import METHODS, Method
+from kdet.distill.paired_teacher import PairedTeacher, TeacherConfig
 from kdet.distill.preflight.diagnosis import Reading, first_broken, readings
 from kdet.distill.preflight.proof import prove_it_acts
 from kdet.distill.teacher import FrozenTeacher
@@ -15,11 +15,11 @@ __all__ = [
     "SHARE",
     "Distiller",
     "FrozenTeacher",
-    "Lesson",
     "Method",
+    "PairedTeacher",
     "Reading",
     "Schedule",
-    "Taught",
+    "TeacherConfig",
     "Term",
     "first_broken",
     "fit_adapters",

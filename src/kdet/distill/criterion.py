@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from kdet.distill.adapters import make_adapter
-from kdet.distill.lesson import Taught
+from kdet.distill.paired_teacher import PairedTeacher
 from kdet.distill.pairing import Pairing
 from kdet.distill.required import require_served
 from kdet.distill.terms import Learned, Term
-from kdet.distill.views.base import NO_NEEDS, Sight
+from kdet.distill.views.base import NO_NEEDS, StepContext
 from kdet.distill.weighting.balance import Balance, gradient_at, pull
-from kdet.distill.weighting.groups import Part, parts_of
+from kdet.distill.weighting.groups import WeightGroup, weight_groups
 from kdet.errors import InputError
 from kdet.types import Detector, Need, Pull
 
@@ -22,28 +22,28 @@ from kdet.types import Detector, Need, Pull
 class Criterion(nn.Module):
     """Holds everything trainable of the terms: adapters, and losses that learn."""
 
-    def __init__(self, lessons: Sequence[Taught], student: Detector) -> None:
-        """One lesson a teacher.
+    def __init__(self, paired_teachers: Sequence[PairedTeacher], student: Detector) -> None:
+        """Of these teachers.
 
         Raises:
             InputError: two terms of one name, or a term that student and teacher cannot serve.
         """
         super().__init__()
-        self.terms = tuple(term for lesson in lessons for term in lesson.terms)
+        self.terms = tuple(term for paired in paired_teachers for term in paired.terms)
         names = [term.name for term in self.terms]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"two terms are called {twice[0]!r}; give one of them another `name:`")
-        self.lesson_of = {term.name: place for place, lesson in enumerate(lessons) for term in lesson.terms}
+        self.teacher_of = {term.name: place for place, paired in enumerate(paired_teachers) for term in paired.terms}
         self.pairings: dict[str, Pairing] = {}
-        self.parts: dict[str, tuple[Part, ...]] = {}
+        self.parts: dict[str, tuple[WeightGroup, ...]] = {}
         self.adapters = nn.ModuleDict()
         self.learned_losses = nn.ModuleDict()
         for term in self.terms:
-            lesson = lessons[self.lesson_of[term.name]]
-            pairing, teacher = lesson.pairing_of(term), lesson.teacher.detector
+            paired = paired_teachers[self.teacher_of[term.name]]
+            pairing, teacher = paired.pairing_of(term), paired.teacher.detector
             require_served(term, student, teacher, pairing)
             self.pairings[term.name] = pairing.only(term.strides, term.finest)
-            self.parts[term.name] = parts_of(term, pairing)
+            self.parts[term.name] = weight_groups(term, pairing)
             adapted = self.pairings[term.name].levels * term.view.adapted_maps
             self.adapters[term.name] = make_adapter(term.adapter, adapted, student, teacher)
             if isinstance(term.loss, Learned):
@@ -52,21 +52,23 @@ class Criterion(nn.Module):
                     self.learned_losses[part.name] = term.loss.make(channels)
         self.balance = Balance([part for parts in self.parts.values() for part in parts])
         self.student_needs = frozenset({Need.FEATURES}).union(*(term.view.student_needs for term in self.terms))
-        self.teacher_needs = [NO_NEEDS.union(*(term.view.teacher_needs for term in lesson.terms)) for lesson in lessons]
+        self.teacher_needs = [
+            NO_NEEDS.union(*(term.view.teacher_needs for term in paired.terms)) for paired in paired_teachers
+        ]
         """Of each teacher."""
 
-    def raw(self, sights: Sequence[Sight]) -> dict[str, Tensor]:
+    def raw(self, contexts: Sequence[StepContext]) -> dict[str, Tensor]:
         """The terms' values before weight and schedule, by name; one entry for each part of a term.
 
         Args:
-            sights: what each teacher and the student saw, in the order of the lessons.
+            contexts: what each teacher and the student saw, in the order of the teachers.
         """
         return {
-            name: torch.stack([self._value(part, sights[self.lesson_of[name]]) for part in parts])
+            name: torch.stack([self._value(part, contexts[self.teacher_of[name]]) for part in parts])
             for name, parts in self.parts.items()
         }
 
-    def by_level(self, sights: Sequence[Sight]) -> Iterator[tuple[str, Tensor]]:
+    def by_level(self, contexts: Sequence[StepContext]) -> Iterator[tuple[str, Tensor]]:
         """The same for a person: name and value, level by level where a term compares maps one by one.
 
         NaN stands for a value that its loss refuses to compute.
@@ -74,7 +76,7 @@ class Criterion(nn.Module):
         for name, parts in self.parts.items():
             for part in (one for whole in parts for one in _one_level_each(whole)):
                 try:
-                    yield part.name, self._value(part, sights[self.lesson_of[name]])
+                    yield part.name, self._value(part, contexts[self.teacher_of[name]])
                 except ValueError:
                     yield part.name, torch.tensor(torch.nan)
 
@@ -122,15 +124,15 @@ class Criterion(nn.Module):
         learned = [self.learned_losses[p.name] for p in self.parts[term.name] if p.name in self.learned_losses]
         return [parameter for module in (self.adapters[term.name], *learned) for parameter in module.parameters()]
 
-    def _value(self, part: Part, sight: Sight) -> Tensor:
+    def _value(self, part: WeightGroup, context: StepContext) -> Tensor:
         adapter = self.adapters[part.term.name]
         whole = len(part.positions) == len(self.pairings[part.term.name].levels)
         adapt = adapter if whole else partial(adapter, positions=part.positions)
         loss = self.learned_losses[part.name] if isinstance(part.term.loss, Learned) else part.term.loss
-        return loss(**part.term.view(replace(sight, pairing=part.pairing), adapt))
+        return loss(**part.term.view(replace(context, pairing=part.pairing), adapt))
 
 
-def _one_level_each(part: Part) -> list[Part]:
+def _one_level_each(part: WeightGroup) -> list[WeightGroup]:
     """The part level by level; itself where its loss is made for its levels, or compares something else."""
     view = part.term.view
     if isinstance(part.term.loss, Learned) or Need.FEATURES not in view.student_needs or view.adapted_maps > 1:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from kdet.distill.criterion import Criterion
-from kdet.distill.lesson import Lesson, Taught, fit_to
+from kdet.distill.paired_teacher import PairedTeacher, TeacherConfig, fit_to
 from kdet.distill.pairing import Pairing
 from kdet.distill.teacher import FrozenTeacher
 from kdet.distill.terms import Term
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.errors import InputError
 from kdet.ops.boxes import scaled
 from kdet.ops.canvas import teacher_canvas
@@ -42,7 +42,7 @@ class Distiller(nn.Module):
         terms: Sequence[Term] = (),
         *,
         class_map: Mapping[str, str] | None = None,
-        lessons: Sequence[Lesson] = (),
+        teachers: Sequence[TeacherConfig] = (),
     ) -> None:
         """Pair student and teachers.
 
@@ -51,7 +51,7 @@ class Distiller(nn.Module):
             teacher: the detector to learn from; it is frozen here if it is not yet.
             terms: what `kdet.methods.…()` return, added up.
             class_map: teacher's class name → student's, where they differ.
-            lessons: in place of these three, for several teachers or one that sees larger images.
+            teachers: in place of these three, for several teachers or one that sees larger images.
 
         Raises:
             InputError: no common level, or a term that either side cannot serve.
@@ -60,18 +60,18 @@ class Distiller(nn.Module):
         self.student = student
         self.model = student.model
         if teacher is not None:
-            if lessons:
-                raise InputError("give either a teacher with its terms, or lessons")
-            lessons = [Lesson(teacher=teacher, terms=terms, class_map=class_map or {})]
-        self.lessons = tuple(fit_to(student, lesson) for lesson in lessons)
-        scales = sorted({lesson.scale for lesson in self.lessons if lesson.needs_larger_images})
+            if teachers:
+                raise InputError("give either `teacher` with its terms, or `teachers`")
+            teachers = [TeacherConfig(teacher=teacher, terms=terms, class_map=class_map or {})]
+        self.paired_teachers = tuple(fit_to(student, config) for config in teachers)
+        scales = sorted({paired.scale for paired in self.paired_teachers if paired.needs_larger_images})
         if len(scales) > 1:
             raise InputError(f"teachers see images {scales} times as large; at most one size beside the student's")
         self.teacher_scale = scales[0] if scales else 1.0
         """How many times larger the images are that batches bring for a teacher."""
         with seeded(torch.initial_seed()):  # the loop's next random numbers are those that it has without terms
-            has_terms = any(lesson.terms for lesson in self.lessons)  # else a teacher only finds boxes
-            self.criterion = Criterion(self.lessons, student) if has_terms else None
+            has_terms = any(paired.terms for paired in self.paired_teachers)  # else a teacher only finds boxes
+            self.criterion = Criterion(self.paired_teachers, student) if has_terms else None
 
     def train(self, mode: bool = True) -> Self:
         """As torch's, but norms inside frozen layers keep their statistics; see `kdet.ops.modes.frozen_norms`."""
@@ -88,12 +88,12 @@ class Distiller(nn.Module):
     @property
     def teacher(self) -> FrozenTeacher | None:
         """The first one: whose classes, detections and maps are shown beside the student's."""
-        return self.lessons[0].teacher if self.lessons else None
+        return self.paired_teachers[0].teacher if self.paired_teachers else None
 
     @property
     def pairing(self) -> Pairing | None:
         """Of necks, with the first teacher."""
-        return self.lessons[0].features if self.lessons else None
+        return self.paired_teachers[0].features if self.paired_teachers else None
 
     def forward(
         self,
@@ -129,12 +129,12 @@ class Distiller(nn.Module):
         assert batch.targets is not None, "training needs targets"
         # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
         # all at the end of its forward pass; else the others would wait.
-        seen, sights = self.observe_pair(batch, nan_for_refusal=num_ranks() > 1)
+        seen, contexts = self.observe_pair(batch, nan_for_refusal=num_ranks() > 1)
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
         pulls: dict[str, Pull] = {}
         if self.criterion is not None:
             with self._drawing_apart(batch, _TERMS):
-                values = self.criterion.raw(sights)
+                values = self.criterion.raw(contexts)
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
                 pulls = self.criterion.measured(seen.features, sum_of(parts), values)
@@ -150,7 +150,7 @@ class Distiller(nn.Module):
         only: frozenset[Need] | None = None,
         also: frozenset[Need] = frozenset(),
         nan_for_refusal: bool = False,
-    ) -> tuple[Observation, list[Sight]]:
+    ) -> tuple[Observation, list[StepContext]]:
         """What both sides reveal of one batch: for training, its proof, a diagnosis and the report alike.
 
         Args:
@@ -161,30 +161,30 @@ class Distiller(nn.Module):
             nan_for_refusal: where the student's own loss refuses the numbers, as matching does NaN, NaN is its loss.
 
         Returns:
-            The student's observation, and what the terms may read, one sight a teacher; none where nothing is asked of
-            any teacher.
+            The student's observation, and what the terms may read, one context a teacher; none where no teacher is
+            asked for anything.
         """
-        ours, theirs = frozenset({Need.LOSSES}), [frozenset[Need]() for _ in self.lessons]
+        ours, theirs = frozenset({Need.LOSSES}), [frozenset[Need]() for _ in self.paired_teachers]
         if self.criterion is not None:
             ours, theirs = ours | self.criterion.student_needs, self.criterion.teacher_needs
         ours, *theirs = [(needs if only is None else needs & only) | also for needs in (ours, *theirs)]
-        lessons = self.lessons if any(theirs) else ()
+        paired_teachers = self.paired_teachers if any(theirs) else ()
         # First: what a teacher's own pass takes is free again before the student's activations pile up.
         with self._drawing_apart(batch, _TEACHERS):
-            asked = zip(lessons, theirs, strict=False)
+            asked = zip(paired_teachers, theirs, strict=False)
             answers = [own.teacher.observe(as_seen_by(own, batch), needs) for own, needs in asked]
         detector = student or self.student
         observe = partial(observed, detector) if nan_for_refusal else detector.observe
         seen = observe(batch, ours, batch.targets)
         return seen, [
-            Sight(
+            StepContext(
                 student=seen,
                 teacher=answer,
                 targets=batch.targets or [],
-                pairing=lesson.pairing,
-                teacher_detector=lesson.teacher,
+                pairing=paired.pairing,
+                teacher_detector=paired.teacher,
             )
-            for lesson, answer in zip(lessons, answers, strict=True)
+            for paired, answer in zip(paired_teachers, answers, strict=True)
         ]
 
     def _drawing_apart(self, batch: Batch, who: int) -> AbstractContextManager[None]:
@@ -213,8 +213,8 @@ class Distiller(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """`.to(device)` and the like reach the teachers too."""
-        for lesson in self.lessons:
-            lesson.teacher.model._apply(fn)  # pyright: ignore[reportPrivateUsage]
+        for paired in self.paired_teachers:
+            paired.teacher.model._apply(fn)  # pyright: ignore[reportPrivateUsage]
         return super()._apply(fn, recurse)  # pyright: ignore[reportReturnType]
 
 
@@ -229,7 +229,7 @@ def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: S
     except InputError:
         raise
     except ValueError:
-        shown = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.QUERIES}) & student.gives
+        shown = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.BOXES, Need.QUERIES}) & student.provides
         seen = student.observe(batch, (needs - {Need.LOSSES}) | shown, targets)
         held = [*(seen.features or ()), seen.class_logits, seen.boxes, seen.query_logits, seen.query_boxes]
         if all(value is None or bool(value.isfinite().all()) for value in held):
@@ -237,17 +237,17 @@ def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: S
         return replace(seen, losses={"refused": batch.images.new_full((), torch.nan)})
 
 
-def as_seen_by(lesson: Taught, batch: Batch) -> Batch:
+def as_seen_by(paired: PairedTeacher, batch: Batch) -> Batch:
     """The batch with or without its larger images, as this teacher needs them.
 
     Raises:
         InputError: they are needed and not there.
     """
-    if not lesson.needs_larger_images:
+    if not paired.needs_larger_images:
         return replace(batch, teacher_images=None)
     if batch.teacher_images is None:
         raise InputError(
-            f"this teacher sees images {lesson.scale:g} times as large, and the batch brings none; "
+            f"this teacher sees images {paired.scale:g} times as large, and the batch brings none; "
             "give a list of images, or a batch of a pipeline with this `teacher_scale`"
         )
     return batch

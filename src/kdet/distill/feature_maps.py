@@ -47,8 +47,8 @@ def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[Le
     pairing, adapt = _compared(distiller)
     features = frozenset({Need.FEATURES})
     with torch.no_grad():
-        _, sights = distiller.observe_pair(batch, student=student, only=features, also=features)
-        ours, theirs = paired_features(replace(sights[0], pairing=pairing), adapt)
+        _, contexts = distiller.observe_pair(batch, student=student, only=features, also=features)
+        ours, theirs = paired_features(replace(contexts[0], pairing=pairing), adapt)
         return [
             _level(pair.stride, s[:1], t[:1], batch.sizes_hw[0])
             for pair, s, t in zip(pairing.levels, ours, theirs, strict=True)
@@ -58,7 +58,7 @@ def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[Le
 def _compared(distiller: Distiller) -> tuple[Pairing, Callable[[list[Tensor]], list[Tensor]]]:
     """Levels and adapter of the first term that has one for features; terms without compare them as they are."""
     assert distiller.pairing is not None
-    for term in distiller.lessons[0].terms:
+    for term in distiller.paired_teachers[0].terms:
         assert distiller.criterion is not None
         adapter = distiller.criterion.adapters[term.name]
         if term.view.adapted_maps == 1 and isinstance(adapter, Adapter):

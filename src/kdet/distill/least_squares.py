@@ -49,10 +49,10 @@ def fit_adapters(distiller: Distiller, batches: Iterable[Batch]) -> list[str]:
     sums: dict[str, list[Tensor]] = {}
     with buffers_kept(distiller), seeded(torch.initial_seed(), device=next(distiller.parameters()).device):
         for batch in islice(batches, BATCHES):
-            _, sights = distiller.observe_pair(batch, only=maps)
+            _, contexts = distiller.observe_pair(batch, only=maps)
             for name in fitted:
-                sight = replace(sights[criterion.lesson_of[name]], pairing=criterion.pairings[name])
-                found = [_products(s, t) for s, t in zip(*paired_features(sight, _as_they_are), strict=True)]
+                context = replace(contexts[criterion.teacher_of[name]], pairing=criterion.pairings[name])
+                found = [_products(s, t) for s, t in zip(*paired_features(context, _as_they_are), strict=True)]
                 sums[name] = [a + b for a, b in zip(sums[name], found, strict=True)] if name in sums else found
     for name, levels in sums.items():
         for convolution, products in zip(fitted[name].convolutions, levels, strict=True):

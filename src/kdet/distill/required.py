@@ -32,7 +32,7 @@ def _no_shared_class(term: Term, pairing: Pairing) -> str:
 
 
 def _require(term: Term, needs: frozenset[Need], detector: Detector, side: str) -> None:
-    missing = sorted(needs - detector.gives)
+    missing = sorted(needs - detector.provides)
     if side == "teacher":
         missing = [need for need in missing if need not in (Need.ASSIGNMENT, Need.LOSSES)]
     if not missing:
@@ -48,11 +48,11 @@ def _way_out(missing: Sequence[Need], detector: Detector) -> str:
     features = "use structural or lp on its features"
     if Need.MEMORY in missing:
         return "its neck is no transformer's encoder; use fgd, which weighs features by the objects' boxes too"
-    if Need.DECODER in missing and Need.QUERIES in detector.gives:
+    if Need.DECODER in missing and Need.QUERIES in detector.provides:
         return "its decoder is not asked another's queries here; use detrdistill, which matches answers"
     if {Need.QUERIES, Need.DECODER} & set(missing):
         return f"it predicts no set of boxes, as detectors of `detector: hf` do; {features}"
-    if Need.QUERIES in detector.gives:
+    if Need.QUERIES in detector.provides:
         return (
             f"it predicts a set of boxes, not scores of a grid or of regions; {features}, or detrdistill on its "
             "queries where teacher and student are both such detectors; its boxes teach through `data: unlabelled:`"

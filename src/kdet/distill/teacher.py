@@ -31,7 +31,7 @@ class FrozenTeacher:
         self.family = detector.family
         self.class_names = detector.class_names
         self.levels = detector.levels
-        self.gives = detector.gives - {Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS}
+        self.provides = detector.provides - {Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS}
         self.build_arguments = detector.build_arguments
         self.cache: TeacherCache | None = None
         """Asked first, where there is one."""

@@ -22,7 +22,7 @@ class ExportedDetector:
     """What a file finds. It has no weights that kdet could train, and reveals nothing but detections."""
 
     levels = ()
-    gives: frozenset[Need] = frozenset()
+    provides: frozenset[Need] = frozenset()
     predicts = True
     build_arguments: dict[str, Any] | None = None
 

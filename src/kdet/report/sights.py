@@ -28,7 +28,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
+class SeenImage:
     """One image as several models see it."""
 
     title: str
@@ -41,7 +41,7 @@ class Gallery:
 
     why: str
     """Why these images and no others."""
-    sights: tuple[Sight, ...]
+    sights: tuple[SeenImage, ...]
 
 
 def gallery_of(runs: Mapping[str, RunSummary]) -> Gallery | None:
@@ -101,7 +101,9 @@ def _why(maps: Json) -> str:
     )
 
 
-def _sight(folder: Path, picture: Json, classes: Sequence[str], found: Mapping[str, Mapping[int, list[Mark]]]) -> Sight:
+def _sight(
+    folder: Path, picture: Json, classes: Sequence[str], found: Mapping[str, Mapping[int, list[Mark]]]
+) -> SeenImage:
     image = open_picture(folder / Path(str(picture["file"])).name)
     factor = image.width / float(picture["width"])
     truth = [
@@ -110,7 +112,7 @@ def _sight(folder: Path, picture: Json, classes: Sequence[str], found: Mapping[s
     ]
     image_id = int(picture["image_id"])
     shown = {"truth": truth} | {caption: marks.get(image_id, []) for caption, marks in found.items()}
-    return Sight(
+    return SeenImage(
         title=str(picture["name"]),
         seen=tuple(_seen(caption, image, marks, factor) for caption, marks in shown.items()),
     )

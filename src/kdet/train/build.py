@@ -31,8 +31,8 @@ from kdet.train.models import Say, build_detector
 from kdet.train.recipe.data import SPLIT, FileData, ShapesData, Unlabelled
 from kdet.train.recipe.models import StudentRecipe, TermRecipe
 from kdet.train.recipe.schema import Recipe
-from kdet.train.teaching.cache_compat import require_keepable
-from kdet.train.teaching.teachers import build_lessons, build_teacher
+from kdet.train.teaching.cache_compat import require_cacheable
+from kdet.train.teaching.teachers import build_teacher, build_teachers
 from kdet.types import Detector
 
 _LIBRARIES = ("torchvision", "transformers", "libreyolo", "ultralytics", "kdet")
@@ -157,7 +157,7 @@ def training_data(
         canvas=distiller.student.canvas,
         teacher_scale=distiller.teacher_scale,
     )
-    require_keepable(recipe, distiller, pipeline)
+    require_cacheable(recipe, distiller, pipeline)
     sampler = EpochSampler(
         count,
         batch_size=settings.batch_size,
@@ -238,28 +238,28 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
     Raises:
         InputError: no teacher file, wrong class maps, unknown methods, or terms that a pair cannot serve.
     """
-    lessons = [] if recipe.only_starts_from_teacher else build_lessons(recipe, classes, say)
+    teachers = [] if recipe.only_starts_from_teacher else build_teachers(recipe, classes, say)
     if recipe.student.inherit:
-        first = lessons[0].teacher if lessons else build_teacher(recipe, recipe.teachers[0], classes, say)
+        first = teachers[0].teacher if teachers else build_teacher(recipe, recipe.teachers[0], classes, say)
         assert isinstance(first, FrozenTeacher)
         for line in detectors.inherit(student, first.detector, recipe.student.inherit).describe():
             say(line)
         settled = recipe.student.inherit != "all" or recipe.student.norm is not None
         if not settled and detectors.inherit_frozen_norms(student, first.detector):
             say("the norms of the backbone are frozen, as the teacher's were")
-    if recipe.teachers and not lessons:
+    if recipe.teachers and not teachers:
         say("no `distill:` terms: nothing else is learned from the teacher")
-    distiller = Distiller(student, lessons=lessons)
-    for number, lesson in enumerate(distiller.lessons, start=1):
-        own, name = lesson.teacher.detector, "teacher" if len(distiller.lessons) == 1 else f"teacher {number}"
+    distiller = Distiller(student, teachers=teachers)
+    for number, paired in enumerate(distiller.paired_teachers, start=1):
+        own, name = paired.teacher.detector, "teacher" if len(distiller.paired_teachers) == 1 else f"teacher {number}"
         if own.predicts and own.canvas != student.canvas:
             say(
                 f"{name}: its own canvas is {own.canvas}, but it sees the student's pixels ({student.canvas}), and its "
                 "AP in this run is the one on these; `kdet evaluate` gives the one on its own"
             )
-        if len(distiller.lessons) > 1:
-            say(f"teacher {number}: {', '.join(term.name for term in lesson.terms)}")
-        for line in lesson.describe():
+        if len(distiller.paired_teachers) > 1:
+            say(f"teacher {number}: {', '.join(term.name for term in paired.terms)}")
+        for line in paired.describe():
             say(line)
     return distiller
 

@@ -109,7 +109,7 @@ def fit(
                 _prove(run)
             if not (folder / TEACHER).exists():
                 with interruption.at_once():
-                    run.scorer.teach(distiller.lessons)
+                    run.scorer.teach(distiller.paired_teachers)
             open_caches(run)  # not before the proof, which looks at other pixels
             engine.divide(run.module, run.optimizer)
             return _train(run)

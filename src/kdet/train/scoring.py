@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdet.data import DetectionDataset, Pipeline, Source, evaluation_batches, make_loader
-from kdet.distill import Taught
+from kdet.distill import PairedTeacher
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader, write_predictions
 from kdet.train.processes.engine import Engine
@@ -46,24 +46,26 @@ class Scorer:
         self.log.say(f"{self.folder.name}: epoch {epoch}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
         return metrics
 
-    def teach(self, lessons: Sequence[Taught]) -> None:
+    def teach(self, paired_teachers: Sequence[PairedTeacher]) -> None:
         """Metrics, predictions and curves of each teacher on the same images, once, before training.
 
         They are those of what it shows to the student, and so of the student's canvas, at the teacher's own size where
         it has one: a teacher of another canvas may do better on its own, but that is nothing to learn from.
 
         Those of the first are teacher.json, teacher-predictions.json, teacher-curves.json; of the second teacher2….
-        Without lessons a teacher is there to start from, and is not evaluated.
+        Without terms a teacher is there to start from, and is not evaluated.
         """
-        for number, (recipe, lesson) in enumerate(zip(self.teachers, lessons, strict=bool(lessons)), start=1):
-            who = "teacher" + (f" {number}" if len(lessons) > 1 else "")
-            if not lesson.teacher.detector.predicts:
-                self.log.say(f"{who}: {lesson.teacher.family} gives features alone, so it has no AP")
+        for number, (recipe, paired) in enumerate(
+            zip(self.teachers, paired_teachers, strict=bool(paired_teachers)), start=1
+        ):
+            who = "teacher" + (f" {number}" if len(paired_teachers) > 1 else "")
+            if not paired.teacher.detector.predicts:
+                self.log.say(f"{who}: {paired.teacher.family} gives features alone, so it has no AP")
                 continue
-            if not lesson.pairing.classes.names:
+            if not paired.pairing.classes.names:
                 self.log.say(f"{who}: no class of the data is its own, so it has no AP; its features can teach")
                 continue
-            detector = in_own_words(lesson.teacher.detector, recipe.class_map)
+            detector = in_own_words(paired.teacher.detector, recipe.class_map)
             predictions, curves = (_numbered(name, number) for name in (TEACHER_PREDICTIONS, TEACHER_CURVES))
             size = recipe.image_size or self.image_size
             metrics = self._score(detector, f"evaluating the {who}", predictions, curves, size)

@@ -21,7 +21,7 @@ class Detector(Protocol):
     class_names: tuple[str, ...]
     """One name per column of the class layer; background and unused columns keep their place. Empty: it knows none."""
     levels: tuple[Level, ...]
-    gives: frozenset[Need]
+    provides: frozenset[Need]
     """What `observe` can reveal."""
     predicts: bool
     """Whether `predict` has an answer; a model that gives features alone has none, and no AP."""

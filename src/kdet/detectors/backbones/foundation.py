@@ -51,7 +51,7 @@ class FoundationDetector:
 
     build_arguments: dict[str, Any] | None = None
     class_names: tuple[str, ...] = ()
-    gives = frozenset({Need.FEATURES})
+    provides = frozenset({Need.FEATURES})
     predicts = False
     canvas: Canvas = "pad"
     image_size: int | tuple[int, int] = (800, 1333)

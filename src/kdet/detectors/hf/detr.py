@@ -69,7 +69,7 @@ class DetrDetector:
         self.class_names = tuple(class_names)
         self._family = FAMILIES[model.config.model_type]
         self._asking = asking_of(model.config, self._family.asking)
-        self.gives = self._family.gives - (set[Need]() if self._asking else {Need.DECODER})
+        self.provides = self._family.provides - (set[Need]() if self._asking else {Need.DECODER})
         self.query_form = query_form(model.config, self._asking)
         self.architecture: tuple[str, str] = (str(model.config.model_type), _backbone_kind(model.config))
         self.pixels = pixels or (IMAGENET if self._family.normalises else AS_THEY_ARE)

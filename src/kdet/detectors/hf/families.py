@@ -42,7 +42,7 @@ class Family:
     """Of its image processor: pad, or stretch to a height and a width; LW-DETR and RF-DETR as their own code has it."""
 
     @property
-    def gives(self) -> frozenset[Need]:
+    def provides(self) -> frozenset[Need]:
         """What a model of this type reveals."""
         memory = {Need.MEMORY} if self.neck == "model.encoder" else set[Need]()
         asked = {Need.DECODER} if self.asking else set[Need]()

@@ -73,7 +73,7 @@ class HookedDetector:
         self.model = model
         self.class_names = tuple(class_names)
         self.predicts = given.predict is not None
-        self.gives = frozenset({Need.FEATURES} | ({Need.LOSSES} if given.losses else set[Need]()))
+        self.provides = frozenset({Need.FEATURES} | ({Need.LOSSES} if given.losses else set[Need]()))
         self.image_size = (800, 1333) if given.image_size is None else given.image_size
         self.canvas: Canvas = given.canvas
         self._given = given

@@ -42,7 +42,7 @@ class DenseDetector:
 
     def __init__(self, model: nn.Module, class_names: Sequence[str], family: DenseFamily) -> None:
         self.family = family.name
-        self.gives = family.gives
+        self.provides = family.provides
         self._family = family
         self.model: Any = model  # torchvision's attributes carry no types
         self.architecture: tuple[str, str] = (self.family, backbone_kind(self.model.backbone))
@@ -185,9 +185,9 @@ class Dense:
     family: DenseFamily
 
     @property
-    def gives(self) -> frozenset[Need]:
+    def provides(self) -> frozenset[Need]:
         """What they reveal."""
-        return self.family.gives
+        return self.family.provides
 
     def __call__(self, model: nn.Module, class_names: Sequence[str]) -> DenseDetector:
         """The adapter of one model."""

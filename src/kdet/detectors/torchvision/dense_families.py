@@ -39,7 +39,7 @@ class DenseFamily:
     """The model → how it makes detections of what it scores."""
     loss_takes_cells: bool = True
     """Whether `compute_loss` is also given the number of anchors of each level."""
-    gives: frozenset[Need] = _DENSE
+    provides: frozenset[Need] = _DENSE
 
 
 def _decode_retinanet(model: Any, regression: Tensor, anchors: Tensor) -> Tensor:
@@ -100,5 +100,5 @@ GFL = DenseFamily(
     decode=_decode_own,
     predict_boxes=_predict_own,
     selection=_select_own,
-    gives=_DENSE | {Need.EDGE_LOGITS},
+    provides=_DENSE | {Need.EDGE_LOGITS},
 )

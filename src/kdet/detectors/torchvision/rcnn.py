@@ -39,7 +39,7 @@ class RcnnDetector:
     the logarithm of the three heads' mean probability, as its test-time scores are.
     """
 
-    gives = frozenset({Need.FEATURES, Need.PROPOSALS, Need.LOSSES})
+    provides = frozenset({Need.FEATURES, Need.PROPOSALS, Need.LOSSES})
     predicts = True
 
     def __init__(self, model: FasterRCNN, class_names: Sequence[str]) -> None:

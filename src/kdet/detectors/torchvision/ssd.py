@@ -42,7 +42,7 @@ class SsdDetector:
     """
 
     family = "ssdlite"
-    gives = _HEAD | {Need.FEATURES}
+    provides = _HEAD | {Need.FEATURES}
     predicts = True
 
     def __init__(self, model: SSD, class_names: Sequence[str]) -> None:

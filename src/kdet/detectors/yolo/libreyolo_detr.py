@@ -31,7 +31,7 @@ class LibreDetrDetector:
 
     predicts = True
     canvas: Canvas = "stretch"
-    gives = frozenset({Need.FEATURES, Need.MEMORY, Need.QUERIES, Need.LOSSES})
+    provides = frozenset({Need.FEATURES, Need.MEMORY, Need.QUERIES, Need.LOSSES})
     pixels: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     fill = pixels[0]
     selection = Selection(score=0.001, best=300, group="image", nms_iou=None, detections=300, clip=False)

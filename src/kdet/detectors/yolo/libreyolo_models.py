@@ -229,6 +229,6 @@ GIVEN: dict[str, frozenset[Need]] = {
     "yolov9": given(has_edges=Yolo9Parts.has_edges),
     "yolox": given(has_edges=YoloxParts.has_edges),
     "rtmdet": given(has_edges=RtmdetParts.has_edges),
-    **dict.fromkeys(("rt_detr_v2", "rt_detr_v4", "d_fine"), LibreDetrDetector.gives),
+    **dict.fromkeys(("rt_detr_v2", "rt_detr_v4", "d_fine"), LibreDetrDetector.provides),
 }
 """What each name of a config's `model` reveals."""

@@ -109,7 +109,7 @@ class PointDetector:
         self.family = family
         self.model: nn.Module = parts.model
         self.class_names = tuple(class_names)
-        self.gives = given(has_edges=parts.has_edges)
+        self.provides = given(has_edges=parts.has_edges)
         self.architecture: tuple[str, str] = (family, parts.backbone)
         self.image_size = parts.image_size
         self.build_arguments: dict[str, Any] | None = None

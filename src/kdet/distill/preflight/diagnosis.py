@@ -53,15 +53,15 @@ def first_broken(found: list[Reading]) -> str:
 def _tensors(distiller: Distiller, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     yield "pixels", batch.images
     criterion = distiller.criterion
-    seen, sights = distiller.observe_pair(batch, also=frozenset({Need.FEATURES}), nan_for_refusal=True)
+    seen, contexts = distiller.observe_pair(batch, also=frozenset({Need.FEATURES}), nan_for_refusal=True)
     yield from _features("student", seen.levels, seen.features)
     yield from ((f"task/{name}", value) for name, value in seen.losses.items())
     if criterion is None:
         return
-    for number, sight in enumerate(sights, start=1):
-        who = "teacher" if len(sights) == 1 else f"teacher {number}"
-        yield from _features(who, sight.teacher.levels, sight.teacher.features)
-    yield from criterion.by_level(sights)
+    for number, context in enumerate(contexts, start=1):
+        who = "teacher" if len(contexts) == 1 else f"teacher {number}"
+        yield from _features(who, context.teacher.levels, context.teacher.features)
+    yield from criterion.by_level(contexts)
 
 
 def _features(who: str, levels: tuple[Level, ...], maps: list[Tensor] | None) -> Iterator[tuple[str, Tensor]]:

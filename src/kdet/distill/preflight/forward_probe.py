@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from kdet.distill.distiller import Distiller, as_seen_by
-from kdet.distill.lesson import Taught
-from kdet.distill.preflight.input_check import SAME, Glimpse, explained, glimpse, same_scene
+from kdet.distill.paired_teacher import PairedTeacher
+from kdet.distill.preflight.input_check import SAME, InputCapture, capture_input, r_squared, same_scene
 from kdet.distill.terms import Term
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.types import Batch, Need, Observation
 
 _NOT_OF_PIXELS = frozenset({Need.LOSSES, Need.ASSIGNMENT, Need.PROPOSALS, Need.DECODER})
@@ -35,40 +35,40 @@ _FILLED: dict[Need, Callable[[Observation], Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class ForwardProbe:
     """Both models on one batch."""
 
-    sights: Sequence[Sight]
+    contexts: Sequence[StepContext]
     """One a teacher."""
-    student: Glimpse
-    teachers: Sequence[Glimpse]
+    student: InputCapture
+    teachers: Sequence[InputCapture]
     batch: Batch
     """As it was before the models saw it."""
     changed: bool
     """Whether one of them wrote into the batch's images."""
 
 
-def watch(distiller: Distiller, batch: Batch) -> Watched:
+def watch(distiller: Distiller, batch: Batch) -> ForwardProbe:
     """One forward pass of either model, as a step of training does it."""
     assert distiller.criterion is not None
     kept = replace(batch, images=batch.images.clone())
     with ExitStack() as stack:
-        of_student = stack.enter_context(glimpse(distiller.model))
-        of_teachers = [stack.enter_context(glimpse(lesson.teacher.model)) for lesson in distiller.lessons]
-        _, sights = distiller.observe_pair(batch)
+        of_student = stack.enter_context(capture_input(distiller.model))
+        of_teachers = [stack.enter_context(capture_input(paired.teacher.model)) for paired in distiller.paired_teachers]
+        _, contexts = distiller.observe_pair(batch)
     changed = not torch.equal(batch.images, kept.images)
-    return Watched(sights=sights, student=of_student, teachers=of_teachers, batch=kept, changed=changed)
+    return ForwardProbe(contexts=contexts, student=of_student, teachers=of_teachers, batch=kept, changed=changed)
 
 
-def silent_parts(distiller: Distiller, watched: Watched) -> Iterator[str]:
+def missing_outputs(distiller: Distiller, watched: ForwardProbe) -> Iterator[str]:
     """What the terms read and an observation does not hold, or holds whatever the pixels are."""
-    criterion, sights = distiller.criterion, watched.sights
+    criterion, contexts = distiller.criterion, watched.contexts
     assert criterion is not None
-    student = Side("student", criterion.terms, criterion.student_needs, watched.student, sights[0].student)
+    student = Side("student", criterion.terms, criterion.student_needs, watched.student, contexts[0].student)
     teachers = [
-        Side("teacher", lesson.terms, needs, seen, sight.teacher)
-        for lesson, needs, seen, sight in zip(
-            distiller.lessons, criterion.teacher_needs, watched.teachers, sights, strict=True
+        Side("teacher", paired.terms, needs, seen, context.teacher)
+        for paired, needs, seen, context in zip(
+            distiller.paired_teachers, criterion.teacher_needs, watched.teachers, contexts, strict=True
         )
     ]
     for number, side in enumerate([student, *teachers]):
@@ -81,11 +81,11 @@ def silent_parts(distiller: Distiller, watched: Watched) -> Iterator[str]:
         unfilled = list(_unfilled(side))
         yield from unfilled
         if not unfilled:
-            lesson = distiller.lessons[number - 1] if number else None
-            yield from _stale(side, lesson, distiller, watched.batch)
+            paired = distiller.paired_teachers[number - 1] if number else None
+            yield from _stale(side, paired, distiller, watched.batch)
 
 
-def other_pixels(watched: Watched) -> Iterator[str]:
+def other_pixels(watched: ForwardProbe) -> Iterator[str]:
     """Models that are given anything but the batch's own pixels."""
     if watched.changed:
         yield (
@@ -97,7 +97,7 @@ def other_pixels(watched: Watched) -> Iterator[str]:
         yield "the teacher's larger images do not show what the student's do; give both the same crop and flip"
     teachers = [("teacher", seen) for seen in watched.teachers]
     for side, seen in (("student", watched.student), *teachers):
-        share = 1.0 if seen.pixels is None else max(explained(seen.pixels, given) for given in (watched.batch, scene))
+        share = 1.0 if seen.pixels is None else max(r_squared(seen.pixels, given) for given in (watched.batch, scene))
         if share < SAME:
             yield (
                 f"the {side} does not see the batch's pixels: they explain {max(0.0, share):.0%} of what its first "
@@ -112,7 +112,7 @@ class Side:
     name: Literal["student", "teacher"]
     terms: Sequence[Term]
     needs: frozenset[Need]
-    seen: Glimpse
+    seen: InputCapture
     observation: Observation
 
     def needs_of(self, term: Term) -> frozenset[Need]:
@@ -143,13 +143,13 @@ def _unfilled(side: Side) -> Iterator[str]:
         )
 
 
-def _stale(side: Side, lesson: Taught | None, distiller: Distiller, batch: Batch) -> Iterator[str]:
+def _stale(side: Side, paired: PairedTeacher | None, distiller: Distiller, batch: Batch) -> Iterator[str]:
     """Parts of an observation that are the same for the negative of every image."""
     larger = None if batch.teacher_images is None else 1 - batch.teacher_images
     negative = replace(batch, images=1 - batch.images, teacher_images=larger)
     with torch.no_grad():
-        if lesson is not None:
-            other = lesson.teacher.observe(as_seen_by(lesson, negative), side.teaches)
+        if paired is not None:
+            other = paired.teacher.observe(as_seen_by(paired, negative), side.teaches)
         else:
             other = distiller.student.observe(negative, side.teaches, batch.targets)
     for need in sorted(side.teaches):

@@ -27,7 +27,7 @@ _COLOURS = 3
 
 
 @dataclass
-class Glimpse:
+class InputCapture:
     """What was seen of one forward pass."""
 
     ran: bool = False
@@ -37,9 +37,9 @@ class Glimpse:
 
 
 @contextmanager
-def glimpse(model: nn.Module) -> Generator[Glimpse]:
+def capture_input(model: nn.Module) -> Generator[InputCapture]:
     """Watch the layers of a model while the context is open."""
-    seen = Glimpse()
+    seen = InputCapture()
     layers = [module for module in model.modules() if next(module.children(), None) is None]
     hooks = [layer.register_forward_pre_hook(_looker(seen), with_kwargs=True) for layer in layers]
     try:
@@ -49,7 +49,7 @@ def glimpse(model: nn.Module) -> Generator[Glimpse]:
             hook.remove()
 
 
-def explained(pixels: Tensor, batch: Batch) -> float:
+def r_squared(pixels: Tensor, batch: Batch) -> float:
     """Share of the variance of what a first layer was given that is affine in the batch's pixels: 1 = the same ones."""
     if len(pixels) != len(batch.images):
         return 0.0
@@ -69,7 +69,7 @@ def same_scene(images: Tensor, batch: Batch) -> bool:
     height, width = (side // _BLOCK for side in batch.images.shape[-2:])
     ours, theirs = (F.interpolate(pixels, (height, width), mode="area") for pixels in (batch.images, images))
     sizes = [(max(1, h // _BLOCK), max(1, w // _BLOCK)) for h, w in batch.sizes_hw]
-    return explained(theirs, replace(batch, images=ours, sizes_hw=sizes)) >= _SAME_SCENE
+    return r_squared(theirs, replace(batch, images=ours, sizes_hw=sizes)) >= _SAME_SCENE
 
 
 def _inside(images: Tensor, batch: Batch) -> Tensor:
@@ -80,7 +80,7 @@ def _inside(images: Tensor, batch: Batch) -> Tensor:
     return pixels[:, ::step].T.detach().cpu().double()
 
 
-def _looker(seen: Glimpse) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _looker(seen: InputCapture) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
     def look(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         seen.ran = True
         if seen.pixels is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdet.distill.criterion import Criterion
 from kdet.distill.distiller import Distiller, sum_of
-from kdet.distill.preflight.forward_probe import Watched, other_pixels, silent_parts, watch
+from kdet.distill.preflight.forward_probe import ForwardProbe, missing_outputs, other_pixels, watch
 from kdet.distill.weighting.gradients import gradients_of
 from kdet.errors import InputError
 from kdet.ops.randomness import seeded
@@ -70,7 +70,7 @@ def proven(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer 
 
 def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
     """All that can keep distillation from acting, looked for in one real step; arguments as of `prove_it_acts`."""
-    criterion, teachers = distiller.criterion, [lesson.teacher.model for lesson in distiller.lessons]
+    criterion, teachers = distiller.criterion, [paired.teacher.model for paired in distiller.paired_teachers]
     assert criterion is not None
     before = [state_hash(teacher) for teacher in teachers]
     faults = {
@@ -82,7 +82,7 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
     # Batch statistics move; the run starts as if nothing had been.
     with buffers_kept(distiller), seeded(torch.initial_seed(), device=batch.images.device):
         watched = watch(distiller, batch)
-        silent = list(silent_parts(distiller, watched))
+        silent = list(missing_outputs(distiller, watched))
         raw, broken = ({}, []) if silent else _raw(criterion, watched)
         values = {name: parts.sum() for name, parts in raw.items()}
         faults |= {
@@ -123,9 +123,9 @@ def _weightless(criterion: Criterion) -> Iterator[str]:
 def _same_weights(distiller: Distiller) -> Iterator[str]:
     """A teacher that is the student itself; some terms are not 0 even then, but for noise alone."""
     ours = dict(distiller.model.named_parameters())
-    for lesson in distiller.lessons:
-        theirs = dict(lesson.teacher.model.named_parameters())
-        if all(term.placebo for term in lesson.terms) or ours.keys() != theirs.keys():
+    for paired in distiller.paired_teachers:
+        theirs = dict(paired.teacher.model.named_parameters())
+        if all(term.placebo for term in paired.terms) or ours.keys() != theirs.keys():
             continue
         if all(torch.equal(p, theirs[name]) for name, p in ours.items()):
             yield (
@@ -144,8 +144,8 @@ def _outside(distiller: Distiller, optimizer: torch.optim.Optimizer | None) -> I
             yield f"{name} is trainable but not in the optimizer; build it from distiller.parameters()"
     if not any(id(p) in held for p in distiller.model.parameters() if p.requires_grad):
         yield "the optimizer holds nothing of the student; build it from distiller.parameters()"
-    for lesson in distiller.lessons:
-        for name, parameter in lesson.teacher.model.named_parameters():
+    for paired in distiller.paired_teachers:
+        for name, parameter in paired.teacher.model.named_parameters():
             if id(parameter) in held:
                 yield f"the teacher's {name} is in the optimizer; build it from distiller.parameters()"
 
@@ -163,16 +163,16 @@ def _awake(teacher: nn.Module) -> Iterator[str]:
         yield f"the teacher's {trained[0]} (1 of {len(trained)}) requires a gradient; freeze it: requires_grad_(False)"
 
 
-def _raw(criterion: Criterion, watched: Watched) -> tuple[dict[str, Tensor], list[str]]:
+def _raw(criterion: Criterion, watched: ForwardProbe) -> tuple[dict[str, Tensor], list[str]]:
     """The raw terms by parts; or none, and why a loss refused what it was given."""
     try:
-        return criterion.raw(watched.sights), []
+        return criterion.raw(watched.contexts), []
     except ValueError as error:
         return {}, [f"a term cannot be computed: {error}"]
 
 
-def _pulls(criterion: Criterion, watched: Watched, raw: dict[str, Tensor]) -> dict[str, Pull]:
-    seen = watched.sights[0].student
+def _pulls(criterion: Criterion, watched: ForwardProbe, raw: dict[str, Tensor]) -> dict[str, Pull]:
+    seen = watched.contexts[0].student
     assert seen.features is not None
     return criterion.measured(seen.features, sum_of(seen.losses), raw)
 

@@ -1,6 +1,6 @@
 """From two observations to the tensors that a loss reads.
 
-A view is a frozen description; called with a `Sight` it returns the loss's keyword arguments.
+A view is a frozen description; called with a `StepContext` it returns the loss's keyword arguments.
 Legend: N images, C channels, H W size, K shared classes, P positives of the batch.
 """
 
@@ -20,7 +20,7 @@ NO_NEEDS: frozenset[Need] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
+class StepContext:
     """All that one step has to show to the terms."""
 
     student: Observation
@@ -43,7 +43,7 @@ class View(Protocol):
     student_needs: ClassVar[frozenset[Need]]
     teacher_needs: ClassVar[frozenset[Need]]
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """The loss's keyword arguments."""
         ...
 
@@ -57,28 +57,28 @@ class Demanding(Protocol):
         ...
 
 
-def paired_features(sight: Sight, adapt: Adapt) -> tuple[list[Tensor], list[Tensor]]:
+def paired_features(context: StepContext, adapt: Adapt) -> tuple[list[Tensor], list[Tensor]]:
     """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's on the student's cells."""
-    assert sight.student.features is not None and sight.teacher.features is not None
-    student = adapt([sight.student.features[pair.student] for pair in sight.pairing.levels])
-    teacher = [sight.teacher.features[pair.teacher] for pair in sight.pairing.levels]
-    return student, on_students_cells(sight, teacher, student)
+    assert context.student.features is not None and context.teacher.features is not None
+    student = adapt([context.student.features[pair.student] for pair in context.pairing.levels])
+    teacher = [context.teacher.features[pair.teacher] for pair in context.pairing.levels]
+    return student, on_students_cells(context, teacher, student)
 
 
-def on_students_cells(sight: Sight, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
+def on_students_cells(context: StepContext, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
     """The teacher's maps of the paired levels resized to the student's, by what a cell of either measures in pixels."""
-    maps = zip(teacher, student, sight.pairing.levels, strict=True)
-    return [resize_like(t, s, _stride_ratios(sight, pair)) for t, s, pair in maps]
+    maps = zip(teacher, student, context.pairing.levels, strict=True)
+    return [resize_like(t, s, _stride_ratios(context, pair)) for t, s, pair in maps]
 
 
-def _stride_ratios(sight: Sight, pair: LevelPair) -> tuple[float, float]:
+def _stride_ratios(context: StepContext, pair: LevelPair) -> tuple[float, float]:
     """The teacher's stride over the student's, along height and width of the student's canvas.
 
     The teacher's canvas may be the student's rounded up to other shares along either side, which the pairing, made
     before any canvas is known, cannot tell.
     """
-    ours, theirs = sight.student.levels[pair.student].stride, sight.teacher.levels[pair.teacher].stride
-    sizes = zip(sight.student.input_size_hw, sight.teacher.input_size_hw, strict=True)
+    ours, theirs = context.student.levels[pair.student].stride, context.teacher.levels[pair.teacher].stride
+    sizes = zip(context.student.input_size_hw, context.teacher.input_size_hw, strict=True)
     down, across = (theirs / ours * own / seen for own, seen in sizes)
     return down, across
 
@@ -91,9 +91,9 @@ class Features:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """`student` and `teacher`, lists over levels."""
-        student, teacher = paired_features(sight, adapt)
+        student, teacher = paired_features(context, adapt)
         return {"student": student, "teacher": teacher}
 
 
@@ -105,22 +105,22 @@ class GuidedFeatures:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Features and logits of both, lists over levels; logits N×(A·K)×H×W over the shared classes."""
-        student, teacher = paired_features(sight, adapt)
-        classes, levels = sight.pairing.classes, sight.pairing.levels
-        student_maps = class_maps(sight.student, classes.student)
-        teacher_maps = class_maps(sight.teacher, classes.teacher)
+        student, teacher = paired_features(context, adapt)
+        classes, levels = context.pairing.classes, context.pairing.levels
+        student_maps = class_maps(context.student, classes.student)
+        teacher_maps = class_maps(context.teacher, classes.teacher)
         ours, theirs = [student_maps[p.student] for p in levels], [teacher_maps[p.teacher] for p in levels]
         for place, pair in enumerate(levels):
-            same = same_in_cell(sight.student.levels[pair.student], sight.teacher.levels[pair.teacher])
+            same = same_in_cell(context.student.levels[pair.student], context.teacher.levels[pair.teacher])
             if not (pair.exact and same and ours[place].shape[1] == theirs[place].shape[1]):
                 ours[place], theirs[place] = (_cell_mean(m[place], len(classes.names)) for m in (ours, theirs))
         return {
             "student_features": student,
             "teacher_features": teacher,
             "student_logits": ours,
-            "teacher_logits": on_students_cells(sight, theirs, ours),
+            "teacher_logits": on_students_cells(context, theirs, ours),
         }
 
 

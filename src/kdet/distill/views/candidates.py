@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.views.anchors import no_common_cells, other_anchors
-from kdet.distill.views.base import Adapt, Sight
+from kdet.distill.views.base import Adapt, StepContext
 from kdet.distill.views.cells import same_anchors, shared_cells
 from kdet.errors import InputError
 from kdet.ops.boxes import paired_iou, scaled
@@ -41,19 +41,19 @@ class Positives:
     """Objects that have candidates; the mean over ranks, so that the sum of the ranks' losses counts globally."""
 
 
-def positives(sight: Sight) -> Positives:
+def positives(context: StepContext) -> Positives:
     """All positives of objects that the teacher knows, pooled over levels, without a loop over objects."""
-    assignment = sight.student.assignment
+    assignment = context.student.assignment
     assert assignment is not None
     image, anchor = torch.where(assignment >= 0)
-    counts = torch.tensor([len(t["boxes"]) for t in sight.targets], device=assignment.device)
+    counts = torch.tensor([len(t["boxes"]) for t in context.targets], device=assignment.device)
     first = counts.cumsum(0) - counts
     owner = first[image] + assignment[image, anchor]
-    labels = torch.cat([t["labels"] for t in sight.targets])
-    if sight.pairing.classes.only_student:
-        known = teacher_columns(sight, labels)[owner] >= 0
+    labels = torch.cat([t["labels"] for t in context.targets])
+    if context.pairing.classes.only_student:
+        known = teacher_columns(context, labels)[owner] >= 0
         image, anchor, owner = image[known], anchor[known], owner[known]
-    boxes = torch.cat([t["boxes"] for t in sight.targets])
+    boxes = torch.cat([t["boxes"] for t in context.targets])
     has_candidates = torch.zeros(len(labels), dtype=torch.int64, device=assignment.device)
     has_candidates[owner] = 1
     compact = has_candidates.cumsum(0) - 1
@@ -67,9 +67,9 @@ def positives(sight: Sight) -> Positives:
     )
 
 
-def teacher_columns(sight: Sight, student_columns: Tensor) -> Tensor:
+def teacher_columns(context: StepContext, student_columns: Tensor) -> Tensor:
     """The teacher's columns of the same class names; -1 for the classes that it does not have."""
-    classes = sight.pairing.classes
+    classes = context.pairing.classes
     table = torch.full((classes.num_columns,), -1, dtype=torch.int64)
     table[list(classes.student)] = torch.tensor(classes.teacher, dtype=torch.int64)
     return table.to(student_columns.device)[student_columns]
@@ -89,15 +89,15 @@ class RankedByClass:
         """Only of a pair that has no cells in common."""
         return no_common_cells(pairing)
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Scores of the P positives under one assignment, the student's."""
-        found = positives(sight)
-        columns = teacher_columns(sight, found.label)
+        found = positives(context)
+        columns = teacher_columns(context, found.label)
         return ranked(
-            sight,
+            context,
             found,
-            lambda image, anchor, row: class_scores(sight.student, image, anchor, found.label[row], self.score),
-            lambda image, anchor, row: class_scores(sight.teacher, image, anchor, columns[row], self.score),
+            lambda image, anchor, row: class_scores(context.student, image, anchor, found.label[row], self.score),
+            lambda image, anchor, row: class_scores(context.teacher, image, anchor, columns[row], self.score),
         )
 
 
@@ -113,12 +113,12 @@ class RankedByBox:
         """Only of a pair that has no cells in common."""
         return no_common_cells(pairing)
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """IoU of the P positives under one assignment, the student's."""
-        found, student, teacher = positives(sight), sight.student.boxes, sight.teacher.boxes
+        found, student, teacher = positives(context), context.student.boxes, context.teacher.boxes
         assert student is not None and teacher is not None
         return ranked(
-            sight,
+            context,
             found,
             lambda image, anchor, row: paired_iou(student[image, anchor], found.box[row]),
             lambda image, anchor, row: paired_iou(teacher[image, anchor], found.box[row]),
@@ -129,13 +129,13 @@ Scorer = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Image, anchor and row among the positives → score; all of one length."""
 
 
-def ranked(sight: Sight, found: Positives, student_score: Scorer, teacher_score: Scorer) -> dict[str, Any]:
+def ranked(context: StepContext, found: Positives, student_score: Scorer, teacher_score: Scorer) -> dict[str, Any]:
     """The arguments of rank mimicking: anchor by anchor, or cell by cell where the two models lay other anchors."""
     rows, num_objects = torch.arange(len(found.image), device=found.image.device), found.num_objects
-    if same_anchors(sight):
+    if same_anchors(context):
         scores = [score(found.image, found.anchor, rows) for score in (student_score, teacher_score)]
     else:
-        rows, student_anchors, teacher_anchors = shared_cells(sight, found.anchor, found.object_index)
+        rows, student_anchors, teacher_anchors = shared_cells(context, found.anchor, found.object_index)
         image = found.image[rows]
         num_objects = mean_over_ranks(torch.tensor(len(found.object_index[rows].unique()), device=rows.device))
         scores = [
@@ -187,14 +187,14 @@ class SoftLabels:
         why = other_anchors(student.levels, teacher.levels, pairing)
         return why and f"compares anchor by anchor: {why}; {_WAY_OUT}"
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """P×K logits over the shared classes (softmax heads: with the background).
 
         Raises:
             InputError: other anchors, or other grids than the strides tell.
         """
-        student, teacher = sight.student, sight.teacher
-        if not same_anchors(sight):
+        student, teacher = context.student, context.teacher
+        if not same_anchors(context):
             raise InputError(
                 "soft labels compare anchor by anchor: the student has "
                 f"{student.anchors_per_cell} anchors per cell on grids {student.cells_hw}, the teacher "
@@ -202,10 +202,10 @@ class SoftLabels:
             )
         assert student.class_logits is not None and teacher.class_logits is not None
         if self.candidates == "positive":
-            found = positives(sight)
+            found = positives(context)
             rows = (found.image, found.anchor)
-            return soft_label_inputs(sight, student.class_logits[rows], teacher.class_logits[rows])
-        return soft_label_inputs(sight, student.class_logits.flatten(0, 1), teacher.class_logits.flatten(0, 1))
+            return soft_label_inputs(context, student.class_logits[rows], teacher.class_logits[rows])
+        return soft_label_inputs(context, student.class_logits.flatten(0, 1), teacher.class_logits.flatten(0, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,31 +220,31 @@ class RegionSoftLabels:
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
         """Of a teacher without a box head."""
-        if Need.PROPOSALS in teacher.gives:
+        if Need.PROPOSALS in teacher.provides:
             return None
         return (
             f"on regions needs a teacher that scores regions, and a {teacher.family} does not; "
             "use structural or lp for this pair"
         )
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """P×K logits with the background."""
-        student = sight.student
+        student = context.student
         assert student.proposals is not None and student.proposal_labels is not None
-        assert student.proposal_logits is not None and sight.teacher.features is not None
-        sizes = (student.input_size_hw, sight.teacher.input_size_hw)
+        assert student.proposal_logits is not None and context.teacher.features is not None
+        sizes = (student.input_size_hw, context.teacher.input_size_hw)
         regions = (
             [scaled(regions, *sizes) for regions in student.proposals] if sizes[0] != sizes[1] else student.proposals
         )
-        theirs = sight.teacher_detector.head_from(sight.teacher.features, regions)
+        theirs = context.teacher_detector.head_from(context.teacher.features, regions)
         labels = torch.cat(student.proposal_labels)
-        chosen = (teacher_columns(sight, labels) > 0) if self.candidates == "positive" else labels > -9
-        return soft_label_inputs(sight, student.proposal_logits[chosen], theirs[chosen])
+        chosen = (teacher_columns(context, labels) > 0) if self.candidates == "positive" else labels > -9
+        return soft_label_inputs(context, student.proposal_logits[chosen], theirs[chosen])
 
 
-def soft_label_inputs(sight: Sight, student_logits: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
+def soft_label_inputs(context: StepContext, student_logits: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
     """Columns of the shared classes, the activation, and the count of candidates over all ranks."""
-    classes, activation = sight.pairing.classes, sight.student.activation
+    classes, activation = context.pairing.classes, context.student.activation
     background: Sequence[int] = [0] if activation == "softmax" else []
     count = torch.tensor(float(len(student_logits)), device=student_logits.device)
     return {

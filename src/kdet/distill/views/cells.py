@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from kdet.distill.views.anchors import same_in_cell
-from kdet.distill.views.base import Sight
+from kdet.distill.views.base import StepContext
 from kdet.errors import InputError
 from kdet.types import Observation
 
 
-def same_anchors(sight: Sight) -> bool:
+def same_anchors(context: StepContext) -> bool:
     """Whether anchor i of the student stands where anchor i of the teacher stands."""
-    student, teacher = sight.student, sight.teacher
+    student, teacher = context.student, context.teacher
     counted = (student.cells_hw, student.anchors_per_cell) == (teacher.cells_hw, teacher.anchors_per_cell)
     return counted and all(map(same_in_cell, student.levels, teacher.levels))
 
 
-def shared_cells(sight: Sight, anchor_P: Tensor, object_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def shared_cells(context: StepContext, anchor_P: Tensor, object_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The cells of the student's positives that the teacher has too, each once an object.
 
     Returns:
@@ -29,10 +29,10 @@ def shared_cells(sight: Sight, anchor_P: Tensor, object_P: Tensor) -> tuple[Tens
     Raises:
         InputError: the paired levels have other grids, so there are no common cells.
     """
-    student, teacher = sight.student, sight.teacher
+    student, teacher = context.student, context.teacher
     partner = torch.full((len(student.cells_hw),), -1, dtype=torch.int64, device=anchor_P.device)
-    exact = [pair for pair in sight.pairing.levels if pair.exact]
-    for pair in exact or sight.pairing.levels:  # a level that is resized has no cell in common
+    exact = [pair for pair in context.pairing.levels if pair.exact]
+    for pair in exact or context.pairing.levels:  # a level that is resized has no cell in common
         if student.cells_hw[pair.student] != teacher.cells_hw[pair.teacher]:
             raise InputError(
                 f"rank mimicking needs common cells: at stride {pair.stride} the student has a grid of "

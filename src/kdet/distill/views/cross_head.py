@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.views.anchors import other_grids
-from kdet.distill.views.base import Adapt, Sight
+from kdet.distill.views.base import Adapt, StepContext
 from kdet.errors import InputError
 from kdet.ops.ranks import channel_moments, mean_over_ranks
 from kdet.types import Detector, HeadFeatures, Need, Observation
@@ -46,26 +46,26 @@ class CrossHead:
             "terms (structural, lp) for this pair"
         )
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """(N·A)×K logits over the shared classes and (N·A)×4 boxes of either, and the student's count of positives.
 
         Raises:
             InputError: other grids, or fewer hidden layers than `after`.
         """
-        _require_grids(sight)
-        own = self._layer(sight.teacher, "teacher")
-        maps = adapt(self._layer(sight.student, "student"))
+        _require_grids(context)
+        own = self._layer(context.teacher, "teacher")
+        maps = adapt(self._layer(context.student, "student"))
         if self.align:
             maps = [_aligned(theirs, ours) for theirs, ours in zip(maps, own, strict=True)]
         half = len(maps) // 2
         hidden = HeadFeatures(classes=maps[:half], boxes=maps[half:])
-        crossed = sight.teacher_detector.finish_head(hidden, self.after, sight.teacher)
-        columns = sight.pairing.classes.teacher
-        assert sight.student.assignment is not None
+        crossed = context.teacher_detector.finish_head(hidden, self.after, context.teacher)
+        columns = context.pairing.classes.teacher
+        assert context.student.assignment is not None
         return {
             **_predictions(crossed, columns, "student"),
-            **_predictions(sight.teacher, columns, "teacher"),
-            "normaliser": mean_over_ranks((sight.student.assignment >= 0).sum()).clamp_min(1.0),
+            **_predictions(context.teacher, columns, "teacher"),
+            "normaliser": mean_over_ranks((context.student.assignment >= 0).sum()).clamp_min(1.0),
         }
 
     def _layer(self, seen: Observation, side: Literal["student", "teacher"]) -> list[Tensor]:
@@ -83,9 +83,9 @@ def _predictions(seen: Observation, columns: Sequence[int], side: Literal["stude
     return {f"{side}_logits": logits.flatten(0, 1), f"{side}_boxes": seen.boxes.flatten(0, 1)}
 
 
-def _require_grids(sight: Sight) -> None:
+def _require_grids(context: StepContext) -> None:
     """Where the grids are not those that the strides tell."""
-    ours, theirs = sight.student.cells_hw, sight.teacher.cells_hw
+    ours, theirs = context.student.cells_hw, context.teacher.cells_hw
     if ours != theirs:
         raise InputError(
             f"the teacher's head can finish the student's maps only on its own grids {theirs}, and the student has "

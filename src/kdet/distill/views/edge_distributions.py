@@ -10,7 +10,7 @@ import torch
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.views.anchors import other_grids, same_centres
-from kdet.distill.views.base import Adapt, Sight
+from kdet.distill.views.base import Adapt, StepContext
 from kdet.distill.views.candidates import positives
 from kdet.distill.views.features import highest_scores
 from kdet.errors import InputError
@@ -33,27 +33,27 @@ class EdgeDistributions:
             why = "the two models measure them from other points of a cell"
         return why and f"compares box edges anchor by anchor: {why}; use feature terms for this pair"
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Logits of both, the student's highest score of each positive, and the count of positives over all processes.
 
         Raises:
             InputError: other grids, or another number of bins.
         """
-        ours, theirs = sight.student.edge_logits, sight.teacher.edge_logits
+        ours, theirs = context.student.edge_logits, context.teacher.edge_logits
         assert ours is not None and theirs is not None
-        if ours.shape[1:] != theirs.shape[1:] or sight.student.cells_hw != sight.teacher.cells_hw:
+        if ours.shape[1:] != theirs.shape[1:] or context.student.cells_hw != context.teacher.cells_hw:
             raise InputError(
                 "ld compares box edges anchor by anchor and bin by bin: the student has "
-                f"{sight.student.anchors_per_cell} anchors per cell on grids {sight.student.cells_hw} with "
-                f"{ours.shape[-1]} bins, the teacher {sight.teacher.anchors_per_cell} on {sight.teacher.cells_hw} "
+                f"{context.student.anchors_per_cell} anchors per cell on grids {context.student.cells_hw} with "
+                f"{ours.shape[-1]} bins, the teacher {context.teacher.anchors_per_cell} on {context.teacher.cells_hw} "
                 f"with {theirs.shape[-1]}; use feature terms for this pair"
             )
-        found = positives(sight)
+        found = positives(context)
         chosen = (found.image, found.anchor)
         count = torch.tensor(len(found.image), device=ours.device)
         return {
             "student_logits": ours[chosen],
             "teacher_logits": theirs[chosen],
-            "weight": highest_scores(sight.student, sight.pairing.classes.student)[chosen].detach(),
+            "weight": highest_scores(context.student, context.pairing.classes.student)[chosen].detach(),
             "normaliser": mean_over_ranks(count).clamp_min(1.0),
         }

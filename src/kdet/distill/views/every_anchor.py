@@ -10,7 +10,7 @@ import torch
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.views.anchors import other_anchors
-from kdet.distill.views.base import Adapt, Sight
+from kdet.distill.views.base import Adapt, StepContext
 from kdet.distill.views.cells import same_anchors
 from kdet.distill.views.queries import binary_logits
 from kdet.errors import InputError
@@ -33,27 +33,27 @@ class EveryAnchor:
         why = other_anchors(student.levels, teacher.levels, pairing)
         return why and f"compares anchor by anchor: {why}; {_WAY_OUT} for this pair"
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """P×K logits over the shared classes and P×4 boxes of both, and the student's positives over all processes.
 
         Raises:
             InputError: other grids than the strides tell.
         """
-        if not same_anchors(sight):
+        if not same_anchors(context):
             raise InputError(
-                f"the student's grids {sight.student.cells_hw} are not the teacher's {sight.teacher.cells_hw}, and "
+                f"the student's grids {context.student.cells_hw} are not the teacher's {context.teacher.cells_hw}, and "
                 f"this term compares anchor by anchor; {_WAY_OUT} for this pair"
             )
-        assert sight.student.assignment is not None
-        chosen = torch.where(sight.student.assignment > -2)
+        assert context.student.assignment is not None
+        chosen = torch.where(context.student.assignment > -2)
         found: dict[str, Any] = {}
-        classes = sight.pairing.classes
+        classes = context.pairing.classes
         for side, seen, columns in (
-            ("student", sight.student, classes.student),
-            ("teacher", sight.teacher, classes.teacher),
+            ("student", context.student, classes.student),
+            ("teacher", context.teacher, classes.teacher),
         ):
             assert seen.class_logits is not None and seen.boxes is not None
             logits = binary_logits(seen.class_logits.float(), seen.activation)[..., list(columns)]
             found |= {f"{side}_logits": logits[chosen], f"{side}_boxes": seen.boxes[chosen]}
-        positives = (sight.student.assignment >= 0).sum()
+        positives = (context.student.assignment >= 0).sum()
         return {**found, "normaliser": mean_over_ranks(positives).clamp_min(1.0)}

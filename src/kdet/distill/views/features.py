@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from kdet.distill.views.base import Adapt, Features, Sight, on_students_cells, paired_features
+from kdet.distill.views.base import Adapt, Features, StepContext, on_students_cells, paired_features
 from kdet.ops.ranks import mean_over_ranks
 from kdet.ops.regions import background_mask, box_mask, cell_mask, foreground_by_area
 from kdet.types import Need, Observation, SizeHW
@@ -30,11 +30,11 @@ class FeaturesInBoxes:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Features of both and `weight`, N×1×H×W a level, with the sum 1 over the whole batch."""
-        student, teacher = paired_features(sight, adapt)
-        boxes = [target["boxes"] for target in sight.targets]
-        masks = [box_mask(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in _grids(sight, student)]
+        student, teacher = paired_features(context, adapt)
+        boxes = [target["boxes"] for target in context.targets]
+        masks = [box_mask(boxes, size_hw, pixels_hw) for size_hw, pixels_hw in _grids(context, student)]
         return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
 
 
@@ -48,12 +48,14 @@ class FeaturesAtPositives:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS, Need.ASSIGNMENT})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Features of both and `weight`, N×1×H×W a level, with the sum 1 over the whole batch."""
-        student, teacher = paired_features(sight, adapt)
-        assert sight.student.assignment is not None
-        levels = _by_level(sight.student, sight.student.assignment >= 0)
-        masks = [cell_mask(levels[pair.student], sight.student.cells_hw[pair.student]) for pair in sight.pairing.levels]
+        student, teacher = paired_features(context, adapt)
+        assert context.student.assignment is not None
+        levels = _by_level(context.student, context.student.assignment >= 0)
+        masks = [
+            cell_mask(levels[pair.student], context.student.cells_hw[pair.student]) for pair in context.pairing.levels
+        ]
         if self.others:
             masks = [1 - mask for mask in masks]
         return {"student": student, "teacher": teacher, "weight": [_to_one(mask) for mask in masks]}
@@ -67,10 +69,10 @@ class FeaturesByRegion:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Features of both, `foreground` and `background`, N×1×H×W a level."""
-        student, teacher = paired_features(sight, adapt)
-        boxes, grids = [target["boxes"] for target in sight.targets], _grids(sight, student)
+        student, teacher = paired_features(context, adapt)
+        boxes, grids = [target["boxes"] for target in context.targets], _grids(context, student)
         return {
             "student": student,
             "teacher": teacher,
@@ -95,15 +97,15 @@ class FeaturesByScore:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES, Need.CLASS_LOGITS})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Features of both and `teacher_scores`, N×1×H×W a level, in 0…1."""
-        student, teacher = paired_features(sight, adapt)
-        scores = _by_level(sight.teacher, highest_scores(sight.teacher, sight.pairing.classes.teacher))
+        student, teacher = paired_features(context, adapt)
+        scores = _by_level(context.teacher, highest_scores(context.teacher, context.pairing.classes.teacher))
         maps = [
-            scores[pair.teacher].amax(-1).reshape(-1, 1, *sight.teacher.cells_hw[pair.teacher])
-            for pair in sight.pairing.levels
+            scores[pair.teacher].amax(-1).reshape(-1, 1, *context.teacher.cells_hw[pair.teacher])
+            for pair in context.pairing.levels
         ]
-        return {"student": student, "teacher": teacher, "teacher_scores": on_students_cells(sight, maps, student)}
+        return {"student": student, "teacher": teacher, "teacher_scores": on_students_cells(context, maps, student)}
 
 
 def highest_scores(observation: Observation, columns: Sequence[int]) -> Tensor:
@@ -130,8 +132,8 @@ def _to_one(mask: Tensor) -> Tensor:
     return mask / mean_over_ranks(mask.sum()).clamp_min(1.0)
 
 
-def _grids(sight: Sight, student: Sequence[Tensor]) -> list[tuple[SizeHW, SizeHW]]:
+def _grids(context: StepContext, student: Sequence[Tensor]) -> list[tuple[SizeHW, SizeHW]]:
     """Of each paired level of the student its cells, and the pixels that they cover: at least those of the canvas."""
-    strides = [pair.stride for pair in sight.pairing.levels]
+    strides = [pair.stride for pair in context.pairing.levels]
     sizes = [(int(level.shape[2]), int(level.shape[3])) for level in student]
     return [((h, w), (h * stride, w * stride)) for (h, w), stride in zip(sizes, strides, strict=True)]

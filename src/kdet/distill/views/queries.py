@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdet.distill.pairing import Pairing
 from kdet.distill.views.anchors import other_grids
-from kdet.distill.views.base import Adapt, Sight
+from kdet.distill.views.base import Adapt, StepContext
 from kdet.ops.boxes import centre_and_size, paired_generalised_iou
 from kdet.ops.ranks import mean_over_ranks
 from kdet.types import Activation, Detector, Need, Observation, TakesQueries
@@ -38,11 +38,11 @@ class MatchedQueries:
     student_needs: ClassVar[frozenset[Need]] = frozenset({Need.QUERIES})
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.QUERIES})
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Logits P×K over the shared classes, boxes P×4 as fractions of the image, and the teacher's scores."""
-        classes = sight.pairing.classes
-        student = _fractions(sight, sight.student, classes.student)
-        teacher = _fractions(sight, sight.teacher, classes.teacher)
+        classes = context.pairing.classes
+        student = _fractions(context, context.student, classes.student)
+        teacher = _fractions(context, context.teacher, classes.teacher)
         image, ours, theirs = self._matches(student, teacher)
         score = teacher[0][image, theirs].sigmoid().amax(1)
         return {
@@ -97,14 +97,14 @@ class ConsistentQueries:
             return None
         return f"puts the teacher's queries to the student's decoder: {why}; use detrdistill, which matches answers"
 
-    def __call__(self, sight: Sight, adapt: Adapt) -> dict[str, Any]:
+    def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
         """Logits P×K over the shared classes, boxes P×4 as fractions of the image, and the teacher's scores."""
-        ours, theirs = sight.student.decoder, sight.teacher.decoder
+        ours, theirs = context.student.decoder, context.teacher.decoder
         assert ours is not None and theirs is not None
         logits, boxes = ours.answer(theirs.queries)
-        asked = replace(sight.student, query_logits=logits, query_boxes=boxes)
-        student = _fractions(sight, asked, sight.pairing.classes.student)
-        teacher = _fractions(sight, sight.teacher, sight.pairing.classes.teacher)
+        asked = replace(context.student, query_logits=logits, query_boxes=boxes)
+        student = _fractions(context, asked, context.pairing.classes.student)
+        teacher = _fractions(context, context.teacher, context.pairing.classes.teacher)
         score = teacher[0].sigmoid().amax(-1).flatten()
         return {
             "student_logits": student[0].flatten(0, 1),
@@ -116,13 +116,13 @@ class ConsistentQueries:
         }
 
 
-def _fractions(sight: Sight, seen: Observation, columns: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _fractions(context: StepContext, seen: Observation, columns: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Binary logits N×Q×K of these columns, and boxes N×Q×4 as fractions of the student's input.
 
     Both models' boxes are in its pixels, whatever the size at which a teacher sees the images.
     """
     assert seen.query_logits is not None and seen.query_boxes is not None
-    height, width = sight.student.input_size_hw
+    height, width = context.student.input_size_hw
     boxes = seen.query_boxes.float() / seen.query_boxes.new_tensor([width, height, width, height])
     return binary_logits(seen.query_logits.float(), seen.activation)[..., list(columns)], boxes
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdet.distill.weighting.gradients import gradients_of
-from kdet.distill.weighting.groups import Part, shares_of
+from kdet.distill.weighting.groups import WeightGroup, shares_of
 from kdet.ops.ranks import mean_over_ranks, num_ranks
 from kdet.types import Pull
 
@@ -52,7 +52,7 @@ class Balance(nn.Module):
     batches: Tensor
     """Training batches seen."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[WeightGroup]) -> None:
         super().__init__()
         self.shares = shares_of(parts)
         self.reaches = {part.name: part.reaches for part in parts if part.name in self.shares}

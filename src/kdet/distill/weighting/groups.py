@@ -10,7 +10,7 @@ from kdet.types import Need
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class WeightGroup:
     """One weight of a term, and the levels that it weighs."""
 
     name: str
@@ -24,7 +24,7 @@ class Part:
     """The student's levels whose gradient its weight is measured against; None = all."""
 
 
-def parts_of(term: Term, pairing: Pairing) -> tuple[Part, ...]:
+def weight_groups(term: Term, pairing: Pairing) -> tuple[WeightGroup, ...]:
     """An auto term that compares neck features is divided, since levels may differ in their pull by powers of ten.
 
     Such terms are sums or means over levels, so the parts add up to the term, or to a multiple of it.
@@ -38,9 +38,9 @@ def parts_of(term: Term, pairing: Pairing) -> tuple[Part, ...]:
     own = pairing.only(term.strides, term.finest)
     positions = tuple(range(len(own.levels)))
     if term.weight != "auto" or not compares_features or len(own.levels) == 1:
-        return (Part(name=term.name, term=term, pairing=own, positions=positions, reaches=None),)
+        return (WeightGroup(name=term.name, term=term, pairing=own, positions=positions, reaches=None),)
     return tuple(
-        Part(
+        WeightGroup(
             name=f"{term.name}/{level.stride}",
             term=term,
             pairing=replace(own, levels=(level,)),
@@ -51,7 +51,7 @@ def parts_of(term: Term, pairing: Pairing) -> tuple[Part, ...]:
     )
 
 
-def shares_of(parts: Sequence[Part]) -> dict[str, float]:
+def shares_of(parts: Sequence[WeightGroup]) -> dict[str, float]:
     """Pull that each auto part is to have, 1 = as hard as the task: the terms divide theirs among each other."""
     auto = [part for part in parts if part.term.weight == "auto"]
     terms = len({part.term.name for part in auto})

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kdet.ops.ssim.scale import Normalize, alive, believed, value_range
+from kdet.ops.ssim.scale import Normalize, alive, value_range, with_range_floor
 
 
 class Range(NamedTuple):
@@ -37,7 +37,7 @@ def range_of(features_NCHW: Tensor, normalize: Normalize) -> Range | None:
 
 def range_between(lo_NC11: Tensor, hi_NC11: Tensor, normalize: Literal["channel", "sample"]) -> Range:
     """The range of a map whose channels' ends are known."""
-    return _range(*believed(lo_NC11, hi_NC11, normalize))
+    return _range(*with_range_floor(lo_NC11, hi_NC11, normalize))
 
 
 def _range(lo: Tensor, hi: Tensor, floor: Tensor) -> Range:

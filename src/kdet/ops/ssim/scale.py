@@ -59,10 +59,12 @@ def alive(extent: Tensor, floor: Tensor) -> Tensor:
 
 def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:
     """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached)."""
-    return believed(features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True), normalize)
+    return with_range_floor(
+        features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True), normalize
+    )
 
 
-def believed(
+def with_range_floor(
     lo_NC11: Tensor, hi_NC11: Tensor, normalize: Literal["channel", "sample"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same from the lowest and the highest value of each channel.

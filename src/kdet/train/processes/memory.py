@@ -57,7 +57,7 @@ def memory_of(
         gradients=trained,
         optimizer=held or trained * (2 if isinstance(optimizer, AdamW) else 1),
         average=bytes_of([*distiller.model.parameters(), *distiller.model.buffers()]) if average else 0,
-        teacher=sum(bytes_of(lesson.teacher.model.state_dict().values()) for lesson in distiller.lessons),
+        teacher=sum(bytes_of(paired.teacher.model.state_dict().values()) for paired in distiller.paired_teachers),
         activations=activations,
         gpu_peak=gpu_peak,
     )

@@ -11,7 +11,7 @@ from kdet.train.recipe.schema import Recipe
 from kdet.types import Batch, Need, Observation
 
 
-def require_keepable(recipe: Recipe, distiller: Distiller, pipeline: Pipeline) -> None:
+def require_cacheable(recipe: Recipe, distiller: Distiller, pipeline: Pipeline) -> None:
     """Early, before anything takes time.
 
     Raises:

@@ -110,20 +110,20 @@ class _Finder:
     def __init__(
         self, recipe: Recipe, distiller: Distiller, data: DetectionDataset, engine: Engine, *, keep: bool
     ) -> None:
-        place = next((i for i, lesson in enumerate(distiller.lessons) if lesson.finds_objects), None)
+        place = next((i for i, paired in enumerate(distiller.paired_teachers) if paired.finds_objects), None)
         if place is None:
             raise InputError(
                 "images without labels need a teacher that finds objects of the student's classes; name one, or leave "
                 "`unlabelled` out"
             )
-        lesson, self.recipe = distiller.lessons[place], recipe.teachers[place]
-        self.detector = in_own_words(lesson.teacher.detector, self.recipe.class_map)
+        paired, self.recipe = distiller.paired_teachers[place], recipe.teachers[place]
+        self.detector = in_own_words(paired.teacher.detector, self.recipe.class_map)
         self.classes = data.source.index.classes
         self.pipeline = Pipeline(self.recipe.image_size or data.pipeline.image_size, canvas=data.pipeline.canvas)
         self.engine, self.workers = engine, engine.loaders(recipe.train.workers)
         self.kept: TensorFolder | None = None
         if keep and self.recipe.cache is not None:
-            about = about_teacher(lesson, data) | {
+            about = about_teacher(paired, data) | {
                 "classes": [self.detector.class_names, self.classes],
                 "selection": repr(getattr(self.detector, "selection", None)),
             }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kdet.data import DetectionDataset, collate
-from kdet.distill import Taught
+from kdet.distill import PairedTeacher
 from kdet.distill.cache.store import Answers
 from kdet.distill.cache.teacher_cache import TeacherCache
 from kdet.distill.distiller import as_seen_by
@@ -35,32 +35,34 @@ def open_caches(run: Run) -> None:
     criterion = run.distiller.criterion
     if criterion is None:
         return
-    for recipe, lesson, needs in zip(run.recipe.teachers, run.distiller.lessons, criterion.teacher_needs, strict=True):
+    for recipe, paired, needs in zip(
+        run.recipe.teachers, run.distiller.paired_teachers, criterion.teacher_needs, strict=True
+    ):
         if recipe.cache is not None:
-            _open(run, recipe, lesson, needs)
+            _open(run, recipe, paired, needs)
 
 
 def say_what_was_found(run: Run) -> None:
     """After the last epoch: how often a cache spared the teacher."""
-    for lesson in run.distiller.lessons:
-        if (cache := lesson.teacher.cache) is not None:
+    for paired in run.distiller.paired_teachers:
+        if (cache := paired.teacher.cache) is not None:
             total = cache.found + cache.seen
             run.log.say(f"teacher cache: {cache.found} of {total} answers came from {cache.answers.folder}")
 
 
-def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) -> None:
+def _open(run: Run, recipe: OneTeacher, paired: PairedTeacher, needs: frozenset[Need]) -> None:
     assert recipe.cache is not None and isinstance(run.loader.dataset, DetectionDataset)
-    data, teacher = run.loader.dataset, lesson.teacher
+    data, teacher = run.loader.dataset, paired.teacher
     mode = mode_for(data.pipeline, needs)
     plain = DetectionDataset(data.source, data.pipeline.plain())
-    first = _batch(plain, 0, lesson).to(run.engine.device)
+    first = _batch(plain, 0, paired).to(run.engine.device)
     with run.engine.autocast():
         started = time.perf_counter()
         seen = teacher.observe(first, needs)
         seconds = time.perf_counter() - started
     if mode == "whole":
         require_movable(seen, first)
-    about = about_teacher(lesson, data) | {"precision": run.recipe.train.precision, "mode": mode}
+    about = about_teacher(paired, data) | {"precision": run.recipe.train.precision, "mode": mode}
     # Arms of a comparison read other things of one teacher, and may share its folder.
     folder = recipe.cache / "+".join(sorted(need.name.lower() for need in needs))
     cache = TeacherCache(Answers(folder, about, teacher.levels), mode)
@@ -73,16 +75,16 @@ def _open(run: Run, recipe: OneTeacher, lesson: Taught, needs: frozenset[Need]) 
         raise InputError(f"{recipe.cache}: {shown}; choose another disk, or leave `cache:` out")
     if mode == "whole":
         run.log.say("teacher cache: answers are those of the whole image, moved; the teacher does not see each crop")
-        _look_at_all(run, plain, lesson, needs, cache)
+        _look_at_all(run, plain, paired, needs, cache)
     teacher.cache = cache
 
 
-def about_teacher(lesson: Taught, data: DetectionDataset) -> dict[str, Any]:
+def about_teacher(paired: PairedTeacher, data: DetectionDataset) -> dict[str, Any]:
     """On what depends whatever a teacher says of these images, whole and as they are."""
     return {
-        "teacher": state_hash(lesson.teacher.model)[:_SHOWN],
-        "image_size": [data.pipeline.image_size, lesson.scale],
-        "anchors": _hash_of_anchors(lesson.teacher.levels),
+        "teacher": state_hash(paired.teacher.model)[:_SHOWN],
+        "image_size": [data.pipeline.image_size, paired.scale],
+        "anchors": _hash_of_anchors(paired.teacher.levels),
         "canvas": data.pipeline.canvas,
         "images": hash_of_images(data),
     }
@@ -109,26 +111,26 @@ def hash_of_images(data: DetectionDataset) -> str:
 
 
 def _look_at_all(
-    run: Run, plain: DetectionDataset, lesson: Taught, needs: frozenset[Need], cache: TeacherCache
+    run: Run, plain: DetectionDataset, paired: PairedTeacher, needs: frozenset[Need], cache: TeacherCache
 ) -> None:
     """Fill the cache; what an earlier run filled in is kept."""
-    teacher, device = lesson.teacher, run.engine.device
+    teacher, device = paired.teacher, run.engine.device
     own = range(run.engine.rank, len(plain), run.engine.world)
     progress = Progress("teacher cache", len(plain))
     with run.interruption.at_once(), run.engine.autocast():
         for i in own:
             if not cache.knows_whole(int(plain.source.index.image_ids[i])):
-                batch = _batch(plain, i, lesson).to(device)
+                batch = _batch(plain, i, paired).to(device)
                 cache.keep(batch, 0, teacher.observe(batch, needs))
             progress.advance(run.engine.world)
     progress.close()
     run.engine.wait()
 
 
-def _batch(plain: DetectionDataset, i: int, lesson: Taught) -> Batch:
+def _batch(plain: DetectionDataset, i: int, paired: PairedTeacher) -> Batch:
     """One whole image as the teacher sees it."""
     batch = collate([plain[i]], teacher_scale=plain.pipeline.teacher_scale)
-    return as_seen_by(lesson, batch).for_teacher()
+    return as_seen_by(paired, batch).for_teacher()
 
 
 def _bytes(count: float) -> str:

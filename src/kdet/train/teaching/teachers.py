@@ -10,7 +10,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from kdet import detectors
 from kdet.detectors import classes_in, read_weights, rebuild
-from kdet.distill import METHODS, FrozenTeacher, Lesson, Schedule, Term
+from kdet.distill import METHODS, FrozenTeacher, Schedule, TeacherConfig, Term
 from kdet.errors import InputError
 from kdet.files import is_folder
 from kdet.train.models import Say, build_detector
@@ -21,8 +21,8 @@ from kdet.train.state.run_folder import BEST, RECIPE
 from kdet.types import Detector, ImageSize
 
 
-def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Lesson]:
-    """One lesson a teacher; none without one.
+def build_teachers(recipe: Recipe, classes: Sequence[str], say: Say) -> list[TeacherConfig]:
+    """Build the teachers with what is learned from each; none without one.
 
     Args:
         recipe: with or without teachers.
@@ -32,7 +32,7 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
     Raises:
         InputError: no teacher file, a teacher without terms, unknown methods or options.
     """
-    lessons: list[Lesson] = []
+    made: list[TeacherConfig] = []
     named = terms_by_teacher(recipe)
     boxes_only = recipe.data.unlabelled is not None and not any(terms for _, terms in named)
     for teacher, (name, terms) in zip(recipe.teachers, named, strict=True):
@@ -41,8 +41,8 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
                 "the recipe names a teacher and no `distill:` terms; add e.g. `distill: [{method: structural}]`"
             )
         detector, assumed = _detector(teacher, recipe.data.image_size, classes, say)
-        lessons.append(
-            Lesson(
+        made.append(
+            TeacherConfig(
                 teacher=FrozenTeacher(detector),
                 terms=terms,
                 class_map=teacher.class_map,
@@ -53,7 +53,7 @@ def build_lessons(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Less
                 assumes_classes=assumed,
             )
         )
-    return lessons
+    return made
 
 
 def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
@@ -72,7 +72,7 @@ def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
 
 
 def build_teacher(recipe: Recipe, teacher: OneTeacher, classes: Sequence[str], say: Say) -> FrozenTeacher:
-    """One of the recipe's teachers, arguments and errors as of `build_lessons`."""
+    """One of the recipe's teachers, arguments and errors as of `build_teachers`."""
     return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say)[0])
 
 

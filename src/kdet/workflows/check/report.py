@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kdet.distill import Distiller, Taught
+from kdet.distill import Distiller, PairedTeacher
 from kdet.distill.preflight.proof import Evidence
 from kdet.train.recipe.schema import TrainRecipe
 from kdet.workflows.check.problems import Problem
@@ -39,19 +39,19 @@ class Report:
         return not any(strict or problem.status == "failed" for problem in self.problems)
 
 
-def lesson_sections(lesson: Taught, worth: Worth | None) -> dict[str, Any]:
+def teacher_sections(paired: PairedTeacher, worth: Worth | None) -> dict[str, Any]:
     """What belongs together between the student and one teacher, and what the teacher is worth."""
-    return {"classes": _classes(lesson), "levels": _levels(lesson), "teacher": worth and asdict(worth)}
+    return {"classes": _classes(paired), "levels": _levels(paired), "teacher": worth and asdict(worth)}
 
 
-def _classes(lesson: Taught) -> dict[str, Any] | None:
+def _classes(paired: PairedTeacher) -> dict[str, Any] | None:
     """Which column of the student's class layer belongs to which of the teacher's."""
-    found, theirs = lesson.pairing.classes, lesson.teacher.class_names
+    found, theirs = paired.pairing.classes, paired.teacher.class_names
     if not theirs:
         return None
     pairs = zip(found.names, found.student, found.teacher, strict=True)
     return {
-        "assumed": lesson.assumes_classes,
+        "assumed": paired.assumes_classes,
         "reordered": found.reordered,
         "pairs": [{"name": name, "student": s, "teacher": t, "teacher_name": theirs[t]} for name, s, t in pairs],
         "only_student": list(found.only_student),
@@ -59,7 +59,7 @@ def _classes(lesson: Taught) -> dict[str, Any] | None:
     }
 
 
-def _levels(lesson: Taught) -> dict[str, Any]:
+def _levels(paired: PairedTeacher) -> dict[str, Any]:
     """Which levels are compared."""
     pairs = [
         {
@@ -68,9 +68,9 @@ def _levels(lesson: Taught) -> dict[str, Any]:
             "teacher_stride": p.teacher_stride,
             "teacher_channels": p.teacher_channels,
         }
-        for p in lesson.features.levels
+        for p in paired.features.levels
     ]
-    return {"pairs": pairs, "left_out": list(lesson.features.left_out)}
+    return {"pairs": pairs, "left_out": list(paired.features.left_out)}
 
 
 def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from kdet.workflows.budget import seconds_of
 from kdet.workflows.check.problems import Problem
 from kdet.workflows.check.report import (
     Report,
-    lesson_sections,
     memory_section,
     step_section,
+    teacher_sections,
     terms_section,
 )
 from kdet.workflows.check.step_cost import StepCost, measure
@@ -93,7 +93,9 @@ def probe(recipe: Recipe) -> Probe:
     engine = Engine(recipe.train.precision)
     prepared = prepare(recipe)
     distiller, data = prepared.distiller.to(engine.device).train(), prepared.data
-    pairing = {line for lesson in distiller.lessons for line in lesson.describe()}  # the levels' section says it
+    pairing = {
+        line for paired in distiller.paired_teachers for line in paired.describe()
+    }  # the levels' section says it
     notes = [note for note in prepared.notes if note not in pairing]
     looked_at = {i for batch in islice(prepared.sampler, _LOOKED_AT) for _, i in batch}
     put_teacher_boxes(recipe, distiller, data, engine, notes.append, only=looked_at)
@@ -115,14 +117,14 @@ def report_on(prepared: Probe) -> Report:
     recipe, distiller = prepared.recipe, prepared.distiller
     problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
     problems += _image_doubts(prepared.train, prepared.val)
-    found = [lesson.pairing.classes for lesson in distiller.lessons]
+    found = [paired.pairing.classes for paired in distiller.paired_teachers]
     problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
     problems += [Problem("teacher", "warning", text) for text in flattered(recipe, prepared.val)]
     evidence, cost = _tried(prepared, problems)
-    worths = _worths(prepared, problems) if distiller.lessons else []
+    worths = _worths(prepared, problems) if distiller.paired_teachers else []
     device, workers = str(prepared.engine.device), prepared.engine.loaders(recipe.train.workers)
-    beside = zip_longest(distiller.lessons, worths)  # no worths where a teacher's boxes are not finite
-    sections = [lesson_sections(lesson, worth) for lesson, worth in beside]
+    beside = zip_longest(distiller.paired_teachers, worths)  # no worths where a teacher's boxes are not finite
+    sections = [teacher_sections(paired, worth) for paired, worth in beside]
     return Report(
         data={"train": inspect(prepared.train), "val": inspect(prepared.val)},
         **(sections[0] if sections else {}),
@@ -214,6 +216,6 @@ def _worths(prepared: Probe, problems: list[Problem]) -> list[Worth]:
     except WorkError as error:  # boxes or scores that are not finite
         problems.append(Problem("teacher", "failed", str(error)))
         return []
-    for worth, lesson in zip(worths, prepared.distiller.lessons, strict=True):
-        problems += doubts(worth, lesson)
+    for worth, paired in zip(worths, prepared.distiller.paired_teachers, strict=True):
+        problems += doubts(worth, paired)
     return worths

@@ -11,7 +11,7 @@ import torch
 
 from kdet.data import DetectionDataset, Pipeline, Source, make_loader
 from kdet.detectors.weights import CLASS_LAYERS, StoredWeights, download, is_file, library_weights, read_weights
-from kdet.distill import Distiller, Taught
+from kdet.distill import Distiller, PairedTeacher
 from kdet.errors import InputError
 from kdet.evaluate import coco_metrics, predict_loader
 from kdet.train.processes.engine import Engine
@@ -53,18 +53,18 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
     on_sample = partial(score, source=source, rows=rows, recipe=recipe, engine=engine, canvas=canvas)
     student = on_sample(distiller.student, "student", image_size=recipe.data.image_size)
     found: list[Worth] = []
-    for own, lesson in zip(recipe.teachers, distiller.lessons, strict=True):
+    for own, paired in zip(recipe.teachers, distiller.paired_teachers, strict=True):
         stored = stored_weights(own)
-        detector = in_own_words(lesson.teacher.detector, own.class_map)
-        known, size = lesson.finds_objects, own.image_size or recipe.data.image_size
+        detector = in_own_words(paired.teacher.detector, own.class_map)
+        known, size = paired.finds_objects, own.image_size or recipe.data.image_size
         origin = own.origin if stored is None and not isinstance(own, RunTeacher) else stored and stored.origin
         found.append(
             Worth(
                 images=len(rows),
                 teacher=on_sample(detector, "teacher", image_size=size) if known else None,
                 student=student,
-                not_loaded=[] if stored is None else not_loaded(lesson.teacher.detector, stored),
-                tensors=len(lesson.teacher.model.state_dict()),
+                not_loaded=[] if stored is None else not_loaded(paired.teacher.detector, stored),
+                tensors=len(paired.teacher.model.state_dict()),
                 origin=origin,
             )
         )
@@ -101,9 +101,9 @@ def not_loaded(teacher: Detector, stored: StoredWeights) -> list[str]:
     return found
 
 
-def doubts(worth: Worth, lesson: Taught) -> Iterator[Problem]:
+def doubts(worth: Worth, paired: PairedTeacher) -> Iterator[Problem]:
     """Why one should not learn from this teacher."""
-    terms = [term for term in lesson.terms if not term.placebo]
+    terms = [term for term in paired.terms if not term.placebo]
     if not terms:
         return
     if worth.origin is None:

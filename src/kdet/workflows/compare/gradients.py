@@ -61,8 +61,8 @@ def straw_men(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _named(recipe: Recipe, arm: Arm) -> Iterator[tuple[str, Term]]:
     if arm.terms:
-        for lesson, terms in terms_by_teacher(recipe.model_copy(update={"distill": list(arm.terms)})):
-            yield from ((f"{lesson}/{term.name}" if lesson else term.name, term) for term in terms)
+        for paired, terms in terms_by_teacher(recipe.model_copy(update={"distill": list(arm.terms)})):
+            yield from ((f"{paired}/{term.name}" if paired else term.name, term) for term in terms)
 
 
 def _median_pull(name: str, logs: Sequence[Sequence[StepRecord]]) -> float | None:

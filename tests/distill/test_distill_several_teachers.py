@@ -9,7 +9,7 @@ from distill_cases import batch, student, teacher
 
 from fakes import CLASSES, batch_for, tiny
 from kdet import wrap
-from kdet.distill import Distiller, Lesson, prove_it_acts
+from kdet.distill import Distiller, TeacherConfig, prove_it_acts
 from kdet.distill.adapters import Adapter, NoAdapter
 from kdet.distill.methods import l2, rank_mimicking, structural
 from kdet.distill.preflight.proof import examine
@@ -22,11 +22,11 @@ from yolo_fakes import yolo
 
 def two_teachers() -> Distiller:
     other = tiny("fcos", seed=3, width=0.5, fpn_channels=64)
-    lessons = [
-        Lesson(teacher=teacher(), terms=structural(4.0) + rank_mimicking(4.0), name="big"),
-        Lesson(teacher=other, terms=structural(2.0), name="other"),
+    paired_teachers = [
+        TeacherConfig(teacher=teacher(), terms=structural(4.0) + rank_mimicking(4.0), name="big"),
+        TeacherConfig(teacher=other, terms=structural(2.0), name="other"),
     ]
-    return Distiller(student(), lessons=lessons).train()  # type: ignore[return-value]
+    return Distiller(student(), teachers=paired_teachers).train()  # type: ignore[return-value]
 
 
 def test_each_teacher_has_its_own_terms_under_its_own_name() -> None:
@@ -37,15 +37,17 @@ def test_each_teacher_has_its_own_terms_under_its_own_name() -> None:
         "big/rank_mimicking",
         "other/structural",
     ]
-    alone = Distiller(student(), lessons=list(_again(pair)[1:])).train()
+    alone = Distiller(student(), teachers=list(_again(pair)[1:])).train()
     alone.load_state_dict({k: v for k, v in pair.state_dict().items() if "big" not in k}, strict=False)
     torch.testing.assert_close(alone(batch()).parts["other/structural"], parts["other/structural"])
 
 
-def _again(pair: Distiller) -> list[Lesson]:
+def _again(pair: Distiller) -> list[TeacherConfig]:
     return [
-        Lesson(teacher=taught.teacher, terms=[replace(t, name=t.name.split("/")[1]) for t in taught.terms], name=name)
-        for taught, name in zip(pair.lessons, ("big", "other"), strict=True)
+        TeacherConfig(
+            teacher=taught.teacher, terms=[replace(t, name=t.name.split("/")[1]) for t in taught.terms], name=name
+        )
+        for taught, name in zip(pair.paired_teachers, ("big", "other"), strict=True)
     ]
 
 
@@ -55,24 +57,27 @@ def test_no_teacher_is_in_the_state_and_all_are_watched() -> None:
     assert len(list(pair.parameters())) == count
     assert not examine(pair, batch()).all_faults
     with torch.no_grad():
-        next(pair.lessons[1].teacher.model.parameters()).requires_grad_(True)
+        next(pair.paired_teachers[1].teacher.model.parameters()).requires_grad_(True)
     assert any("requires a gradient" in fault for fault in examine(pair, batch()).all_faults)
 
 
 def test_auto_terms_of_all_teachers_divide_the_share() -> None:
-    lessons = [
-        Lesson(teacher=teacher(), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="one"),
-        Lesson(teacher=tiny(seed=5), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="two"),
+    paired_teachers = [
+        TeacherConfig(teacher=teacher(), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="one"),
+        TeacherConfig(teacher=tiny(seed=5), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="two"),
     ]
-    pair = Distiller(student(), lessons=lessons).train()
+    pair = Distiller(student(), teachers=paired_teachers).train()
     shares = pair.criterion.balance.shares
     assert shares == {"one/l2": 1.5, "two/l2": 1.5}
 
 
 def test_two_terms_of_one_name_are_refused() -> None:
-    lessons = [Lesson(teacher=teacher(), terms=structural()), Lesson(teacher=tiny(seed=5), terms=structural())]
+    paired_teachers = [
+        TeacherConfig(teacher=teacher(), terms=structural()),
+        TeacherConfig(teacher=tiny(seed=5), terms=structural()),
+    ]
     with pytest.raises(InputError, match="two terms are called 'structural'"):
-        Distiller(student(), lessons=lessons)
+        Distiller(student(), teachers=paired_teachers)
 
 
 def larger(given: Batch, scale: float) -> Batch:
@@ -83,12 +88,12 @@ def larger(given: Batch, scale: float) -> Batch:
 
 @pytest.mark.parametrize("scale", [2.0, 1.5])
 def test_a_teacher_of_a_larger_size_is_compared_on_the_students_cells(scale: float) -> None:
-    lesson = Lesson(teacher=teacher(), terms=structural(), scale=scale)
-    pair = Distiller(student(), lessons=[lesson]).train()
+    paired = TeacherConfig(teacher=teacher(), terms=structural(), scale=scale)
+    pair = Distiller(student(), teachers=[paired]).train()
     given = larger(batch(), scale)
-    sight = pair.observe_pair(given)[1][0]
-    assert sight.teacher.input_size_hw == tuple(given.teacher_images.shape[-2:])
-    inputs = Features()(sight, pair.criterion.adapters["structural"])
+    context = pair.observe_pair(given)[1][0]
+    assert context.teacher.input_size_hw == tuple(given.teacher_images.shape[-2:])
+    inputs = Features()(context, pair.criterion.adapters["structural"])
     assert [f.shape for f in inputs["student"]] == [f.shape for f in inputs["teacher"]]
     if scale == 2:
         assert all(level.exact for level in pair.pairing.levels[:4])
@@ -99,11 +104,11 @@ def own_widths(**options: Any) -> Distiller:
     def detector() -> Detector:
         return wrap(yolo(num_classes=4), ("__background__", *CLASSES))
 
-    lesson = Lesson(teacher=detector(), terms=structural() + rank_mimicking(), scale=2.0, **options)
+    paired = TeacherConfig(teacher=detector(), terms=structural() + rank_mimicking(), scale=2.0, **options)
     student = detector()
     with torch.no_grad():
         next(student.model.parameters()).mul_(-0.5)
-    return Distiller(student, lessons=[lesson]).train()
+    return Distiller(student, teachers=[paired]).train()
 
 
 def places(pair: Distiller, term: str) -> list[tuple[int, float, int]]:
@@ -117,7 +122,7 @@ def test_levels_of_their_own_width_are_compared_by_place_and_their_predictions_b
     assert places(pair, "structural") == [(8, 4.0, 0), (16, 8.0, 1)]
     assert isinstance(pair.criterion.adapters["structural"], NoAdapter)
     assert (8, 8.0, 1) in places(pair, "rank_mimicking")
-    assert pair.lessons[0].describe()[1].endswith("at stride 4, resized")
+    assert pair.paired_teachers[0].describe()[1].endswith("at stride 4, resized")
     by_stride = own_widths(pair_levels="stride")
     assert places(by_stride, "structural") == places(pair, "rank_mimicking")
     assert isinstance(by_stride.criterion.adapters["structural"], Adapter)
@@ -126,8 +131,8 @@ def test_levels_of_their_own_width_are_compared_by_place_and_their_predictions_b
 
 def test_levels_of_one_width_stand_for_each_other_and_are_compared_by_stride_unless_told() -> None:
     def made(**options: Any) -> Distiller:
-        lesson = Lesson(teacher=teacher(), terms=structural(), scale=2.0, **options)
-        return Distiller(student(), lessons=[lesson]).train()
+        paired = TeacherConfig(teacher=teacher(), terms=structural(), scale=2.0, **options)
+        return Distiller(student(), teachers=[paired]).train()
 
     assert places(made(), "structural")[:2] == [(8, 8.0, 1), (16, 16.0, 2)]
     assert places(made(pair_levels="place"), "structural")[:2] == [(8, 4.0, 0), (16, 8.0, 1)]
@@ -135,7 +140,9 @@ def test_levels_of_one_width_stand_for_each_other_and_are_compared_by_stride_unl
 
 def test_place_needs_the_same_strides() -> None:
     with pytest.raises(InputError, match=r"place needs the same strides .* use `pair_levels: stride`"):
-        Distiller(student(), lessons=[Lesson(teacher=teacher("faster_rcnn"), terms=structural(), pair_levels="place")])
+        Distiller(
+            student(), teachers=[TeacherConfig(teacher=teacher("faster_rcnn"), terms=structural(), pair_levels="place")]
+        )
 
 
 def test_the_larger_images_show_the_same_pixels() -> None:
@@ -148,7 +155,7 @@ def test_the_larger_images_show_the_same_pixels() -> None:
 
 
 def test_boxes_of_a_larger_image_come_back_in_the_students_pixels() -> None:
-    pair = Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=structural(), scale=2.0)])
+    pair = Distiller(student(), teachers=[TeacherConfig(teacher=teacher(), terms=structural(), scale=2.0)])
     given = larger(batch(), 2.0)
     theirs = pair.teacher.detector.predict(given.for_teacher())
     ours = pair.teacher.predict(given)
@@ -157,14 +164,14 @@ def test_boxes_of_a_larger_image_come_back_in_the_students_pixels() -> None:
 
 
 def test_a_teacher_that_is_given_another_crop_is_found_out() -> None:
-    pair = Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=structural(), scale=2.0)]).train()
+    pair = Distiller(student(), teachers=[TeacherConfig(teacher=teacher(), terms=structural(), scale=2.0)]).train()
     given = larger(batch(), 2.0)
     flipped = replace(given, teacher_images=given.teacher_images.flip(-1))
     assert any("do not show what the student's do" in fault for fault in examine(pair, flipped).all_faults)
 
 
 def test_a_batch_without_its_larger_images_is_refused() -> None:
-    pair = Distiller(student(), lessons=[Lesson(teacher=teacher(), terms=structural(), scale=2.0)]).train()
+    pair = Distiller(student(), teachers=[TeacherConfig(teacher=teacher(), terms=structural(), scale=2.0)]).train()
     with pytest.raises(InputError, match="sees images 2 times as large"):
         pair(batch())
     images = list(batch().images)
@@ -172,9 +179,9 @@ def test_a_batch_without_its_larger_images_is_refused() -> None:
 
 
 def test_two_other_sizes_are_refused() -> None:
-    lessons = [
-        Lesson(teacher=teacher(), terms=structural(), scale=2.0, name="a"),
-        Lesson(teacher=tiny(seed=5), terms=structural(), scale=3.0, name="b"),
+    paired_teachers = [
+        TeacherConfig(teacher=teacher(), terms=structural(), scale=2.0, name="a"),
+        TeacherConfig(teacher=tiny(seed=5), terms=structural(), scale=3.0, name="b"),
     ]
     with pytest.raises(InputError, match=r"\[2.0, 3.0\] times as large"):
-        Distiller(student(), lessons=lessons)
+        Distiller(student(), teachers=paired_teachers)

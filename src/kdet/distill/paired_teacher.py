@@ -13,7 +13,7 @@ from kdet.types import Detector, Need
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class TeacherConfig:
     """One teacher, its terms, and how it fits the student."""
 
     teacher: Detector | FrozenTeacher
@@ -40,8 +40,8 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
-    """A lesson that has been fitted to a student."""
+class PairedTeacher:
+    """A teacher that has been paired with a student."""
 
     teacher: FrozenTeacher
     pairing: Pairing
@@ -75,44 +75,44 @@ class Taught:
         return self.scale != 1
 
 
-def _pair_by(student: Detector, teacher: Detector, lesson: Lesson) -> PairBy:
-    if lesson.pair_levels != "auto":
-        return lesson.pair_levels
+def _pair_by(student: Detector, teacher: Detector, config: TeacherConfig) -> PairBy:
+    if config.pair_levels != "auto":
+        return config.pair_levels
     alike = student.architecture == teacher.architecture and same_places(student.levels, teacher.levels)
     own_widths = len({level.channels for level in teacher.levels}) > 1
-    return "place" if alike and own_widths and lesson.scale > 1 else "stride"
+    return "place" if alike and own_widths and config.scale > 1 else "stride"
 
 
-def fit_to(student: Detector, lesson: Lesson) -> Taught:
+def fit_to(student: Detector, config: TeacherConfig) -> PairedTeacher:
     """Freeze the teacher, pair its levels and classes with the student's.
 
     Raises:
         InputError: no common level, or teacher and student are one module.
     """
-    if lesson.teacher.model is student.model:
+    if config.teacher.model is student.model:
         raise InputError("student and teacher are the same module; give the teacher a copy of its own")
-    for side, detector in (("student", student), ("teacher", lesson.teacher)):
+    for side, detector in (("student", student), ("teacher", config.teacher)):
         if not detector.levels:
             raise InputError(
                 f"the {side} ({detector.family}) has no feature maps to compare; "
                 "of an exported file name the run that it came from"
             )
-    frozen = lesson.teacher if isinstance(lesson.teacher, FrozenTeacher) else FrozenTeacher(lesson.teacher)
+    frozen = config.teacher if isinstance(config.teacher, FrozenTeacher) else FrozenTeacher(config.teacher)
     paired = partial(
         pair,
         student.levels,
         frozen.levels,
         student.class_names,
         frozen.class_names,
-        lesson.class_map,
-        resize=lesson.resize,
-        teacher_scale=lesson.scale,
+        config.class_map,
+        resize=config.resize,
+        teacher_scale=config.scale,
     )
-    return Taught(
+    return PairedTeacher(
         teacher=frozen,
         pairing=paired(by="stride"),
-        features=paired(by=_pair_by(student, frozen.detector, lesson)),
-        terms=tuple(lesson.named_terms()),
-        scale=lesson.scale,
-        assumes_classes=lesson.assumes_classes,
+        features=paired(by=_pair_by(student, frozen.detector, config)),
+        terms=tuple(config.named_terms()),
+        scale=config.scale,
+        assumes_classes=config.assumes_classes,
     )
