@@ -80,7 +80,7 @@ def weights() -> dict[str, Arm]:
 
 def terms(method: str, share: float) -> tuple[dict[str, Any], ...]:
     """`weight: auto` divides the share among the terms."""
-    return tuple({"method": name, "share": share} for name in METHODS[method])
+    return tuple({"method": name, "ratio": share} for name in METHODS[method])
 
 
 def chosen() -> dict[str, float]:

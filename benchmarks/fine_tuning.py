@@ -50,19 +50,19 @@ def plans() -> dict[str, dict[str, Arm]]:
         "causes": {
             "alone": ALONE,
             "same size": replace(ALONE, terms=structural()),
-            "same size, share 1": replace(ALONE, terms=structural(share=1.0)),
-            "same size, share 0.3": replace(ALONE, terms=structural(share=0.3)),
+            "same size, share 1": replace(ALONE, terms=structural(ratio=1.0)),
+            "same size, share 0.3": replace(ALONE, terms=structural(ratio=0.3)),
             "same size, decay from a half": replace(ALONE, terms=structural(schedule={"decay": 0.5})),
             "same size, decay from the start": replace(ALONE, terms=structural(schedule={"decay": 0.0})),
             "larger": replace(LARGE, terms=structural(**RANDOM), teacher_keys=STRIDE),
             "larger, fitted adapter": replace(LARGE, terms=structural(), teacher_keys=STRIDE),
-            "larger, share 0.3": replace(LARGE, terms=structural(share=0.3, **RANDOM), teacher_keys=STRIDE),
+            "larger, share 0.3": replace(LARGE, terms=structural(ratio=0.3, **RANDOM), teacher_keys=STRIDE),
             "larger, decay from the start": replace(
                 LARGE, terms=structural(schedule={"decay": 0.0}, **RANDOM), teacher_keys=STRIDE
             ),
             "larger, by place": replace(LARGE, terms=structural(**RANDOM)),
             "larger, by place, fitted adapter": replace(LARGE, terms=structural()),
-            "larger, by place, fitted adapter, share 1": replace(LARGE, terms=structural(share=1.0)),
+            "larger, by place, fitted adapter, share 1": replace(LARGE, terms=structural(ratio=1.0)),
         },
     }
 

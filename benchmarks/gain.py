@@ -117,7 +117,7 @@ def best_terms(recipe: Recipe, arm: str, runs: Path) -> dict[str, Any]:
 
 def terms(arm: str, share: float) -> list[TermRecipe]:
     """One term a method, all of them auto."""
-    return [TermRecipe(method=method, weight="auto", share=share) for method in arm.split("+")]
+    return [TermRecipe(method=method, weight="auto", ratio=share) for method in arm.split("+")]
 
 
 def train(runs: Mapping[Path, Recipe]) -> None:

@@ -42,9 +42,9 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         *arm("prediction_guided", 1.5, 15.0, prediction="probability", reduction="mean"),
     ],
     "shares": [
-        *(cell for share in (0.25, 0.5, 1.0, 4.0, 16.0) for cell in arm("structural", "auto", share=share)),
-        *(cell for share in (0.5, 4.0, 16.0) for cell in arm("l2", "auto", share=share)),
-        *(cell for share in (0.5, 4.0, 16.0) for cell in arm("pkd", "auto", share=share)),
+        *(cell for share in (0.25, 0.5, 1.0, 4.0, 16.0) for cell in arm("structural", "auto", ratio=share)),
+        *(cell for share in (0.5, 4.0, 16.0) for cell in arm("l2", "auto", ratio=share)),
+        *(cell for share in (0.5, 4.0, 16.0) for cell in arm("pkd", "auto", ratio=share)),
     ],
     "methods": [
         *arm("l2", 1e-5),

@@ -18,7 +18,7 @@ from measuring import medians, whereabouts
 
 from kdet.data import make_loader
 from kdet.distill import METHODS, Distiller, Term
-from kdet.distill.preflight.doubts import USUAL_PULL
+from kdet.distill.preflight.doubts import USUAL_RATIO
 from kdet.errors import InputError
 from kdet.train import Recipe, open_data
 from kdet.train.build import build_student, training_data
@@ -76,10 +76,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    pulls = {name: pulls_of(**pair) for name, pair in PAIRS.items()}
+    gradients = {name: pulls_of(**pair) for name, pair in PAIRS.items()}
     weights = {name: weight_of(name) for name in METHODS}
     content = {"what": "norm of a term's gradient at the student's neck / norm of the task's", "steps": LOOKS}
-    content |= {"weights": weights, "pulls": pulls, "usual": USUAL_PULL, "environment": whereabouts()}
+    content |= {"weights": weights, "gradients": gradients, "usual": USUAL_RATIO, "environment": whereabouts()}
     arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -149,8 +149,8 @@ def look(pair: Distiller, batches: list[Batch]) -> dict[str, float]:
     """The pull of each term, the median over some batches."""
     found: dict[str, list[float]] = {}
     for batch in batches:
-        for name, pull in pair(batch, measure=True).pulls.items():
-            found.setdefault(name, []).append(pull.share)
+        for name, pull in pair(batch, measure=True).gradients.items():
+            found.setdefault(name, []).append(pull.ratio)
     return medians(found)
 
 

@@ -47,8 +47,8 @@ def test_one_auto_term_pulls_with_its_share_of_the_task_at_every_level() -> None
         name = f"l2/{level.stride}"
         assert weights[name] == pytest.approx(3 * task / expected[name][i], rel=1e-4)
     # Not exactly three: RetinaNet makes P6 and P7 from P5, so that these pull at P5 too.
-    assert report.pulls["l2"].share == pytest.approx(3, rel=0.05)
-    assert -1 <= report.pulls["l2"].cosine <= 1
+    assert report.gradients["l2"].ratio == pytest.approx(3, rel=0.05)
+    assert -1 <= report.gradients["l2"].cosine <= 1
     assert report.parts["l2"].detach() > 0
 
 
@@ -77,26 +77,26 @@ def test_a_level_on_which_a_loss_is_constant_keeps_no_weight() -> None:
 
 
 def test_several_auto_terms_divide_the_share_and_fixed_ones_keep_their_number():
-    terms = [replace(term, share=0.8) for term in rank_mimicking("auto") + crosskd("auto")]
+    terms = [replace(term, ratio=0.8) for term in rank_mimicking("auto") + crosskd("auto")]
     pair = distiller([*terms, *hint(2.5)])
-    pulls = pair(batch(), measure=True).pulls
-    assert pulls["crosskd"].share == pytest.approx(0.4, rel=1e-4)
-    assert pulls["rank_mimicking"].share == pytest.approx(0.4, rel=1e-4)
+    gradients = pair(batch(), measure=True).gradients
+    assert gradients["crosskd"].ratio == pytest.approx(0.4, rel=1e-4)
+    assert gradients["rank_mimicking"].ratio == pytest.approx(0.4, rel=1e-4)
     expected = norms(pair)
-    assert pulls["hint"].share == pytest.approx(2.5 * whole(expected["hint"]) / whole(expected["task"]), rel=1e-3)
+    assert gradients["hint"].ratio == pytest.approx(2.5 * whole(expected["hint"]) / whole(expected["task"]), rel=1e-3)
 
 
 def test_both_ways_of_ranking_may_be_auto():
     pair = distiller(rank_mimicking("auto", rank_by="both"))
-    pulls = pair(batch()).pulls
-    assert [pull.share for pull in pulls.values()] == pytest.approx([1.5, 1.5], rel=1e-4)
+    gradients = pair(batch()).gradients
+    assert [pull.ratio for pull in gradients.values()] == pytest.approx([1.5, 1.5], rel=1e-4)
 
 
 def test_fixed_weights_are_measured_only_when_asked():
     pair = distiller(structural("published"))
-    assert not pair(batch()).pulls
+    assert not pair(batch()).gradients
     plain, measured = pair(batch()), pair(batch(), measure=True)
-    assert set(measured.pulls) == {"structural"}
+    assert set(measured.gradients) == {"structural"}
     torch.testing.assert_close(plain.total, measured.total)
 
 

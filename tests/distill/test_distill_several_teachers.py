@@ -126,7 +126,7 @@ def test_levels_of_their_own_width_are_compared_by_place_and_their_predictions_b
     by_stride = own_widths(pair_levels="stride")
     assert places(by_stride, "structural") == places(pair, "rank_mimicking")
     assert isinstance(by_stride.criterion.adapters["structural"], Adapter)
-    assert pair(larger(batch_for(pair.student), 2.0), measure=True).pulls["structural"].share > 0
+    assert pair(larger(batch_for(pair.student), 2.0), measure=True).gradients["structural"].ratio > 0
 
 
 def test_levels_of_one_width_stand_for_each_other_and_are_compared_by_stride_unless_told() -> None:

@@ -7,7 +7,7 @@ from kdet.distill import METHODS
 from kdet.distill.methods import l2, pkd, rank_mimicking, structural
 from kdet.distill.preflight.doubts import doubtful_weights
 from kdet.errors import InputError
-from kdet.types import Pull
+from kdet.types import GradientRatio
 
 PAPERS = {
     "structural": 4.0,
@@ -91,12 +91,12 @@ def test_no_level_at_all_is_refused():
 )
 def test_fixed_weights_that_pull_unusually_are_called_out(share: float, expected: str | None) -> None:
     pair = distiller(structural(4.0) + l2())
-    found = list(doubtful_weights(pair.criterion, {name: Pull(share, 0.5) for name in ("structural", "l2")}))
+    found = list(doubtful_weights(pair.criterion, {name: GradientRatio(share, 0.5) for name in ("structural", "l2")}))
     assert len(found) == (expected is not None)  # of the one that is measured, nothing is said
     assert expected is None or (found[0].startswith("structural: weight 4 pulls ") and expected in found[0])
 
 
 def test_what_auto_would_come_to_is_named():
     pair = distiller(structural(4.0))
-    found = list(doubtful_weights(pair.criterion, {"structural": Pull(174.0, 0.0)}))
+    found = list(doubtful_weights(pair.criterion, {"structural": GradientRatio(174.0, 0.0)}))
     assert "pulls 3 times as hard, like a weight of about 0.069" in found[0]  # 4 · 3 / 174

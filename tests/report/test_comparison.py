@@ -60,7 +60,7 @@ HELPED = arm(
     terms={
         "structural": {
             "weight": "auto",
-            "share": 3.0,
+            "ratio": 3.0,
             "placebo": False,
             "weights": {"structural/8": 0.71234, "structural/16": 12.5},
             "pull": 2.98765,
@@ -86,7 +86,7 @@ OPEN = arm(
     verdict="not shown",
     p=0.3,
     holm="not shown",
-    terms={"l2": {"weight": 1.0, "share": None, "placebo": False, "weights": {}, "pull": 174.3}},
+    terms={"l2": {"weight": 1.0, "ratio": None, "placebo": False, "weights": {}, "pull": 174.3}},
 )
 NONE = arm("none", (0.2, 0.2276543))
 
@@ -125,7 +125,7 @@ def test_page_is_whole_and_readable_without_colour(page: str) -> None:
 def test_terms_stand_there_with_weight_and_pull(page: str) -> None:
     """So that a reader sees a straw man."""
     text = Page(page).text
-    assert "What was distilled" in text and "auto (share 3) came to 8: 0.712, 16: 12.5" in text
+    assert "What was distilled" in text and "auto (ratio 3) came to 8: 0.712, 16: 12.5" in text
     assert {2.98765, 174.3} <= set(Page(page).numbers())
 
 

@@ -8,7 +8,7 @@ from report_cases import add_maps, run_folder, step
 from kdet.errors import InputError
 from kdet.report import read_run
 from kdet.report.charts import Chart
-from kdet.report.collect import PullRecord
+from kdet.report.collect import GradientRecord
 from kdet.report.curves import (
     MOST_CLASSES,
     auto_weights,
@@ -26,14 +26,14 @@ def legend(chart: Chart | None) -> list[str]:
 
 
 def pulled(number: int, share: float, **values: object) -> dict[str, object]:
-    pulls = {"structural": {"share": share, "cosine": 0.5}, "pkd": {"share": share / 2, "cosine": -0.25}}
-    return step(number, pulls=pulls, **values)
+    gradients = {"structural": {"ratio": share, "cosine": 0.5}, "pkd": {"ratio": share / 2, "cosine": -0.25}}
+    return step(number, gradients=gradients, **values)
 
 
 def test_pulls_are_read_and_drawn_for_each_term(tmp_path: Path) -> None:
     records = [step(1), pulled(2, 0.4), step(3), pulled(4, 0.8, weights={"pkd": 3.5})]
     run = read_run(run_folder(tmp_path / "one", records=records))
-    assert run.steps[0].pulls == {} and run.steps[1].pulls["pkd"] == PullRecord(0.2, -0.25)
+    assert run.steps[0].gradients == {} and run.steps[1].gradients["pkd"] == GradientRecord(0.2, -0.25)
     for chart in (term_shares(run), term_cosines(run)):
         assert legend(chart) == ["structural", "pkd"]
         assert chart is not None and "gradient" in chart.note
@@ -57,7 +57,7 @@ def test_terms_that_differ_by_powers_of_ten_are_all_seen(tmp_path: Path) -> None
 
 
 def test_a_garbled_pull_is_named(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "one", records=[step(1, pulls={"structural": {"share": 1.0}})])
+    folder = run_folder(tmp_path / "one", records=[step(1, gradients={"structural": {"ratio": 1.0}})])
     with pytest.raises(InputError, match="lacks or garbles 'cosine'"):
         read_run(folder)
 

@@ -31,8 +31,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A distilled run with all that a page shows, whose classes and files have names that are out to break it."""
-    pulls = {"structural": {"share": 0.5, "cosine": 0.1}, HOSTILE: {"share": 0.2, "cosine": -0.1}}
-    records = [step(n, pulls=pulls, weights={HOSTILE: 0.5}) for n in range(1, 9)]
+    gradients = {"structural": {"ratio": 0.5, "cosine": 0.1}, HOSTILE: {"ratio": 0.2, "cosine": -0.1}}
+    records = [step(n, gradients=gradients, weights={HOSTILE: 0.5}) for n in range(1, 9)]
     folder = tmp_path_factory.mktemp("runs") / HOSTILE.replace("/", "⁄")
     run_folder(folder, classes=NAMES, records=records, distil=["structural"], teacher_ap=0.5)
     return add_maps(folder, [f"{name}.jpg" for name in NAMES])

@@ -93,8 +93,8 @@ def test_run_page_is_whole(tmp_path: Path) -> None:
 
 
 def test_run_page_shows_how_terms_act_what_was_found_and_what_is_inside(tmp_path: Path) -> None:
-    pulls = {"structural": {"share": 0.5, "cosine": 0.1}}
-    folder = run_folder(tmp_path / "one", records=[step(n, pulls=pulls) for n in (1, 2)], distil=["structural"])
+    gradients = {"structural": {"ratio": 0.5, "cosine": 0.1}}
+    folder = run_folder(tmp_path / "one", records=[step(n, gradients=gradients) for n in (1, 2)], distil=["structural"])
     html = run_page([add_maps(folder)])
     assert_self_contained(html)
     assert_accessible(html)

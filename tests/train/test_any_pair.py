@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from train_cases import distilled, records, run, teacher_file
 
-from kdet.distill import SHARE
+from kdet.distill import RATIO
 from kdet.errors import InputError
 from kdet.train import read_recipe
 from kdet.train.recipe.schema import Recipe
@@ -51,11 +51,11 @@ def test_a_teachers_weight_multiplies_those_of_its_terms(tmp_path: Path) -> None
     recipe = distilled(tmp_path, teacher=two_teachers(tmp_path))
     paired_teachers = build_teachers(recipe, ("circle", "square", "triangle"), lambda line: None)
     assert [[term.weight for term in paired.terms] for paired in paired_teachers] == [["auto", "auto"], [1.0]]
-    assert [term.share for term in paired_teachers[0].terms] == [SHARE, SHARE]
+    assert [term.ratio for term in paired_teachers[0].terms] == [RATIO, RATIO]
     content = recipe.model_dump(mode="json")
     content["teacher"][0]["weight"] = 0.5
     halved = build_teachers(Recipe.model_validate(content), ("circle", "square", "triangle"), lambda line: None)
-    assert [term.share for term in halved[0].terms] == [SHARE / 2, SHARE / 2]
+    assert [term.ratio for term in halved[0].terms] == [RATIO / 2, RATIO / 2]
 
 
 def test_check_shows_the_pairing_of_every_teacher(tmp_path: Path) -> None:

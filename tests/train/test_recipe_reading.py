@@ -177,6 +177,12 @@ def test_wrong_terms_are_named(term: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
+    recipe = tiny_recipe(teacher={"run": "t"}) | {"distill": [{"method": "l2", "share": 3}]}
+    with pytest.raises(InputError, match=r"distill.*share: is called `ratio` now"):
+        read_recipe(write_yaml(tmp_path / "recipe.yaml", recipe))
+
+
 def test_levels_are_the_methods_own_unless_the_recipe_names_some() -> None:
     written = [TermRecipe(method="pkd"), TermRecipe(method="pkd", strides=[8, 128])]
     assert [(term.strides, term.finest) for term in make_terms(written)] == [(None, 4), ((8, 128), 4)]

@@ -53,9 +53,9 @@ def test_every_section_is_there_and_is_json(report: Report) -> None:
 def test_terms_have_value_weight_and_pull(report: Report) -> None:
     assert report.terms is not None
     structural, l2 = report.terms["terms"]["structural"], report.terms["terms"]["l2"]
-    assert structural["value"] > 0 and structural["weight"] == 4.0 and structural["share"] > 0
+    assert structural["value"] > 0 and structural["weight"] == 4.0 and structural["ratio"] > 0
     assert -1 <= structural["cosine"] <= 1
-    assert l2["weight"] == "auto" and l2["share"] == pytest.approx(3, rel=1e-3)  # alone: measured on this batch
+    assert l2["weight"] == "auto" and l2["ratio"] == pytest.approx(3, rel=1e-3)  # alone: measured on this batch
     assert structural["weights"] == {"structural": 4.0}
     assert list(l2["weights"]) == [f"l2/{stride}" for stride in (8, 16, 32, 64, 128)]
     assert min(l2["weights"].values()) >= 0 < max(l2["weights"].values())
@@ -73,7 +73,7 @@ def test_a_weight_that_is_far_off_is_a_warning_and_a_failure_when_strict(
     assert report.passed() and not report.passed(strict=True)
     assert "terms    warning" in as_text(report)
     assert report.terms is not None
-    share = report.terms["terms"]["l2"]["share"]
+    share = report.terms["terms"]["l2"]["ratio"]
     assert f"weight {weight:g} pulls {share:.3g} times as hard" in found[0].text
 
 

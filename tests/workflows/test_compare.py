@@ -86,10 +86,10 @@ def test_terms_have_their_weights_and_pulls(made: tuple[Recipe, Path, dict[str, 
     none, structural, placebo = (arm["terms"] for arm in result["arms"])
     assert none == {} and placebo["structural"]["placebo"] and placebo["structural"]["weight"] == 0
     logged = [
-        step["pulls"]["structural"]["share"]
+        step["gradients"]["structural"]["ratio"]
         for s in (5, 6)
         for step in records(out / "structural" / f"seed-{s}")
-        if "pulls" in step
+        if "gradients" in step
     ]
     assert structural["structural"]["pull"] == pytest.approx(np.median(logged)) and len(logged) >= 2
     assert "structural, weight" in table(result) and f"pull {structural['structural']['pull']:.3g}" in table(result)

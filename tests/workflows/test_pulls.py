@@ -12,7 +12,7 @@ from kdet.workflows.compare.gradients import straw_men, terms_of
 from kdet.workflows.compare.run import compare, table
 
 ARMS = {
-    "strong": [{"method": "l2", "weight": 1.0}, {"method": "structural", "weight": "auto", "share": 2.0}],
+    "strong": [{"method": "l2", "weight": 1.0}, {"method": "structural", "weight": "auto", "ratio": 2.0}],
     "nothing": [{"method": "structural", "weight": 0.0, "placebo": True}],
 }
 
@@ -22,7 +22,7 @@ def logged(folder: Path, shares: list[float], weights: dict[str, float]) -> Path
     folder.mkdir(parents=True)
     records: list[dict[str, Any]] = [
         {"kind": "step", "step": n, "epoch": 0, "lr": 0.1, "total": 1.0, "parts": {}, "weights": weights}
-        | {"pulls": {"l2": {"share": share, "cosine": 0.0}, "structural": {"share": 2.0, "cosine": 0.0}}}
+        | {"gradients": {"l2": {"ratio": share, "cosine": 0.0}, "structural": {"ratio": 2.0, "cosine": 0.0}}}
         for n, share in enumerate(shares, start=1)
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -35,10 +35,10 @@ def test_a_pull_is_the_median_over_all_runs_and_auto_has_its_last_weights(tmp_pa
     first = logged(tmp_path / "a", [200.0, 0.0, 100.0], {"structural/8": 1.0, "structural/16": 3.0})  # 0: no object
     second = logged(tmp_path / "b", [40.0], {"structural/8": 2.0, "structural/16": 5.0})
     assert terms_of(recipe, strong, [first, second]) == {
-        "l2": {"weight": 1.0, "share": None, "placebo": False, "weights": {}, "pull": 100.0},
+        "l2": {"weight": 1.0, "ratio": None, "placebo": False, "weights": {}, "pull": 100.0},
         "structural": {
             "weight": "auto",
-            "share": 2.0,
+            "ratio": 2.0,
             "placebo": False,
             "weights": {"structural/8": 1.5, "structural/16": 4.0},
             "pull": 2.0,
@@ -76,7 +76,7 @@ def test_terms_of_several_teachers_have_the_names_of_the_log_and_the_teachers_we
     ],
 )
 def test_a_fixed_weight_outside_the_usual_pull_is_named(weight: Any, pull: float | None, named: bool) -> None:
-    term = {"weight": weight, "share": 3.0, "placebo": False, "weights": {}, "pull": pull}
+    term = {"weight": weight, "ratio": 3.0, "placebo": False, "weights": {}, "pull": pull}
     found = straw_men({"none": {}, "l2": {"l2": term}})
     assert len(found) == named
     if named:

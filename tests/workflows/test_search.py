@@ -59,7 +59,7 @@ def test_it_ends_with_a_recipe_that_distils_and_the_evidence(searched):
     folder, result = searched
     best = read_recipe(folder / "out" / "recipe.yaml")
     assert [term.method for term in best.distill] == result["best"]["methods"].split("+")
-    assert best.distill[0].weight == "auto" and best.distill[0].share == result["best"]["share"]
+    assert best.distill[0].weight == "auto" and best.distill[0].ratio == result["best"]["ratio"]
     assert best.data.hold_out == 0.1 and best.train.epochs == 5
     assert json.loads((folder / "out" / "search.json").read_text(encoding="utf-8")) == result
     assert "a choice and no proof" in result["says"]
@@ -119,9 +119,9 @@ def test_wrong_input_is_named(tmp_path):
 
 def test_a_trial_keeps_the_options_of_the_recipe_and_leaves_out_levels_where_that_means_something(tmp_path):
     recipe = recipe_in(tmp_path, distill=[{"method": "structural", "window": 7}])
-    trial = Trial(number=0, methods="structural+rank_mimicking", share=0.7, strides=(8, 16))
+    trial = Trial(number=0, methods="structural+rank_mimicking", ratio=0.7, strides=(8, 16))
     first, second = trial.terms(recipe, frozenset({"structural"}))
-    assert first.model_extra == {"window": 7} and first.strides == [8, 16] and first.share == 0.7
+    assert first.model_extra == {"window": 7} and first.strides == [8, 16] and first.ratio == 0.7
     assert second.strides is None and second.weight == "auto"
 
 

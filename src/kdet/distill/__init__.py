@@ -7,12 +7,12 @@ from kdet.distill.paired_teacher import PairedTeacher, TeacherConfig
 from kdet.distill.preflight.diagnosis import Reading, first_broken, readings
 from kdet.distill.preflight.proof import prove_it_acts
 from kdet.distill.teacher import FrozenTeacher
-from kdet.distill.terms import SHARE, Term
+from kdet.distill.terms import RATIO, Term
 from kdet.distill.weighting.schedule import Schedule
 
 __all__ = [
     "METHODS",
-    "SHARE",
+    "RATIO",
     "Distiller",
     "FrozenTeacher",
     "Method",

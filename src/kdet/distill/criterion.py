@@ -16,7 +16,7 @@ from kdet.distill.views.base import NO_NEEDS, StepContext
 from kdet.distill.weighting.balance import Balance, gradient_at, pull
 from kdet.distill.weighting.groups import WeightGroup, weight_groups
 from kdet.errors import InputError
-from kdet.types import Detector, Need, Pull
+from kdet.types import Detector, GradientRatio, Need
 
 
 class Criterion(nn.Module):
@@ -80,7 +80,7 @@ class Criterion(nn.Module):
                 except ValueError:
                     yield part.name, torch.tensor(torch.nan)
 
-    def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, Pull]:
+    def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, GradientRatio]:
         """How hard each term pulls at the student's neck, at full weight; calibrates what is due.
 
         Args:

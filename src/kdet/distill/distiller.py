@@ -21,7 +21,7 @@ from kdet.ops.canvas import teacher_canvas
 from kdet.ops.modes import frozen_norms
 from kdet.ops.randomness import seeded
 from kdet.ops.ranks import num_ranks
-from kdet.types import Batch, Detector, LossReport, Need, Observation, Phased, Pull, Target
+from kdet.types import Batch, Detector, GradientRatio, LossReport, Need, Observation, Phased, Target
 
 _TEACHERS, _TERMS = 0, 1
 """Who draws random numbers apart from the student."""
@@ -131,16 +131,16 @@ class Distiller(nn.Module):
         # all at the end of its forward pass; else the others would wait.
         seen, contexts = self.observe_pair(batch, nan_for_refusal=num_ranks() > 1)
         parts = {f"task/{name}": value for name, value in seen.losses.items()}
-        pulls: dict[str, Pull] = {}
+        gradients: dict[str, GradientRatio] = {}
         if self.criterion is not None:
             with self._drawing_apart(batch, _TERMS):
                 values = self.criterion.raw(contexts)
             if torch.is_grad_enabled() and (measure or self.criterion.balance.due()):
                 assert seen.features is not None
-                pulls = self.criterion.measured(seen.features, sum_of(parts), values)
+                gradients = self.criterion.measured(seen.features, sum_of(parts), values)
             parts |= self.criterion(values, 1.0 if progress is None else progress)
             self.criterion.balance.count()
-        return LossReport(total=sum_of(parts), parts=parts, pulls=pulls)
+        return LossReport(total=sum_of(parts), parts=parts, gradients=gradients)
 
     def observe_pair(
         self,

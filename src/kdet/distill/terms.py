@@ -17,8 +17,8 @@ identity-start as the identity where the channels agree; else, and under always,
 
 
 Weight = float | Literal["auto"]
-"""A number, or what `kdet.distill.weighting.balance` measures: `share` of the task's pull, for all auto terms."""
-SHARE = 3.0
+"""A number, or what `kdet.distill.weighting.balance` measures: `ratio` of the task's pull, for all auto terms."""
+RATIO = 3.0
 """Where a recipe names none; docs/adr/0004-share.md says why."""
 
 
@@ -38,7 +38,7 @@ class Term:
     """Takes what `view` returns as keyword arguments; gives a scalar."""
     view: View
     weight: Weight
-    share: float = SHARE
+    ratio: float = RATIO
     """Of `weight: auto`: how hard the auto terms together pull at the student's neck, 1 = as hard as the task."""
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""

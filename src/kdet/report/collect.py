@@ -15,10 +15,10 @@ _RECORD_START = '{"kind"'
 
 
 @dataclass(frozen=True)
-class PullRecord:
+class GradientRecord:
     """How a distillation term pulled at the student's neck, against the task losses."""
 
-    share: float
+    ratio: float
     """Norm of its gradient / norm of the task's."""
     cosine: float
 
@@ -34,7 +34,7 @@ class StepRecord:
     parts: Mapping[str, float]
     """Weighted losses by name; their sum is `total`."""
     images_per_second: float | None = None
-    pulls: Mapping[str, PullRecord] = field(default_factory=dict[str, PullRecord])
+    gradients: Mapping[str, GradientRecord] = field(default_factory=dict[str, GradientRecord])
     """By term, where they were measured."""
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     """Of the terms with `weight: auto`."""
@@ -197,9 +197,9 @@ def _steps(records: list[Json], path: Path) -> tuple[StepRecord, ...]:
                 total=float(record["total"]),
                 parts={str(name): float(value) for name, value in record["parts"].items()},
                 images_per_second=record.get("images_per_second"),
-                pulls={
-                    str(name): PullRecord(float(pull["share"]), float(pull["cosine"]))
-                    for name, pull in record.get("pulls", {}).items()
+                gradients={
+                    str(name): GradientRecord(float(pull["ratio"]), float(pull["cosine"]))
+                    for name, pull in record.get("gradients", {}).items()
                 },
                 weights={str(name): float(value) for name, value in record.get("weights", {}).items()},
             )

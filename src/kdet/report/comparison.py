@@ -151,8 +151,8 @@ def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def weight_in_words(term: Mapping[str, Any]) -> str:
-    """`auto (share 3)` or the number, of a term of an arm."""
-    return f"auto (share {term['share']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
+    """`auto (ratio 3)` or the number, of a term of an arm."""
+    return f"auto (ratio {term['ratio']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
 
 
 def _read(path: Path) -> Mapping[str, Any]:

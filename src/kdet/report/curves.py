@@ -43,8 +43,8 @@ def loss_parts(run: RunSummary, title: str = "Training loss by part") -> Chart |
 
 def term_shares(run: RunSummary) -> Chart | None:
     """How hard each distillation term pulls at the student, against the task; None where that was not measured."""
-    lines = _pulls(run, "share")
-    values = [share for _, points in lines for _, share in points]
+    lines = _pulls(run, "ratio")
+    values = [ratio for _, points in lines for _, ratio in points]
     wide = bool(values) and 0 < 20 * min(values) < max(values)
     return _chart(
         "Pull of each term on the student",
@@ -134,10 +134,10 @@ def from_zero(lines: Sequence[tuple[str, Points]]) -> tuple[float, float]:
     return 0.0, min(_UNIT[1], max(0.05, highest * 1.15))
 
 
-def _pulls(run: RunSummary, kind: Literal["share", "cosine"]) -> Sequence[tuple[str, Points]]:
-    names = dict.fromkeys(name for step in run.steps for name in step.pulls)
+def _pulls(run: RunSummary, kind: Literal["ratio", "cosine"]) -> Sequence[tuple[str, Points]]:
+    names = dict.fromkeys(name for step in run.steps for name in step.gradients)
     return [
-        (name, [(step.step, getattr(step.pulls[name], kind)) for step in run.steps if name in step.pulls])
+        (name, [(step.step, getattr(step.gradients[name], kind)) for step in run.steps if name in step.gradients])
         for name in names
     ]
 

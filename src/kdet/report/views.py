@@ -49,7 +49,7 @@ class RunView:
     classes: tuple[ClassRow, ...]
     training: tuple[Chart, ...]
     """Losses and AP over the run."""
-    pulls: tuple[Chart, ...]
+    gradients: tuple[Chart, ...]
     """How its terms act on the student."""
     precision: tuple[Chart, ...]
     insides: tuple[Inside, ...]
@@ -80,7 +80,7 @@ def view(name: str, run: RunSummary) -> RunView:
         stopped_early=_words(metrics.get("stopped_early") or ""),
         classes=_classes(metrics),
         training=_known(curves.loss_parts(run), curves.ap_against_teacher(run)),
-        pulls=_known(curves.term_shares(run), curves.term_cosines(run), curves.auto_weights(run)),
+        gradients=_known(curves.term_shares(run), curves.term_cosines(run), curves.auto_weights(run)),
         precision=_known(
             curves.precision_recall(compared, "50"),
             curves.precision_recall(compared, "75"),

@@ -186,7 +186,7 @@ def _prove(run: Run) -> None:
                 evidence = proven(run.distiller, batch.to(run.engine.device), run.optimizer)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items())
             run.log.say(f"distillation acts; first values before weights: {shown}")
-            for doubt in doubtful_weights(run.distiller.criterion, evidence.pulls):
+            for doubt in doubtful_weights(run.distiller.criterion, evidence.gradients):
                 run.log.say(f"before the first step, {doubt}")
             return
     raise InputError("no training image holds an object, so nothing can be learned; check the annotations")

@@ -13,7 +13,7 @@ from kdet.ops.randomness import seeded
 from kdet.train.optim import learning_rate, set_learning_rate, warmup_steps
 from kdet.train.state.failures import batch_norm_fault, is_out_of_memory, non_finite, out_of_memory, shown
 from kdet.train.state.run import Run
-from kdet.types import Batch, LossReport, Pull
+from kdet.types import Batch, GradientRatio, LossReport
 
 _RECORDS_PER_MEASUREMENT = 5
 """Measuring the terms' pull costs a backward pass through the head for each, so not every record has it."""
@@ -67,7 +67,7 @@ def take_step(run: Run, batch: Batch) -> float:
         if logged and report is not None:
             _log_step(run, report, lr)
     if run.distiller.criterion is not None:
-        _say_how_hard(run, run.distiller.criterion, report.pulls if measured and report is not None else {})
+        _say_how_hard(run, run.distiller.criterion, report.gradients if measured and report is not None else {})
     return math.nan if report is None else float(report.total.detach())
 
 
@@ -124,7 +124,7 @@ def _leave_out(run: Run, batch: Batch, fault: str | None) -> None:
     run.log.say(f"step {run.counters.step + 1} is left out: {found}")
 
 
-def _say_how_hard(run: Run, criterion: Criterion, pulls: Mapping[str, Pull]) -> None:
+def _say_how_hard(run: Run, criterion: Criterion, gradients: Mapping[str, GradientRatio]) -> None:
     """What `weight: auto` has measured, and after the warm-up whether a fixed weight is far off."""
     settings, at = run.recipe.train, f"step {run.counters.step}"
     if criterion.balance.ended():
@@ -133,7 +133,7 @@ def _say_how_hard(run: Run, criterion: Criterion, pulls: Mapping[str, Pull]) -> 
     # looked at too; so long a span of steps holds one measurement.
     since = run.counters.step - 1 - warmup_steps(settings, run.total_steps)
     if run.counters.step > 1 and 0 <= since < settings.log_every * _RECORDS_PER_MEASUREMENT:
-        for doubt in doubtful_weights(criterion, pulls):
+        for doubt in doubtful_weights(criterion, gradients):
             run.log.say(f"{at}: {doubt}")
 
 
@@ -149,7 +149,7 @@ def _log_step(run: Run, report: LossReport, lr: float) -> None:
         lr=lr,
         total=float(report.total.detach()),
         parts=parts,
-        pulls={name: asdict(pull) for name, pull in report.pulls.items()},
+        gradients={name: asdict(pull) for name, pull in report.gradients.items()},
         weights=criterion.balance.weights() if criterion else {},
         weights_over=criterion.balance.measured_over() if criterion else 0,
         rate=rate,

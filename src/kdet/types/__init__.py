@@ -8,7 +8,7 @@ A label is an index into the `class_names` of whoever speaks: `class_names[label
 
 from kdet.types.batch import Batch, Canvas, Detections, ImageSize, Sample, SizeHW, Target
 from kdet.types.detector import Detector, DividedHead, Phased, TakesQueries
-from kdet.types.loss_report import LossReport, Pull
+from kdet.types.loss_report import GradientRatio, LossReport
 from kdet.types.observation import Activation, Anchor, HeadFeatures, Level, Need, Observation, QueryDecoder
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Detections",
     "Detector",
     "DividedHead",
+    "GradientRatio",
     "HeadFeatures",
     "ImageSize",
     "Level",
@@ -26,7 +27,6 @@ __all__ = [
     "Need",
     "Observation",
     "Phased",
-    "Pull",
     "QueryDecoder",
     "Sample",
     "SizeHW",

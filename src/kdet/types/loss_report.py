@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Pull:
+class GradientRatio:
     """A weighted term's gradient at the student's neck outputs, against that of the task losses."""
 
-    share: float
+    ratio: float
     """Norm of the term's / norm of the task's."""
     cosine: float
     """Between the two; negative where distillation pulls against the task."""
@@ -24,7 +24,7 @@ class LossReport:
     """Always the sum of `parts`."""
     parts: dict[str, Tensor]
     """Weighted scalars by name: the task's own (`task/…`) and one per term."""
-    pulls: dict[str, Pull] = field(default_factory=dict[str, Pull])
+    gradients: dict[str, GradientRatio] = field(default_factory=dict[str, GradientRatio])
     """By term, of a step that was measured."""
 
     # No Mapping by inheritance: engines rebuild every Mapping that a module returns, and could not rebuild this one.

@@ -15,7 +15,7 @@ from kdet.distill.preflight.forward_probe import ForwardProbe, missing_outputs, 
 from kdet.distill.weighting.gradients import gradients_of
 from kdet.errors import InputError
 from kdet.ops.randomness import seeded
-from kdet.types import Batch, Pull
+from kdet.types import Batch, GradientRatio
 
 _ROUNDING = 3e-7
 """What float32 makes of a similarity of exactly 1: two equal models cost this much, and no real pair so little."""
@@ -27,7 +27,7 @@ class Evidence:
 
     values: dict[str, float]
     """The terms' values before weight and schedule; empty where they could not be computed."""
-    pulls: dict[str, Pull]
+    gradients: dict[str, GradientRatio]
     """At the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
     weights: dict[str, float]
     """Of each part of each term; those of `weight: auto` as this one step has measured them."""
@@ -91,12 +91,12 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
             "terms are more than 0": list(_worthless(criterion, values)),
             "the gradient of each term reaches the student": list(_without_effect(distiller, values)),
         }
-        pulls = {} if any(faults.values()) else _pulls(criterion, watched, raw)
+        gradients = {} if any(faults.values()) else _pulls(criterion, watched, raw)
         weights = criterion.weights()
     same = [state_hash(teacher) for teacher in teachers] == before
     faults["the step left the teacher unchanged"] = [] if same else [_CHANGED]
     shown = {name: float(value.detach()) for name, value in values.items()}
-    return Evidence(values=shown, pulls=pulls, weights=weights, faults=faults)
+    return Evidence(values=shown, gradients=gradients, weights=weights, faults=faults)
 
 
 def state_hash(module: nn.Module) -> str:
@@ -171,7 +171,7 @@ def _raw(criterion: Criterion, watched: ForwardProbe) -> tuple[dict[str, Tensor]
         return {}, [f"a term cannot be computed: {error}"]
 
 
-def _pulls(criterion: Criterion, watched: ForwardProbe, raw: dict[str, Tensor]) -> dict[str, Pull]:
+def _pulls(criterion: Criterion, watched: ForwardProbe, raw: dict[str, Tensor]) -> dict[str, GradientRatio]:
     seen = watched.contexts[0].student
     assert seen.features is not None
     return criterion.measured(seen.features, sum_of(seen.losses), raw)

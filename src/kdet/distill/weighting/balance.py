@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from kdet.distill.weighting.gradients import gradients_of
-from kdet.distill.weighting.groups import WeightGroup, shares_of
+from kdet.distill.weighting.groups import WeightGroup, ratios_of
 from kdet.ops.ranks import mean_over_ranks, num_ranks
-from kdet.types import Pull
+from kdet.types import GradientRatio
 
 WINDOW = 20
 """Batches over which a weight is calibrated."""
@@ -54,33 +54,36 @@ class Balance(nn.Module):
 
     def __init__(self, parts: Sequence[WeightGroup]) -> None:
         super().__init__()
-        self.shares = shares_of(parts)
-        self.reaches = {part.name: part.reaches for part in parts if part.name in self.shares}
+        self.wanted = ratios_of(parts)
+        self.reaches = {part.name: part.reaches for part in parts if part.name in self.wanted}
         self.warmup = 0
         """Batches of the learning rate's warm-up; set by who knows it."""
         for name in ("task_norms", "term_norms", "measured", "log_ratios", "kept"):
-            self.register_buffer(name, torch.zeros(len(self.shares), dtype=torch.float64))
+            self.register_buffer(name, torch.zeros(len(self.wanted), dtype=torch.float64))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def due(self) -> bool:
         """Whether this batch belongs to a calibration."""
-        return bool(self.shares) and self._place() < WINDOW
+        return bool(self.wanted) and self._place() < WINDOW
 
     def ended(self) -> bool:
         """Whether the last batch that was counted ended a calibration."""
-        return bool(self.shares) and self._place() == WINDOW
+        return bool(self.wanted) and self._place() == WINDOW
 
     def weights(self) -> dict[str, float]:
         """λ of each auto part; 0 until its first measurement, that is until a batch that it sees something in."""
-        if not self.shares:  # a hot path: reading numbers back would make the host wait for an accelerator
+        if not self.wanted:  # a hot path: reading numbers back would make the host wait for an accelerator
             return {}
         ratios, counts = self._ratios()
         ratios = torch.where(counts > 0, ratios.exp(), 0.0)
-        return {name: share * ratio for (name, share), ratio in zip(self.shares.items(), ratios.tolist(), strict=True)}
+        return {
+            name: wanted * measured
+            for (name, wanted), measured in zip(self.wanted.items(), ratios.tolist(), strict=True)
+        }
 
     def measured_over(self) -> int:
         """Batches of the present or last calibration; 0 without a term that needs one."""
-        return int(self.measured.max()) if self.shares else 0
+        return int(self.measured.max()) if self.wanted else 0
 
     def describe(self) -> str:
         """The weights, and over how many batches the last calibration measured them."""
@@ -148,13 +151,13 @@ def gradient_at(features: Sequence[Tensor], value: Tensor) -> list[Tensor]:
     ]
 
 
-def pull(task: Sequence[Tensor], term: Sequence[Tensor]) -> Pull:
+def pull(task: Sequence[Tensor], term: Sequence[Tensor]) -> GradientRatio:
     """Share and cosine of a weighted term's gradient."""
     norms = float(_norm(task)), float(_norm(term))
     if not all(norms):
-        return Pull(share=0.0, cosine=0.0)
+        return GradientRatio(ratio=0.0, cosine=0.0)
     product = sum(float(ours @ theirs) for ours, theirs in zip(task, term, strict=True))
-    return Pull(share=norms[1] / norms[0], cosine=product / (norms[0] * norms[1]))
+    return GradientRatio(ratio=norms[1] / norms[0], cosine=product / (norms[0] * norms[1]))
 
 
 def _norm(levels: Sequence[Tensor]) -> Tensor:

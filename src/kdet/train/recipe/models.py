@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from kdet.detectors import FACTORY, Inherit
-from kdet.distill import SHARE
+from kdet.distill import RATIO
 from kdet.errors import InputError
 from kdet.train.recipe.data import ImageSize, Strict
 
@@ -91,7 +91,7 @@ class TermRecipe(BaseModel):
     """What the log calls it; None = the method's name."""
     weight: float | Literal["auto", "published"] | None = None
     """auto, the default = measured against the task's gradient; published = the paper's number; or a number."""
-    share: Annotated[float, Field(gt=0)] = SHARE
+    ratio: Annotated[float, Field(gt=0)] = RATIO
     """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
     strides: list[int] | None = None
     """Only the neck's levels of these strides, such as [8, 16, 32]; None = all paired ones; pkd: the finest four."""
@@ -99,6 +99,13 @@ class TermRecipe(BaseModel):
     """Fractions of the run: rise to full weight until, fall from, off from."""
     placebo: bool = False
     """This term is meant to do nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_called_ratio(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "share" in given:
+            raise InputError("share: is called `ratio` now, for it may be above 1; rename the key")
+        return cast("Any", given)
 
 
 class _AnyTeacher(Strict):

@@ -85,19 +85,19 @@ class RunLog:
         total: float,
         parts: Mapping[str, float],
         rate: float,
-        pulls: Mapping[str, Mapping[str, float]],
+        gradients: Mapping[str, Mapping[str, float]],
         weights: Mapping[str, float],
         weights_over: int,
     ) -> None:
         """One record of training.
 
-        `pulls` where they were measured; `weights` of the terms with `weight: auto`, and over how many batches.
+        `gradients` where they were measured; `weights` of the terms with `weight: auto`, and over how many batches.
         """
         record = {"kind": "step", "step": step, "epoch": epoch, "lr": lr, "total": total, "parts": dict(parts)}
-        extra = {"pulls": dict(pulls), "weights": dict(weights), "weights_over": weights_over}
+        extra = {"gradients": dict(gradients), "weights": dict(weights), "weights_over": weights_over}
         self._write(record | {"images_per_second": round(rate, 2)} | {k: v for k, v in extra.items() if v})
         scalars = {f"loss/{name}": value for name, value in parts.items()}
-        scalars |= {f"{kind}/{name}": value for name, pull in pulls.items() for kind, value in pull.items()}
+        scalars |= {f"{kind}/{name}": value for name, pull in gradients.items() for kind, value in pull.items()}
         self._scalars(step, {"loss/total": total, "lr": lr} | scalars)
 
     def evaluation(self, *, step: int, epoch: int, metrics: Mapping[str, Any]) -> None:

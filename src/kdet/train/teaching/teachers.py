@@ -119,7 +119,7 @@ def make_terms(recipes: Sequence[TermRecipe]) -> list[Term]:
 
 def _weighed(term: Term, factor: float) -> Term:
     if term.weight == "auto":
-        return replace(term, share=term.share * factor)
+        return replace(term, ratio=term.ratio * factor)
     return replace(term, weight=term.weight * factor)
 
 
@@ -168,7 +168,7 @@ def _terms_of(recipe: TermRecipe) -> list[Term]:
             name=name,
             schedule=schedule,
             placebo=recipe.placebo,
-            share=recipe.share,
+            ratio=recipe.ratio,
             strides=term.strides if recipe.strides is None else tuple(recipe.strides),
         )
         for term, name in zip(terms, names, strict=True)

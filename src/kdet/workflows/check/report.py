@@ -79,12 +79,12 @@ def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
     assert criterion is not None
     terms: dict[str, Any] = {}
     for term in criterion.terms:
-        pull = evidence.pulls.get(term.name)
+        pull = evidence.gradients.get(term.name)
         terms[term.name] = {
             "weight": term.weight,
             "weights": {part.name: evidence.weights[part.name] for part in criterion.parts[term.name]},
             "value": _finite(evidence.values.get(term.name)),
-            "share": _finite(pull and pull.share),
+            "ratio": _finite(pull and pull.ratio),
             "cosine": _finite(pull and pull.cosine),
             "placebo": term.placebo,
         }

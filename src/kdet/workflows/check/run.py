@@ -182,7 +182,7 @@ def _tried(prepared: Probe, problems: list[Problem]) -> tuple[Evidence | None, S
             with prepared.engine.autocast():
                 evidence = examine(prepared.distiller, prepared.batches[0], prepared.optimizer)
             problems += [Problem("terms", "failed", text) for text in evidence.all_faults]
-            doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.pulls)
+            doubts_of_weights = doubtful_weights(prepared.distiller.criterion, evidence.gradients)
             problems += [Problem("terms", "warning", text) for text in doubts_of_weights]
         cost = _cost(prepared, evidence)
     except ValueError as error:

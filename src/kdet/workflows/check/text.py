@@ -125,7 +125,7 @@ def _terms(terms: dict[str, Any] | None) -> Iterator[str]:
         return
     rows: list[Sequence[str]] = [("term", "value", "weight", "pull against the task's", "cosine")]
     for name, term in terms["terms"].items():
-        shown = [_number(term[key]) for key in ("value", "weight", "share", "cosine")]
+        shown = [_number(term[key]) for key in ("value", "weight", "ratio", "cosine")]
         rows.append((name + " (placebo)" * term["placebo"], *shown))
     yield from _table(rows)
     for name, term in terms["terms"].items():

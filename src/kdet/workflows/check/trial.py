@@ -108,7 +108,7 @@ def harm(trial: Mapping[str, Any]) -> Iterator[Problem]:
         if clear:
             text = (
                 f"{one['name']}: after {trial['steps']} steps {shown} without it, on held-out training images; a "
-                "smaller `share` or weight may mend it, and `kdet compare` tells whether it does"
+                "smaller `ratio` or weight may mend it, and `kdet compare` tells whether it does"
             )
             yield Problem("trial", "warning", text)
 

@@ -37,7 +37,7 @@ def fell_behind(folder: Path, alone: Sequence[Path]) -> str | None:
     compared = "by this one seed" if spread is None else f"more than its spread over {len(aps)} seeds ({spread:.3f})"
     return (
         f"AP {own:.3f} at epoch {look.epoch} lies {paired - own:.3f} below the student alone with the same seed "
-        f"({paired:.3f}), {compared}; a smaller `share` or weight, or a `schedule:` that ends early, may mend it"
+        f"({paired:.3f}), {compared}; a smaller `ratio` or weight, or a `schedule:` that ends early, may mend it"
     )
 
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from kdet.distill import Term
-from kdet.distill.preflight.doubts import USUAL_PULL
+from kdet.distill.preflight.doubts import USUAL_RATIO
 from kdet.report.collect import StepRecord, read_run
 from kdet.train import Recipe
 from kdet.train.teaching.teachers import terms_by_teacher
@@ -23,7 +23,7 @@ def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dic
         folders: its runs, one a seed.
 
     Returns:
-        `weight` (a number or auto), `share` (of auto; else None), `placebo`, `weights` (of auto, by level or term: the
+        `weight` (a number or auto), `ratio` (of auto; else None), `placebo`, `weights` (of auto, by level or term: the
         median over seeds of the last ones; empty otherwise) and `pull`, the gradient at the student's neck as a
         multiple of the task's at full weight: the median over all measurements, None where there is none.
     """
@@ -31,7 +31,7 @@ def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dic
     return {
         name: {
             "weight": term.weight,
-            "share": term.share if term.weight == "auto" else None,
+            "ratio": term.ratio if term.weight == "auto" else None,
             "placebo": term.placebo,
             "weights": _last_weights(name, logs),
             "pull": _median_pull(name, logs),
@@ -46,7 +46,7 @@ def straw_men(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Args:
         arms: by arm what `terms_of` returned.
     """
-    least, most = USUAL_PULL
+    least, most = USUAL_RATIO
     found: list[str] = []
     for arm, terms in arms.items():
         for name, term in terms.items():
@@ -67,8 +67,8 @@ def _named(recipe: Recipe, arm: Arm) -> Iterator[tuple[str, Term]]:
 
 def _median_pull(name: str, logs: Sequence[Sequence[StepRecord]]) -> float | None:
     """A batch without objects measures nothing, and has a pull of 0."""
-    shares = [step.pulls[name].share for steps in logs for step in steps if name in step.pulls]
-    measured = [share for share in shares if isfinite(share) and share > 0]
+    shares = [step.gradients[name].ratio for steps in logs for step in steps if name in step.gradients]
+    measured = [ratio for ratio in shares if isfinite(ratio) and ratio > 0]
     return median(measured) if measured else None
 
 

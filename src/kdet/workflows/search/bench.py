@@ -20,7 +20,7 @@ class Trial:
     number: int
     methods: str
     """Joined by +."""
-    share: float
+    ratio: float
     """How hard the terms pull at the student's neck, together."""
     strides: tuple[int, ...] | None
     """Levels of the terms that read features; None = all."""
@@ -31,12 +31,12 @@ class Trial:
         for method in self.methods.split("+"):
             own = next((term for term in recipe.distill if term.method == method), TermRecipe(method=method))
             strides = list(self.strides) if self.strides and method in reading_features else None
-            found.append(own.model_copy(update={"weight": "auto", "share": self.share, "strides": strides}))
+            found.append(own.model_copy(update={"weight": "auto", "ratio": self.ratio, "strides": strides}))
         return found
 
     def __str__(self) -> str:
         levels = "each method's levels" if self.strides is None else f"strides {list(self.strides)}"
-        return f"{self.methods}, share {self.share:g}, {levels}"
+        return f"{self.methods}, ratio {self.ratio:g}, {levels}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdet.data import EpochSampler
-from kdet.distill import METHODS, SHARE
+from kdet.distill import METHODS, RATIO
 from kdet.errors import InputError
 from kdet.train import Recipe, open_data, write_recipe
 from kdet.train.optim import steps_of
@@ -31,7 +31,7 @@ CANDIDATES = ("l2", "structural", "pkd", "prediction_guided", "structural+rank_m
 ETA = 3
 """The better third goes on, with three times the steps."""
 RUNGS = 3
-SHARES = (0.05, 30.0)
+RATIOS = (0.05, 30.0)
 """Range of the pull at the student's neck; weights themselves do not compare between methods."""
 HOLD_OUT = 0.2
 MOST_TRIALS = 100
@@ -63,8 +63,8 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
         sampler=optuna.samplers.TPESampler(seed=recipe.train.seed, n_startup_trials=2 * len(served)),
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=ETA),
     )
-    for name in served:  # every candidate once with the usual share, before anything is guessed
-        study.enqueue_trial({"methods": name, "share": SHARE, "levels": "all"})
+    for name in served:  # every candidate once with the usual ratio, before anything is guessed
+        study.enqueue_trial({"methods": name, "ratio": RATIO, "levels": "all"})
     bench = Bench(base, out, steps=_steps(base), seconds=seconds, reading_features=_reading_features())
     print("\n".join(doubts), end="\n" * bool(doubts), file=sys.stderr, flush=True)
     bench.alone(0)
@@ -73,7 +73,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
         trial = Trial(
             number=asked.number,
             methods=asked.suggest_categorical("methods", served),
-            share=round(asked.suggest_float("share", *SHARES, log=True), 3),
+            ratio=round(asked.suggest_float("ratio", *RATIOS, log=True), 3),
             strides=None if asked.suggest_categorical("levels", ("all", "fine")) == "all" else strides[:_FINEST],
         )
         value = _climb(bench, trial, asked)
@@ -86,7 +86,7 @@ def table(result: dict[str, Any]) -> str:
     """The evidence as text, longest runs first."""
     lines = [f"{'steps':>7}  {'AP held out':>11}  candidate"]
     for row in sorted(result["runs"], key=lambda row: (-row["steps"], -row["AP"])):
-        about = "student alone" if row["methods"] == "none" else f"{row['methods']}, share {row['share']:g}"
+        about = "student alone" if row["methods"] == "none" else f"{row['methods']}, ratio {row['ratio']:g}"
         levels = f", strides {list(row['strides'])}" if row.get("strides") else ""
         lines.append(f"{row['steps']:>7}  {row['AP']:>11.3f}  {about}{levels}")
     lines += [f"left out: {name}: {reason}" for name, reason in result["left_out"].items()]
