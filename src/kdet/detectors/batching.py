@@ -116,7 +116,10 @@ def _of_first_cells(generator: Any, cells_hw: Sequence[SizeHW], size_hw: SizeHW)
     return [anchors[:count] for anchors, count in zip(levels, per_cell, strict=True)]
 
 
-_PARTS = ("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection.")
+_PARTS = (
+    *("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection."),
+    "kdet.detectors.plain.",
+)
 """Where the modules are defined of which any network may be built."""
 
 

@@ -58,6 +58,22 @@ def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) ->
     }
 
 
+def timm_weights(name: str) -> dict[str, Tensor]:
+    """Fetch timm's own weights of a network, or take them from the hub's cache.
+
+    Raises:
+        InputError: timm is missing, has no such network, or its weights cannot be had.
+    """
+    timm = _library()
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"timm's weights of {name} could not be had ({str(error).splitlines()[0]}); name a file as "
+            "`backbone_weights:`, or put them into the hub's cache"
+        ) from None
+
+
 def _library() -> Any:
     try:
         import timm

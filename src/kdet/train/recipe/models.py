@@ -31,11 +31,12 @@ class ModelRecipe(Strict):
     config: dict[str, Any] | None = None
     """hf with random weights: its `model_type`, and what is not its default. libreyolo: its `model` and `size`."""
     backbone: str | None = None
-    """resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…; None = resnet50 (ssdlite: mobilenet_v3_large)."""
+    """resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…, convnext_…, efficientnet_…, regnet_…,
+    shufflenet_v2_… of torchvision, or timm/NAME; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
     """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
     backbone_weights: str | None = None
-    """The same for the backbone alone."""
+    """The same for the backbone alone; of timm/NAME also `pretrained`, timm's own."""
     norm: Literal["batch", "frozen", "eval", "group"] | None = None
     """Normalisation of the backbone; eval: statistics fixed, scale and shift trained (mmdetection's norm_eval). None =
     batch from random weights, frozen as torchvision has it from others."""
