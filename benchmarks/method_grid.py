@@ -4,8 +4,8 @@
     python benchmarks/method_grid.py methods --out benchmarks/results/methods-cpu.json
 
 `defaults` settles what the papers leave open: the axes of ν, probabilities or logits, the reduction; `ratios` how hard
-`weight: auto` pulls at a student that starts from random weights. `methods` gives every method its default weight and its neighbours. A cell of the grid is one
-method at one weight on one seed; the seeds are not those that the demo is judged on. Runs are kept under --runs, and
+`weight: auto` pulls at a student that starts from random weights. `methods` gives every method its default weight and
+its neighbours. A cell of the grid is one method at one weight on one seed; the seeds are not those that the demo is judged on. Runs are kept under --runs, and
 those that are there are not repeated.
 """
 
