@@ -5,8 +5,8 @@
 
 `defaults` settles what the papers leave open: the axes of ν, probabilities or logits, the reduction; `ratios` how hard
 `weight: auto` pulls at a student that starts from random weights. `methods` gives every method its default weight and
-its neighbours. A cell of the grid is one method at one weight on one seed; the seeds are not those that the demo is judged on. Runs are kept under --runs, and
-those that are there are not repeated.
+its neighbours. A cell of the grid is one method at one weight on one seed; the seeds are not those that the demo is
+judged on. Runs are kept under --runs, and those that are there are not repeated.
 """
 
 import argparse
