@@ -221,6 +221,21 @@ def test_several_sources_are_one_with_classes_by_name(tmp_path: Path, coco_file:
     assert pixels.read(2).equal(second.read(0)) and pixels.read(1).equal(first.read(1))
 
 
+def test_classes_that_two_sources_spell_in_two_ways_are_named(tmp_path: Path, coco_file: Make) -> None:
+    first = open_source("coco", coco_file())  # cat, dog
+    second = open_source("yolo", yolo_set(tmp_path / "more", {"c.png": 3}, "names: [bird, Dog]\ntrain: images\n"))
+    with pytest.raises(
+        InputError, match=r"^classes clash: \S+ has 'dog', \S+more/images has 'Dog'; .* spell them alike$"
+    ):
+        concatenated([first, second])
+    with pytest.raises(InputError, match=r"'Dog', .* has 'dog'"):
+        concatenated([second, first])
+    apart = open_source("yolo", yolo_set(tmp_path / "both", {"d.png": 4}, "names: [dog, Dog]\ntrain: images\n"))
+    whole = concatenated([first, second, apart]).index  # one source means two classes by them
+    assert whole.classes == ("cat", "dog", "bird", "Dog")
+    assert whole.notes[-1].startswith(f"{apart.index.root}: has no class 'cat', 'bird', which another source has")
+
+
 def test_images_in_both_splits_are_found_by_path_and_by_content(tmp_path: Path) -> None:
     train = open_source("yolo", yolo_set(tmp_path / "train", {"a.png": 1, "b.png": 2}))
     other = open_source("yolo", yolo_set(tmp_path / "val", {"c.png": 3}))

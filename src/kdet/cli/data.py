@@ -40,7 +40,7 @@ def inspect_data(
 
     source = open_path(path, format_name, split, images, on_bad_box, first_pixel_of(first_pixel))
     result = inspect(source, decode=decode)
-    several = path.is_dir() or path.suffix != ".json"
+    several = path.is_dir() or path.suffix not in (".json", ".txt")
     beside = other_split(path, format_name, split, images, on_bad_box) if several else None
     shared = None if beside is None else leak(*((source, beside) if split == "train" else (beside, source)))
     if shared:

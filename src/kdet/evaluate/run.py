@@ -12,6 +12,7 @@ from kdet.errors import InputError, WorkError
 from kdet.evaluate.coco_ap import coco_metrics
 from kdet.evaluate.metrics import Metrics
 from kdet.evaluate.predictions import ImagePredictions
+from kdet.evaluate.voc_ap import with_voc_ap
 from kdet.ops.classes import real_classes
 from kdet.ops.modes import evaluating
 from kdet.types import Batch, Detections, Detector, Need, SizeHW
@@ -45,9 +46,9 @@ def evaluate(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """COCO metrics of a detector on the images of a loader, in this process.
+    """COCO metrics of a detector on the images of a loader, in this process; VOC's own too where the data are VOC.
 
-    With several processes: `predict_loader` in each, gather, then `coco_metrics` in one.
+    With several processes: `predict_loader` in each, gather, then `coco_metrics` (and `with_voc_ap`) in one.
 
     Args:
         detector: with its model on `device`.
@@ -68,7 +69,8 @@ def evaluate(
     )
     if missing := set(ground_truth.image_ids.tolist()) - {image.image_id for image in predictions}:
         raise InputError(f"{len(missing)} images of the ground truth were not given, image {min(missing)} among them")
-    return Evaluation(metrics=coco_metrics(ground_truth, predictions), predictions=predictions)
+    metrics = with_voc_ap(coco_metrics(ground_truth, predictions), ground_truth, predictions)
+    return Evaluation(metrics=metrics, predictions=predictions)
 
 
 def predict_loader(

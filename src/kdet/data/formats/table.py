@@ -57,7 +57,12 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "coco": Format("annotation JSON, or a folder with annotations_{split}.json", coco.read, coco.write, coco.recognise),
-    "voc": Format("folder with Annotations/, JPEGImages/ and ImageSets/Main/", voc.read, voc.write, voc.recognise),
+    "voc": Format(
+        "folder with Annotations/, JPEGImages/ and ImageSets/Main/, or a list in there",
+        voc.read,
+        voc.write,
+        voc.recognise,
+    ),
     "yolo": Format("data.yaml with images/ and labels/", yolo.read, yolo.write, yolo.recognise),
     "csv": Format("_annotations.csv with its images beside it", csv_boxes.read, csv_boxes.write, csv_boxes.recognise),
     "shapes": Format("generated images of coloured shapes, nothing to download"),

@@ -83,7 +83,8 @@ class FileData(_AnyData):
 
     format: Literal["coco", "voc", "yolo", "csv"]
     train: Paths
-    """COCO: annotation file or folder; VOC: folder; YOLO: data.yaml; CSV: file or folder; or a list. """
+    """COCO: annotation file or folder; VOC: folder, or a list in its ImageSets/; YOLO: data.yaml; CSV: file or folder.
+    Several of them are one, classes matched by name."""
     val: Paths | None = None
     """The same for validation; may be the same folder when its format names the splits. `split` = a part of the
     training images, see `split_off`."""

@@ -36,7 +36,9 @@ class Layout:
 
 
 def recognise(path: Path) -> bool:
-    """Whether a path looks like VOC: a folder with XML files, or with folders of them."""
+    """Whether a path looks like VOC: a folder with XML files, or with folders of them, or a list in ImageSets/."""
+    if _is_list(path):
+        return True
     if not is_folder(path):
         return False
     folders = [path, *(path / name for name in _XML_FOLDERS), *_split_folders(path).values()]
@@ -44,11 +46,13 @@ def recognise(path: Path) -> bool:
 
 
 def layout(path: Path, split: str, images: Path | None) -> Layout:
-    """The files of a split.
+    """The files of a split; of the images of a list where the path is one.
 
     Raises:
         InputError: no such folder, no XML files, or no such split.
     """
+    if _is_list(path):
+        return _of_list(path, folder_of(path), images, ())
     if not is_folder(path):
         raise InputError(f"{path}: no such folder; VOC data are a folder with Annotations/ and JPEGImages/")
     lists = path / "ImageSets" / "Main"
@@ -56,11 +60,7 @@ def layout(path: Path, split: str, images: Path | None) -> Layout:
         found = {file.stem: file for file in sorted(lists.glob("*.txt")) if is_file(file)}
         found = {name: file for name, file in found.items() if is_split(name)} or found
         file, notes = chosen(lists, split, found)
-        annotations = next((path / name for name in _XML_FOLDERS if (path / name).is_dir()), path)
-        stems, twice = _listed(file, annotations)
-        own = {annotations / f"{stem}.xml" for stem in stems}
-        others = [file for file in annotations.rglob("*.xml") if file not in own]
-        return Layout(annotations, images or _image_folder(path), stems, others, (*notes, *twice))
+        return _of_list(file, path, images, notes)
     base, notes, others = path, (), list[Path]()
     if folders := _split_folders(path):
         base, notes = chosen(path, split, folders)
@@ -70,6 +70,11 @@ def layout(path: Path, split: str, images: Path | None) -> Layout:
     if not stems:
         raise InputError(f"{annotations}: no XML files; VOC data are a folder with Annotations/ and JPEGImages/")
     return Layout(annotations, images or _image_folder(base), stems, others, notes)
+
+
+def folder_of(path: Path) -> Path:
+    """The data set's folder: the path itself, or that of a list in ImageSets/."""
+    return path.parents[2] if _is_list(path) else path
 
 
 def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[list[str], tuple[str, ...]]:
@@ -118,6 +123,19 @@ def _stated(path: Path, own: Layout, stem: str, stated: str, there: set[str]) ->
         raise InputError(f"{path}: image name {stated!r} of {stem}.xml leaves the data set's folder; {HELP}")
     shown = stated or f"{stem}.jpg"
     raise InputError(f"{path}: image {shown!r} of {stem}.xml is not in {own.images}; name its folder with --images")
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a path names a split by its list, such as ImageSets/Main/trainval.txt."""
+    return path.suffix == ".txt" and path.parent.parent.name == "ImageSets" and is_file(path)
+
+
+def _of_list(file: Path, folder: Path, images: Path | None, notes: tuple[str, ...]) -> Layout:
+    annotations = next((folder / name for name in _XML_FOLDERS if (folder / name).is_dir()), folder)
+    stems, twice = _listed(file, annotations)
+    own = {annotations / f"{stem}.xml" for stem in stems}
+    others = [file for file in annotations.rglob("*.xml") if file not in own]
+    return Layout(annotations, images or _image_folder(folder), stems, others, (*notes, *twice))
 
 
 def _listed(file: Path, annotations: Path) -> tuple[list[str], tuple[str, ...]]:

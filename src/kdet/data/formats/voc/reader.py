@@ -11,7 +11,7 @@ import numpy as np
 
 from kdet.data.formats.draft import Draft
 from kdet.data.formats.validate import OnBadBox, checked
-from kdet.data.formats.voc.layout import images_of, layout, recognise
+from kdet.data.formats.voc.layout import folder_of, images_of, layout, recognise
 from kdet.data.formats.voc.xml import Annotation, Thing, parse, render
 from kdet.data.images import read_size_hw
 from kdet.data.index import DetectionIndex, Ints
@@ -38,8 +38,9 @@ def read(
     Objects marked `difficult` become crowd: ignored in training, neither hit nor miss in evaluation.
 
     Args:
-        path: folder with Annotations/, JPEGImages/ and ImageSets/Main/{split}.txt.
-        split: which list; without lists, every XML file counts, and split folders (`train/`, `val/`) are looked into.
+        path: folder with Annotations/, JPEGImages/ and ImageSets/Main/{split}.txt, or such a list itself.
+        split: which list, of a folder; without lists, every XML file counts, and split folders (`train/`, `val/`) are
+            looked into.
         images: image folder; by default JPEGImages/, images/ or beside the XML files.
         classes: names and their order; by default all names of both splits, sorted.
         on_bad_box: see `OnBadBox`.
@@ -143,7 +144,7 @@ def _first_pixel(path: Path, files: Sequence[tuple[Path, Annotation]], given: Fi
                     f"{path}: object {number} of {file.name} begins at pixel 0, so pixels are counted from 0 in all "
                     "of its files; `first_pixel: 1` if that is wrong"
                 )
-    if _from_datumaro(path):
+    if _from_datumaro(folder_of(path)):
         return 0, (
             f"{path}: labelmap.txt is that of CVAT and datumaro, which count pixels from 0; `first_pixel: 1` if "
             "that is wrong"
