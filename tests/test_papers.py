@@ -284,7 +284,7 @@ def test_a_table_prints_the_published_number_beside_each_row(small: Any, tmp_pat
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        ({"none": {"AP": 0.3}}, r"r.yaml:\d+: expected.none.source: Field required"),
+        ({"none": {"AP": 0.3}}, r"r.yaml:\d+: expected.none.source: needed, and not given"),
         ({"none": {"AP": 0.3, "source": ""}}, r"r.yaml:\d+: expected.none.source"),
         ({"none": {"AP": 30.0, "source": "a paper"}}, r"r.yaml:\d+: expected.none.AP"),
         ({"ssmi": {"AP": 0.3, "source": "a paper"}}, r"expected: ssmi: is neither `none` nor under `arms:`"),

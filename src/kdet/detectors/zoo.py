@@ -22,6 +22,7 @@ from kdet.detectors.weights import (
     library_weights,
     load,
     read_weights,
+    require_finite,
 )
 from kdet.detectors.wrapping import BARE, adapt, wrap
 from kdet.detectors.yolo.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
@@ -122,25 +123,28 @@ def build(
     if detector == "hf":
         _refuse_ignored("the config or weights of hf", shape | body)
         made = build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
-        return _on(canvas, made)
+        return _finished(made, canvas, weights)
     if detector == "libreyolo":
         _refuse_ignored("the config of libreyolo", shape | body)
         made = build_libreyolo(classes, config=config, weights=weights, image_size=size, notes=notes)
-        return _on(canvas, made)
+        return _finished(made, canvas, weights)
     if detector == FACTORY:
         _refuse_ignored(f"factory {factory}", shape | body)
         made = _from_factory(factory or "", classes, options or {}, size)
         if weights is not None:
             load_and_tell(made.model, read_weights(Path(weights)), made.class_names, notes)
-        return _on(canvas, made)
+        return _finished(made, canvas, weights or f"factory: {factory}")
     if weights is not None and not is_file(weights):
         _refuse_ignored(f"weights {weights}", shape)
     if size is None:
         size = 320 if detector == "ssdlite" else (800, 1333)
-    return _on(canvas, _bare(detector, classes, weights, notes, image_size=size, **shape, **body))
+    made = _bare(detector, classes, weights, notes, image_size=size, **shape, **body)
+    return _finished(made, canvas, weights or backbone_weights)
 
 
-def _on(canvas: Canvas | Literal["auto"], made: Detector) -> Detector:
+def _finished(made: Detector, canvas: Canvas | Literal["auto"], origin: str | None) -> Detector:
+    """On its canvas, and with weights that are numbers."""
+    require_finite(made.model, origin or made.family)
     if canvas != "auto":
         made.canvas = canvas
     return made
@@ -204,7 +208,7 @@ def rebuild(stored: StoredWeights) -> Detector:
             "name it as `weights:` of a recipe's `student:` or `teacher:`"
         )
     try:
-        made = _on(stored.canvas, _rebuilt(stored, stored.build, stored.class_names))
+        made = _finished(_rebuilt(stored, stored.build, stored.class_names), stored.canvas, stored.origin)
         canvas_hw(made.image_size, made.canvas)
         return made
     except InputError as error:

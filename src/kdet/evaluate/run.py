@@ -20,7 +20,7 @@ from kdet.types import Batch, Detections, Detector, Need, SizeHW
 Progress = Callable[[int], object]
 """Called with the number of images just done."""
 
-_BROKEN = "the detector's weights are probably broken"
+_BROKEN = "the detector's weights are probably broken; take those from before"
 _AUTOCAST = {"fp32": None, "bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 

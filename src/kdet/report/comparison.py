@@ -131,7 +131,9 @@ def comparison_page(folder: Path) -> str:
             environment=environment_rows(list(shown.values())[-1]),
         )
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{folder / 'compare.json'}: not a result of `kdet compare` ({error!r})") from None
+        raise InputError(
+            f"{folder / 'compare.json'}: not a result of `kdet compare` ({error!r}); it writes one anew"
+        ) from None
 
 
 def arms_of_comparison(path: Path) -> list[ArmView]:
@@ -143,7 +145,7 @@ def arms_of_comparison(path: Path) -> list[ArmView]:
     try:
         return _arms(_read(path)["arms"])
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: not a result of `kdet compare` ({error!r})") from None
+        raise InputError(f"{path}: not a result of `kdet compare` ({error!r}); it writes one anew") from None
 
 
 def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:

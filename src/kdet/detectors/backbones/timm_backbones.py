@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kdet.detectors.weights import read_weights
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 
 FINEST_STRIDE = 8
 """Of a backbone with several strides, the levels from here on are taken."""
@@ -31,7 +31,7 @@ def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) ->
         model = _created(timm, name, weights, arguments)
     except OSError as error:
         raise InputError(
-            f"timm's weights of {name} could not be had ({str(error).splitlines()[0]}); fetch them on another machine "
+            f"timm's weights of {name} could not be had ({one_line(error)[:300]}); fetch them on another machine "
             "and name the file as `weights:`, or put them into the hub's cache"
         ) from None
     except (RuntimeError, TypeError, ValueError, KeyError, AssertionError) as error:

@@ -87,7 +87,11 @@ def plain_model(arguments: dict[str, Any], backbone_weights: str | None) -> nn.M
     try:
         return build_model(**arguments, body_state=state)
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
+        raise InputError(
+            f"{arguments['detector']} with {arguments['backbone']} cannot be built: {error}; change what is named, "
+            "or leave "
+            "it out"
+        ) from None
 
 
 def library_model(
@@ -111,7 +115,11 @@ def library_model(
     """
     model = build_any(arguments)
     if not isinstance(model, expected):
-        raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
+        raise InputError(
+            f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}; name the "
+            "detector "
+            "that they belong to"
+        )
     categories = tuple(weights.meta["categories"])
     stored = StoredWeights(origin=str(weights), state=download(weights), class_names=categories)
     load_and_tell(model, stored, names, notes)

@@ -61,9 +61,10 @@ def layout(path: Path, split: str, images: Path | None) -> Layout:
         found = {name: file for name, file in found.items() if is_split(name)} or found
         file, notes = chosen(lists, split, found)
         return _of_list(file, path, images, notes)
-    base, notes, others = path, (), list[Path]()
-    if folders := _split_folders(path):
-        base, notes = chosen(path, split, folders)
+    folders = _split_folders(path)
+    base, notes = chosen(path, split, folders or {"": path})
+    others = list[Path]()
+    if folders:
         others = [file for folder in folders.values() if folder != base for file in folder.rglob("*.xml")]
     annotations = next((base / name for name in _XML_FOLDERS if (base / name).is_dir()), base)
     stems = sorted(file.relative_to(annotations).with_suffix("").as_posix() for file in annotations.rglob("*.xml"))
@@ -94,7 +95,7 @@ def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[lis
         same_stem = by_stem.get(stem) or by_stem.get(last_part(stem)) or []
         if same_stem:
             name = next((name for name in same_stem if last_part(name) == last_part(stated)), same_stem[0])
-            if stated and stated not in (name, last_part(name)):
+            if stated and stated not in (name, last_part(name), stem, last_part(stem)):
                 others.append(f"{stem}.xml says {stated!r}")
         else:
             name = _stated(path, own, stem, stated, there)
@@ -142,22 +143,25 @@ def _listed(file: Path, annotations: Path) -> tuple[list[str], tuple[str, ...]]:
     """The stems that a list names, each once: the whole line where there is such a file, spaces and all."""
     lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
     check_names(file, lines)
-    stems = [_stem(line.replace("\\", "/"), annotations) for line in lines]
+    stems = [_stem(file, line.replace("\\", "/"), annotations) for line in lines]
     once = list(dict.fromkeys(stems))
     if again := len(stems) - len(once):
         return once, (f"{file}: {counted(again, 'image')} listed twice, read once",)
     return once, ()
 
 
-def _stem(line: str, annotations: Path) -> str:
+def _stem(file: Path, line: str, annotations: Path) -> str:
+    """The XML file that a line means: its own, or that of the image and, behind it, the XML file that it names."""
     first, _, last = line.rpartition(" ")
-    word = line.split()[0]
     shorter = [line, first.strip()] if last in ("-1", "0", "1") else [line]
-    shorter += [Path(text).with_suffix("").as_posix() for text in shorter if Path(text).suffix.lower() in SUFFIXES]
-    for text in (*shorter, *(last_part(text) for text in shorter), word):
+    shorter += line.split()
+    known = {*SUFFIXES, ".xml"}
+    shorter += [Path(text).with_suffix("").as_posix() for text in shorter if Path(text).suffix.lower() in known]
+    for text in (*shorter, *(last_part(text) for text in shorter)):
         if text and is_file(annotations / f"{text}.xml"):
             return text
-    return word
+    missing = annotations / f"{line.split()[0][:200]}.xml"
+    raise InputError(f"{missing}: cannot be read (no such file); {file} names it: add it, or mend its line")
 
 
 def _split_folders(path: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from kdet.data.formats.draft import Draft
 from kdet.data.formats.validate import OnBadBox, checked
 from kdet.data.formats.voc.layout import folder_of, images_of, layout, recognise
 from kdet.data.formats.voc.xml import Annotation, Thing, parse, render
-from kdet.data.images import read_size_hw
+from kdet.data.images import sizes_of
 from kdet.data.index import DetectionIndex, Ints
 from kdet.errors import InputError
 from kdet.files import read_text
@@ -102,14 +102,16 @@ def _draft(
 ) -> Draft:
     placed = [(row, number, thing) for row, a in enumerate(found) for number, thing in enumerate(a.things, 1)]
     corners = np.array([thing.corners for _, _, thing in placed], np.float64).reshape(-1, 4)
-    sizes = [a.size_hw or read_size_hw(root / name) for a, name in zip(found, names, strict=True)]
+    sizes = np.array([a.size_hw or (0, 0) for a in found], np.int32).reshape(-1, 2)
+    unsaid = np.flatnonzero((sizes == 0).any(axis=1))
+    sizes[unsaid] = sizes_of(root, [names[int(row)] for row in unsaid])
     return Draft(
         file=path,
         root=root,
         classes=classes,
         image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
         file_names=names,
-        sizes_hw=np.array(sizes, np.int32).reshape(-1, 2),
+        sizes_hw=sizes,
         rows=np.array([row for row, _, _ in placed], np.int64),
         # Counted from 1, the first pixel begins at 0, and the last one, number n, ends at n. Tools that count from 0
         # write where a box begins and ends.
