@@ -242,7 +242,8 @@ def test_other_depths_are_the_same_table(path: Path):
 
 def test_voc_trains_on_both_years_and_is_judged_by_its_own_metric_too(small: Any, tmp_path: Path):
     recipe = small(FOLDER / "rm_pfi_voc_retinanet.yaml")
-    train, val = open_data(recipe, print)
+    splits = open_data(recipe)
+    train, val = splits.train, splits.val
     assert train.index.classes == val.index.classes == CLASSES
     names = [train.index.file_names[i] for i in range(4)]
     assert names == [f"{year}/JPEGImages/{name}.jpg" for year in YEARS for name in YEARS[year]["trainval"]]
@@ -329,7 +330,7 @@ def test_years_that_spell_a_class_in_two_ways_are_named(voc: Path, tmp_path: Pat
     lists = [str(one / "ImageSets" / "Main" / "trainval.txt") for one in (voc / "VOC2007", other)]
     recipe = read_recipe(FOLDER / "rm_pfi_voc_fcos.yaml", (*voc_data(voc), f"data.train={json.dumps(lists)}"))
     with pytest.raises(InputError, match=r"^classes clash: .*VOC2007/JPEGImages has 'tvmonitor', .* has 'TV monitor'"):
-        open_data(recipe, print)
+        open_data(recipe)
 
 
 @pytest.fixture(scope="module")
@@ -458,6 +459,7 @@ def test_voc_is_unpacked_to_where_the_recipes_look(
     for _ in range(2):  # the second time all is there
         assert script.main(["voc", "--to", str(tmp_path)]) == 0
     recipe = read_recipe(FOLDER / "rm_pfi_voc_atss.yaml", voc_data(folder / "VOCdevkit"))
-    train, val = open_data(recipe, print)
+    splits = open_data(recipe)
+    train, val = splits.train, splits.val
     assert (len(train.index), len(val.index)) == (4, 1)
     assert [len(source.index.labels) for source in (train, val)] == [8, 2]
