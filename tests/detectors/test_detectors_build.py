@@ -216,7 +216,7 @@ def test_pretrained_mobilenet_v2_of_any_width_gives_the_maps_of_torchvisions(
     ("arguments", "message"),
     [
         ({"detector": "yolo"}, "unknown detector 'yolo'; known: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite"),
-        ({"backbone": "vgg16"}, "unknown backbone 'vgg16'; known: resnet10"),
+        ({"backbone": "vgg16"}, "unknown backbone 'vgg16'; `kdet list detectors` has their names"),
         ({"norm": "layer"}, "unknown norm 'layer'; known: batch, frozen, group"),
         ({"backbone": "resnet50", "width": 0.5}, "expected width 1 for resnet50"),
         ({"classes": []}, "class list is empty"),

@@ -45,9 +45,9 @@ def test_one_auto_term_pulls_with_its_share_of_the_task_at_every_level() -> None
     expected, weights = norms(pair), pair.criterion.balance.weights()
     for i, (level, task) in enumerate(zip(pair.pairing.levels, expected["task"], strict=True)):
         name = f"l2/{level.stride}"
-        assert weights[name] == pytest.approx(3 * task / expected[name][i], rel=1e-4)
+        assert weights[name] == pytest.approx(task / expected[name][i], rel=1e-4)
     # Not exactly three: RetinaNet makes P6 and P7 from P5, so that these pull at P5 too.
-    assert report.gradients["l2"].ratio == pytest.approx(3, rel=0.05)
+    assert report.gradients["l2"].ratio == pytest.approx(1, rel=0.05)
     assert -1 <= report.gradients["l2"].cosine <= 1
     assert report.parts["l2"].detach() > 0
 
@@ -89,7 +89,7 @@ def test_several_auto_terms_divide_the_share_and_fixed_ones_keep_their_number():
 def test_both_ways_of_ranking_may_be_auto():
     pair = distiller(rank_mimicking("auto", rank_by="both"))
     gradients = pair(batch()).gradients
-    assert [pull.ratio for pull in gradients.values()] == pytest.approx([1.5, 1.5], rel=1e-4)
+    assert [pull.ratio for pull in gradients.values()] == pytest.approx([0.5, 0.5], rel=1e-4)
 
 
 def test_fixed_weights_are_measured_only_when_asked():
@@ -110,7 +110,7 @@ def test_the_weight_is_the_ratio_of_the_sums_over_a_window_and_then_stays():
     balance = balance_of("l2")
     for task, term in ((1.0, 2.0), (4.0, 3.0)):
         measure(balance, task, term)
-    assert balance.weights()["l2"] == pytest.approx(3 * 5 / 5)
+    assert balance.weights()["l2"] == pytest.approx(5 / 5)
     for _ in range(WINDOW):
         balance.count()
     assert not balance.due()
@@ -122,8 +122,8 @@ def test_a_level_is_judged_by_the_few_batches_with_objects_there():
         measure(balance, 1.0 if number == 7 else 0.001, 0.5)
         assert balance.ended() == (number == WINDOW - 1)
     # One batch of twenty pulls: 1.019 in all, against 10; by the mean of the ratios' logarithms it were 0.0085.
-    assert balance.weights()["l2"] == pytest.approx(3 * 1.019 / 10)
-    assert balance.describe() == "weight: auto, measured over 20 batches: l2 0.3057"
+    assert balance.weights()["l2"] == pytest.approx(1.019 / 10)
+    assert balance.describe() == "weight: auto, measured over 20 batches: l2 0.1019"
 
 
 def test_a_level_that_never_has_an_object_keeps_its_weight_and_the_log_says_so():
@@ -138,7 +138,7 @@ def test_a_level_that_never_has_an_object_keeps_its_weight_and_the_log_says_so()
         balance.batches.fill_(calibration * RECHECK)
         for _ in range(WINDOW):
             measure(balance, task, 0.5)
-        assert balance.weights() == {"l2": pytest.approx(3 * 4)}  # what the second one sees, the third does not
+        assert balance.weights() == {"l2": pytest.approx(4)}  # what the second one sees, the third does not
 
 
 def test_numbers_that_are_not_finite_measure_nothing():
@@ -146,7 +146,7 @@ def test_numbers_that_are_not_finite_measure_nothing():
     measure(balance, 1.0, 2.0)
     measure(balance, float("inf"), 2.0)
     measure(balance, 1.0, float("nan"))
-    assert balance.weights() == {"l2": pytest.approx(1.5)}
+    assert balance.weights() == {"l2": pytest.approx(0.5)}
     assert "over 1 batches" in balance.describe()
 
 
@@ -170,7 +170,7 @@ def test_a_new_calibration_lets_the_old_weight_fade():
     for _ in range(WINDOW):
         measure(balance, 16.0, 1.0)
     # Twenty old batches count as five against the twenty new ones, however large their gradients were.
-    assert balance.weights()["l2"] == pytest.approx(3 * 16 ** (20 / 25))
+    assert balance.weights()["l2"] == pytest.approx(16 ** (20 / 25))
 
 
 def test_a_term_has_no_weight_before_it_sees_something():
@@ -178,7 +178,7 @@ def test_a_term_has_no_weight_before_it_sees_something():
     measure(balance, 1.0, 0.0)
     assert balance.weights() == {"l2": 0.0}
     measure(balance, 1.0, 0.25)
-    assert balance.weights() == {"l2": pytest.approx(3 * 2 / 0.25)}
+    assert balance.weights() == {"l2": pytest.approx(2 / 0.25)}
 
 
 def test_the_calibration_is_part_of_the_state():

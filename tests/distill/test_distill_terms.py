@@ -162,8 +162,7 @@ def test_only_a_refusal_of_nan_stands_for_nan(error: ValueError, words: str | No
     (term,) = METHODS["hint"].terms()
     pair, images = distiller([replace(term, loss=refuses)]), batch()
     assert pair.criterion is not None
-    seen = pair.student.observe(images, pair.criterion.student_needs, images.targets)
-    values = pair.criterion.by_level(pair.contexts(images, seen))
+    values = pair.criterion.by_level(pair.observe_pair(images)[1])
     if words is None:
         assert all(value.isnan() for _, value in values)
     else:

@@ -99,4 +99,4 @@ def test_fixed_weights_that_pull_unusually_are_called_out(share: float, expected
 def test_what_auto_would_come_to_is_named():
     pair = distiller(structural(4.0))
     found = list(doubtful_weights(pair.criterion, {"structural": GradientRatio(174.0, 0.0)}))
-    assert "pulls 3 times as hard, like a weight of about 0.069" in found[0]  # 4 · 3 / 174
+    assert "pulls 1 times as hard, like a weight of about 0.023" in found[0]  # 4 · 1 / 174

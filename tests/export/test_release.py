@@ -114,7 +114,7 @@ def test_nothing_is_written_over(tmp_path):
     [
         (replace(QUICK, to="tensorrt"), "expected one of onnx, pt2"),
         (replace(QUICK, int8=True), "writes ONNX"),
-        (replace(QUICK, images=0), "at least one"),
+        (replace(QUICK, images=0), "at least 1"),
         (replace(QUICK, size_hw=(90, 96)), "multiples of 32"),
     ],
 )

@@ -18,8 +18,8 @@ identity-start as the identity where the channels agree; else, and under always,
 
 Weight = float | Literal["auto"]
 """A number, or what `kdet.distill.weighting.balance` measures: `ratio` of the task's pull, for all auto terms."""
-RATIO = 3.0
-"""Where a recipe names none; docs/adr/0004-share.md says why."""
+RATIO = 1.0
+"""Where a recipe names none; docs/adr/0010-ratio-1.md says why."""
 
 
 @dataclass(frozen=True)

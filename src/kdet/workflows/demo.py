@@ -39,9 +39,10 @@ STUDENT_LR = 3e-3
 """The best for the student *alone* of a grid on other seeds; benchmarks/demo_grid.py, docs/results.md."""
 _RESULT = "demo.json"
 DISTILL: dict[str, list[dict[str, Any]]] = {
-    "distilled": [{"method": "structural"}],
-    "l2": [{"method": "l2"}],
+    "distilled": [{"method": "structural", "ratio": 3.0}],
+    "l2": [{"method": "l2", "ratio": 3.0}],
 }
+"""Harder than by default: these students start from random weights and have no time (docs/adr/0004-share.md)."""
 
 LABELS = {
     "teacher": "Teacher",

@@ -85,7 +85,7 @@ def _sources(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _voc(result: Mapping[str, Any]) -> Iterator[str]:
     """Pascal VOC's own AP, where the data are VOC."""
-    for metric, arms in (result["breakdown"].get("voc") or {}).items():
+    for metric, arms in (result.get("breakdown", {}).get("voc") or {}).items():
         yield f"{metric}: " + ", ".join(f"{name} {'–' if ap is None else f'{ap:.3f}'}" for name, ap in arms.items())
 
 
