@@ -1,7 +1,7 @@
 """The two ways a command can end badly; the command line turns them into one line and an exit status."""
 
 _LONGEST = 1500
-"""Of a message; what quotes the user's file may be of any length."""
+"""Longest message in characters; what quotes the user's file may be of any length."""
 
 
 class InputError(ValueError):

@@ -11,7 +11,7 @@ from kdet.errors import InputError, one_line
 
 MOST_YAML_BYTES = 2**20
 _MOST_VALUES = 100_000
-"""Of a YAML file once its aliases are written out; eleven lines can stand for a billion."""
+"""Most values of a YAML file once its aliases are written out; eleven lines can stand for a billion."""
 _MOST_DEEP = 24
 """Lists and mappings inside one another; the time that PyYAML takes grows with the square."""
 

@@ -9,7 +9,7 @@ from kdet.ops.canvas import resized_hw
 from kdet.types import Canvas, ImageSize
 
 MOST_PX = 16_384
-"""Of a side; more is a slip that would fill the memory."""
+"""Longest side of a resized image; a larger number is a slip that would fill the memory."""
 
 
 def image_size_of(value: int | list[int] | tuple[int, ...]) -> ImageSize:

@@ -53,9 +53,9 @@ class Viewed(NamedTuple):
     """3×H×W uint8."""
     target: Target
     larger: Tensor | None
-    """As a teacher of another size sees it: with the same colours, flips and crop."""
+    """The image for a teacher of another input size: with the same colours, flips and crop."""
     corners: Tensor
-    """As of a Sample."""
+    """Corners of the whole image, as in `Sample.corners`."""
 
 
 class Pipeline:

@@ -63,7 +63,7 @@ def make_batch(
 
 
 def _size_for(detector: Detector) -> ImageSize:
-    """Of the next image. In training torchvision's models draw it, of several short sides or of one."""
+    """Size for the next image. In training torchvision's models draw it, from several short sides or from one."""
     transform: Any = getattr(detector.model, "transform", None)
     if not isinstance(transform, GeneralizedRCNNTransform) or not transform.training or detector.canvas != "pad":
         return detector.image_size

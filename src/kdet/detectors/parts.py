@@ -35,7 +35,8 @@ _YOLO_LAYER = re.compile(r"model\.(\d+)\.(?!(one2one_)?(cv[23]\.\d|dfl))")
 """A layer of a YOLO that is not its head; only the model's own description tells which of them are its backbone."""
 
 SET_DETECTOR_BACKBONE_LR = 0.1
-"""Of DETR, Deformable DETR, RT-DETR and RF-DETR; D-FINE and RT-DETRv4 have 0.02 to 0.5, by size."""
+"""Factor on the backbone's learning rate in DETR, Deformable DETR, RT-DETR and RF-DETR; D-FINE and RT-DETRv4 have 0.02
+to 0.5, by size."""
 
 
 def part_of(name: str) -> Part:

@@ -15,7 +15,7 @@ from kdet.errors import InputError
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "student", "module", "weights")
 _AVERAGES = ("ema_state_dict", "model_ema", "state_dict_ema", "ema_model", "ema")
 _PREFIXES = ("module.", "_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.")
-"""Of DataParallel and DDP, torch.compile, Lightning's Fabric and FSDP."""
+"""Key prefixes from DataParallel and DDP, torch.compile, Lightning's Fabric and FSDP."""
 _MOST_DEEP = 4
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

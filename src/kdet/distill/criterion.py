@@ -23,7 +23,7 @@ class Criterion(nn.Module):
     """Holds everything trainable of the terms: adapters, and losses that learn."""
 
     def __init__(self, paired_teachers: Sequence[PairedTeacher], student: Detector) -> None:
-        """Of these teachers.
+        """Collect the terms of all teachers and build what learns in them.
 
         Raises:
             InputError: two terms of one name, or a term that student and teacher cannot serve.

@@ -74,7 +74,7 @@ class Distiller(nn.Module):
             self.criterion = Criterion(self.paired_teachers, student) if has_terms else None
 
     def train(self, mode: bool = True) -> Self:
-        """As torch's, but norms inside frozen layers keep their statistics; see `kdet.ops.modes.frozen_norms`."""
+        """Set the mode as torch does, but keep the statistics of `kdet.ops.modes.frozen_norms` as they are."""
         super().train(mode)
         for norm in frozen_norms(self.model):
             norm.eval()
@@ -92,7 +92,7 @@ class Distiller(nn.Module):
 
     @property
     def pairing(self) -> Pairing | None:
-        """Of necks, with the first teacher."""
+        """Pairing of the student's neck with the first teacher's; None without a teacher."""
         return self.paired_teachers[0].features if self.paired_teachers else None
 
     def forward(

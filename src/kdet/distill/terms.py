@@ -39,7 +39,7 @@ class Term:
     view: View
     weight: Weight
     ratio: float = RATIO
-    """Of `weight: auto`: how hard the auto terms together pull at the student's neck, 1 = as hard as the task."""
+    """Gradient of all auto terms together at the student's neck as a multiple of the task's, for `weight: auto`."""
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""
     strides: tuple[int, ...] | None = None
@@ -56,6 +56,6 @@ class Term:
 
     @property
     def reads_class_scores(self) -> bool:
-        """Of the teacher: on its own grid or queries, or on the regions that the student samples."""
+        """Whether it reads class scores of the teacher: on its grid or queries, or on the student's sampled regions."""
         scores = {Need.CLASS_LOGITS, Need.QUERIES}
         return bool(scores & self.view.teacher_needs) or Need.PROPOSALS in self.view.student_needs

@@ -21,7 +21,7 @@ class ClassPairs:
     student: tuple[int, ...]
     teacher: tuple[int, ...]
     num_columns: int
-    """Of the student's class layer."""
+    """Number of columns of the student's class layer."""
     only_student: tuple[str, ...] = ()
     """Classes that the teacher does not know."""
     only_teacher: tuple[str, ...] = ()

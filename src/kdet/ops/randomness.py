@@ -47,7 +47,7 @@ def seeded(*key: int, device: torch.device | None = None) -> Generator[None]:
 
 
 _spares: list[np.random.MT19937] = []
-"""Of numpy, one for each `seeded` inside another."""
+"""Spare generators of numpy, one for each `seeded` inside another."""
 
 
 def _generators(device: torch.device | None) -> list[torch.Generator]:

@@ -37,7 +37,7 @@ class StepRecord:
     gradients: Mapping[str, GradientRecord] = field(default_factory=dict[str, GradientRecord])
     """By term, where they were measured."""
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Of the terms with `weight: auto`."""
+    """Weights of the terms with `weight: auto`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,13 +64,13 @@ class ArmView:
     image_interval: tuple[float, float] | None
     gap_closed: float | None
     time: float | None
-    """Of a step, as a multiple of the first arm's."""
+    """Time of a step as a multiple of the first arm's."""
     memory: float | None
     training_seconds: float | None
-    """Of a run, as it stood beside others; mean over seeds."""
+    """Training time of a run beside the others that ran with it, mean over seeds."""
     verdict: str | None
     p: float | None
-    """Of the paired t test."""
+    """p value of the paired t test."""
     holm: str | None
     """The verdict after Holm's correction over all arms."""
     terms: tuple[TermView, ...]

@@ -39,7 +39,7 @@ class LongerRow:
 
 
 def longer_rows(arms: Sequence[Mapping[str, Any]]) -> list[LongerRow]:
-    """Of the methods among the `arms` of compare.json; empty where nothing was trained for longer."""
+    """Make a row for each method among the `arms` of compare.json; none where nothing was trained for longer."""
     return [
         LongerRow(
             name=str(arm["name"]),

@@ -18,7 +18,7 @@ class Arm:
     ap50: float | None
     parameters: float | None
     seconds: float | None
-    """Of training."""
+    """Training time."""
     gain: float | None
     """AP over the student alone; None for the teacher and for the student alone."""
 

@@ -48,7 +48,7 @@ class Outcome:
 
     folder: Path
     metrics: dict[str, Any]
-    """Of the last epoch."""
+    """Metrics of the last epoch."""
     best_epoch: int
     stopped_early: str | None
     """Why, where `patience` ended the run."""

@@ -22,7 +22,7 @@ from kdet.types import Detector
 
 _PICTURES = 4
 _INSIDE = 2
-"""Of so many of them the feature maps are kept."""
+"""Number of these pictures whose feature maps are kept."""
 _LONGEST_SIDE_PX = 640
 
 

@@ -13,7 +13,7 @@ from kdet.train.recipe.schema import Recipe
 from kdet.train.state.run_folder import RECIPE
 
 _COUNTS = ("images", "val_images")
-"""Of generated data: how many there are says nothing of what one of them shows."""
+"""Settings of generated data that do not change what a single image shows."""
 
 
 def training_images(teacher: OneTeacher) -> set[Hashable] | None:

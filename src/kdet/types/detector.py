@@ -13,7 +13,7 @@ class Detector(Protocol):
     """One detector of any family, as the rest of the house sees it."""
 
     family: str
-    """As in a recipe's `detector:`."""
+    """Name in a recipe's `detector:`."""
     architecture: tuple[str, str]
     """The kinds of detector and backbone, whatever their size and however it was made."""
     model: nn.Module

@@ -100,7 +100,7 @@ class Observation:
     query_boxes: Tensor | None = None
     """N×Q×4, in the order of `query_logits`."""
     decoder: QueryDecoder | None = None
-    """Of detectors that predict a set; it keeps what it needs of this pass."""
+    """Decoder of detectors that predict a set; it keeps what it needs of this pass."""
     head_features: tuple[HeadFeatures, ...] = ()
     """One per hidden layer of the head, the first after its first layer."""
 

@@ -33,7 +33,7 @@ TRAIN: dict[str, Any] = {
 }
 TEACHER_EPOCHS, STUDENT_EPOCHS = 10, 4
 LONGER = 4.0
-"""As of LABELS."""
+"""Factor on the student's epochs in `alone_longer`; LABELS says it in words."""
 TEACHER_LR = 3e-3
 STUDENT_LR = 3e-3
 """The best for the student *alone* of a grid on other seeds; benchmarks/demo_grid.py, docs/results.md."""

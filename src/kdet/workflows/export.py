@@ -62,7 +62,7 @@ class Wish:
 
     to: str
     size_hw: SizeHW | None = None
-    """Of the input; None = the model's square, else the smallest that holds every validation image at its own size."""
+    """Size of the input; None = the model's square, else the smallest that holds every validation image as it is."""
     batch: int | None = None
     """Images at a time; None = any number where the target can, else one."""
     normalises: bool = True
@@ -73,13 +73,13 @@ class Wish:
     max_drop: float | None = None
     """AP that it may lose; None = 0.002, or 0.01 in eight bits."""
     images: int = 200
-    """Of the validation data, on which it is checked."""
+    """Validation images on which it is checked."""
     calibration: int = 64
     """Images of the training data from which the ranges of eight bits come."""
     seconds: float = 2.0
-    """Of timing model and file, each."""
+    """Seconds for timing the model, and as many for the file."""
     license: str | None = None
-    """Of the weights, for the card."""
+    """License of the weights, for the card."""
 
 
 def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Source | None, say: Say) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Labeller:
     recipe: Recipe | None = None
     """With labelled images, for `auto`."""
     teacher: OneTeacher | None = None
-    """As of the recipe."""
+    """The teacher in the recipe's form."""
 
 
 def label(

@@ -46,6 +46,6 @@ class Draft:
     boxless: str = "has no box"
     """What a box of four NaN means."""
     first_pixel: int | None = None
-    """As of `DetectionIndex`."""
+    """Number of the first pixel in VOC data, as in `DetectionIndex.first_pixel`."""
     notes: tuple[str, ...] = ()
     """What the reader has to say, one line a kind."""

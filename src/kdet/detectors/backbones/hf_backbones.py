@@ -12,7 +12,7 @@ from kdet.errors import InputError
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, with which DINOv2, DINOv3 and ConvNeXt were trained; for models that do not say."""
 _STAGES_OF_STRIDE_8_UP = (2, 3, 4)
-"""Of stem and four stages, as transformers counts them."""
+"""Indices into the stem and the four stages, as transformers counts them."""
 
 
 def transformers_backbone(name: str, weights: str | None, options: Mapping[str, Any]) -> dict[str, Any]:

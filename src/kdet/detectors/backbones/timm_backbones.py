@@ -11,7 +11,7 @@ from kdet.detectors.weights import read_weights
 from kdet.errors import InputError
 
 FINEST_STRIDE = 8
-"""Of a backbone with several strides, the levels from here on are taken."""
+"""Smallest stride of the levels that are taken from a backbone with several strides."""
 _NEAR = 3
 
 
@@ -67,7 +67,7 @@ def _library() -> Any:
 
 
 def _created(timm: Any, name: str, weights: str | None, options: dict[str, Any]) -> Any:
-    """Of any input size, where a ViT's position embeddings stand in the way."""
+    """Create the model so that a ViT's position embeddings allow any input size."""
     source: dict[str, Any] = {"pretrained": weights is not None}
     if weights not in (None, "pretrained"):
         source["pretrained_cfg_overlay"] = {"state_dict": read_weights(Path(weights)).state, "source": "timm"}

@@ -37,9 +37,10 @@ class Family:
     square: bool = False
     """Anything but a square input is scrambled inside."""
     image_size: int | tuple[int, int] = (800, 1333)
-    """Of its image processor."""
+    """Input size of its image processor."""
     canvas: Canvas = "pad"
-    """Of its image processor: pad, or stretch to a height and a width; LW-DETR and RF-DETR as their own code has it."""
+    """Canvas of its image processor: pad, or stretch to a height and a width; LW-DETR's and RF-DETR's as in their own
+    code."""
 
     @property
     def provides(self) -> frozenset[Need]:

@@ -197,7 +197,7 @@ def _grounding_dino(model: Any, processor: Any, picture: Image.Image, texts: Seq
 
 
 def _merged(texts: Sequence[str]) -> str:
-    """As Grounding DINO was trained: small letters, a full stop behind each."""
+    """Join the texts as Grounding DINO was trained: small letters, a full stop behind each."""
     return ". ".join(text.strip().lower() for text in texts) + "."
 
 

@@ -140,7 +140,7 @@ def _rtmdet_loss(head: Any, device: torch.device) -> Any:
 
 
 def _set_detector(module: str, name: str) -> Callable[[str, int, bool], Any]:
-    """Of those whose class in libreyolo knows the sizes."""
+    """Builder for a family whose class in libreyolo knows the sizes."""
 
     def build(size: str, num_classes: int, pretrained: bool) -> Any:
         maker = getattr(_library(module), name)(None, size=size, nb_classes=num_classes, device="cpu")
@@ -155,7 +155,7 @@ def _v2_loss(num_classes: int, device: torch.device) -> Any:
 
 
 def _trainers_loss(module: str, trainer: str) -> MakeLoss:
-    """As a trainer of the library builds it; that is asked for what it would read from its own settings."""
+    """Builder of the loss through the library's trainer; a stand-in answers for the trainer's own settings."""
 
     def make(num_classes: int, device: torch.device) -> Any:
         stand_in = SimpleNamespace(_is_segment=bool, config=SimpleNamespace(num_classes=num_classes), device=device)

@@ -19,7 +19,7 @@ from kdet.ops.selection import Selection
 from kdet.types import Target
 
 _AS_VALIDATED = Selection(score=0.001, best=30000, group="image", nms_iou=0.6, detections=300)
-"""As libreyolo measures AP."""
+"""Selection with which libreyolo measures AP."""
 MakeLoss = Callable[[Any, torch.device], Any]
 """(head, device) → the library's loss."""
 _CLOSING = 15 / 300

@@ -132,7 +132,7 @@ class PointDetector:
 
     @property
     def selection(self) -> Selection:
-        """As the library selects."""
+        """The library's own selection of detections."""
         return self._own.selection
 
     @property

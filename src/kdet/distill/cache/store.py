@@ -30,7 +30,7 @@ class Answer:
 
     seen: Observation
     size_hw: SizeHW
-    """Of the image on its canvas, without padding."""
+    """Size of the image on its canvas, without padding."""
 
 
 class Answers:

@@ -31,7 +31,7 @@ class Reading:
 
 
 def readings(distiller: Distiller, batch: Batch) -> list[Reading]:
-    """Of one forward pass, in the order in which things are computed; nothing is changed.
+    """Read what one forward pass computes, in order, without changing the distiller.
 
     Args:
         distiller: in training mode, as the step was.

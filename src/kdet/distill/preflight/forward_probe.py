@@ -43,7 +43,7 @@ class ForwardProbe:
     student: InputCapture
     teachers: Sequence[InputCapture]
     batch: Batch
-    """As it was before the models saw it."""
+    """The batch before the models saw it."""
     changed: bool
     """Whether one of them wrote into the batch's images."""
 
@@ -162,7 +162,7 @@ def _stale(side: Side, paired: PairedTeacher | None, distiller: Distiller, batch
 
 
 def _tensors(part: Any) -> list[Tensor]:
-    """Of one field of an observation."""
+    """Collect the tensors in one field of an observation."""
     if isinstance(part, Tensor):
         return [part]
     if isinstance(part, list | tuple):

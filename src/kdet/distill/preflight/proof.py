@@ -30,7 +30,7 @@ class Evidence:
     gradients: dict[str, GradientRatio]
     """At the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
     weights: dict[str, float]
-    """Of each part of each term; those of `weight: auto` as this one step has measured them."""
+    """Weight of each part of each term; under `weight: auto` as measured in this one step."""
     faults: dict[str, list[str]]
     """What was looked at, in words → what is wrong there and how to mend it; an empty list where all is well."""
 
@@ -100,7 +100,7 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
 
 
 def state_hash(module: nn.Module) -> str:
-    """Of all parameters and buffers, bit for bit."""
+    """Hash all parameters and buffers bit for bit."""
     found = hashlib.blake2b()
     for name, tensor in module.state_dict().items():
         found.update(name.encode())

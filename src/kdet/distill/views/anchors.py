@@ -13,7 +13,7 @@ from kdet.types import Anchor, Level
 _SAME_OVERLAP = 0.9
 """IoU from which two anchors are one: libraries round their sides to whole pixels."""
 _SAME_POINT = 0.05
-"""Of a cell."""
+"""Part of a cell within which two anchors' centres count as one point."""
 _SHOWN = 3
 """Anchors in a message."""
 

@@ -183,7 +183,7 @@ class SoftLabels:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair with other anchors, by place or size."""
+        """Refuse a pair whose anchors differ in place or size."""
         why = other_anchors(student.levels, teacher.levels, pairing)
         return why and f"compares anchor by anchor: {why}; {_WAY_OUT}"
 
@@ -219,7 +219,7 @@ class RegionSoftLabels:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a teacher without a box head."""
+        """Refuse a teacher without a box head."""
         if Need.PROPOSALS in teacher.provides:
             return None
         return (

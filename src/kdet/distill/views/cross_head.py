@@ -39,7 +39,7 @@ class CrossHead:
     )
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair with other grids; anchors may differ, since both predictions are made on the teacher's."""
+        """Refuse a pair whose grids differ; anchors may, since both predictions are made on the teacher's."""
         why = other_grids(student.levels, teacher.levels, pairing)
         return why and (
             f"has the teacher's head finish the student's maps, which it can only on its own grids: {why}; use feature "

@@ -86,7 +86,7 @@ class ConsistentQueries:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.QUERIES, Need.DECODER})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair whose queries are of other kinds, or are cells of other grids."""
+        """Refuse a pair whose queries are of different kinds, or are cells of different grids."""
         assert isinstance(student, TakesQueries) and isinstance(teacher, TakesQueries)
         ours, theirs = student.query_form, teacher.query_form
         if ours != theirs:

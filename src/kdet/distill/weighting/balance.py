@@ -48,7 +48,7 @@ class Balance(nn.Module):
     log_ratios: Tensor
     """What the calibrations before this one came to: the logarithm of the ratio of the sums."""
     kept: Tensor
-    """As how many batches they count; 0 where nothing was measured yet."""
+    """Number of batches as which `log_ratios` counts; 0 where nothing was measured yet."""
     batches: Tensor
     """Training batches seen."""
 
@@ -161,5 +161,5 @@ def pull(task: Sequence[Tensor], term: Sequence[Tensor]) -> GradientRatio:
 
 
 def _norm(levels: Sequence[Tensor]) -> Tensor:
-    """Of one gradient, given level by level."""
+    """Norm of one gradient, given level by level."""
     return torch.stack([level.norm() for level in levels]).norm()

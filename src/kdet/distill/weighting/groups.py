@@ -19,7 +19,7 @@ class WeightGroup:
     pairing: Pairing
     """With the levels of this part alone."""
     positions: tuple[int, ...]
-    """Of its levels among those of the term."""
+    """Positions of its levels among those of the term."""
     reaches: tuple[int, ...] | None
     """The student's levels whose gradient its weight is measured against; None = all."""
 

@@ -47,7 +47,7 @@ def loss_and_gradients(
 def _of_images(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool, share: float
 ) -> LossAndGradients:
-    """Of images that are this share of the batch."""
+    """Compute loss and gradients of images that are this share of the batch."""
     rows = _Rows(students, options)
     stack_R4C, gradients_R3C = rows.empty(4), rows.empty(3)
     inputs_R2C = stack_R4C[:, : 2 * rows.channels]

@@ -22,7 +22,7 @@ class Range(NamedTuple):
 
     @property
     def taught(self) -> Tensor:
-        """Of a teacher: `kdet.ops.ssim.scale.taught`."""
+        """Where a teacher's map has something to teach, as `kdet.ops.ssim.scale.taught`."""
         return alive(self.extent, self.floor)
 
     def of(self, images: slice, channels: slice) -> "Range":

@@ -23,7 +23,7 @@ LossAndGradients = tuple[Tensor, list[Tensor]]
 
 
 class Options(NamedTuple):
-    """Of the loss."""
+    """Options of the structural loss."""
 
     normalize: Normalize
     window: int

@@ -169,7 +169,7 @@ class Engine:
         return int(largest)
 
     def scaler_state(self) -> dict[str, float]:
-        """Of fp16's gradient scaler; empty without one."""
+        """Return the state of fp16's gradient scaler; empty without one."""
         scaler = self.accelerator.scaler
         return {} if scaler is None else scaler.state_dict()
 
@@ -183,7 +183,7 @@ class Engine:
         self.accelerator.wait_for_everyone()
 
     def _prepare_to_divide(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """As `prepare`, without DDP; the first process' weights for all, as DDP does of itself."""
+        """Prepare without DDP; all processes get the first one's weights, which DDP sees to of itself."""
         from kdet.train.processes.sharding import Entry, same_everywhere
 
         wrapped = cast(nn.Module, self.accelerator.prepare_model(module, evaluation_mode=True))

@@ -88,9 +88,9 @@ class FileData(_AnyData):
     """The same for validation; may be the same folder when its format names the splits. `split` = a part of the
     training images, see `split_off`."""
     split_off: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Of `val: split`: the share of the training images that is held back; images that look alike stay together."""
+    """Share of the training images that `val: split` holds back; images that look alike stay together."""
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of `val: split`: another seed, another choice."""
+    """Seed that chooses the images of `val: split`."""
     first_pixel: FirstPixel = "auto"
     """VOC: from which number pixels are counted; auto = 0 where a box begins at 0 or CVAT wrote them, else 1."""
     images: Path | None = None

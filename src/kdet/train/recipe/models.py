@@ -27,7 +27,7 @@ class ModelRecipe(Strict):
     factory: str | None = None
     """In its place: `module:function` of your own, called with `classes` and `options`; needs --allow-code."""
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Of the factory."""
+    """Keyword arguments of the `factory`."""
     config: dict[str, Any] | None = None
     """hf with random weights: its `model_type`, and what is not its default. libreyolo: its `model` and `size`."""
     backbone: str | None = None
@@ -92,7 +92,7 @@ class TermRecipe(BaseModel):
     weight: float | Literal["auto", "published"] | None = None
     """auto, the default = measured against the task's gradient; published = the paper's number; or a number."""
     ratio: Annotated[float, Field(gt=0)] = RATIO
-    """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
+    """Gradient of all `weight: auto` terms together as a multiple of the task losses' gradient."""
     strides: list[int] | None = None
     """Only the neck's levels of these strides, such as [8, 16, 32]; None = all paired ones; pkd: the finest four."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
@@ -155,7 +155,7 @@ class FoundationTeacher(_AnyTeacher):
     weights: str | None = None
     """pretrained = the library's own; a file; None = random."""
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Of the library's constructor, such as depth; out_indices chooses the levels."""
+    """Keyword arguments of the library's constructor, such as depth; out_indices chooses the levels."""
 
     @property
     def origin(self) -> str | None:

@@ -28,7 +28,7 @@ class BadBatch:
     weights: dict[str, Tensor]
     """All that is trained, as of `Distiller.state_dict`."""
     class_names: tuple[str, ...]
-    """Of the data."""
+    """Class names of the data."""
     step: int
 
 

@@ -60,7 +60,7 @@ def batch_norm_fault(error: ValueError, batch_size: int) -> InputError | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of a GPU, or of the machine; torch has no class of its own for the latter."""
+    """Whether a GPU or the machine ran out of memory; torch has no class of its own for the latter."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 

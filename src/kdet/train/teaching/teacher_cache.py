@@ -96,7 +96,7 @@ def _hash_of_anchors(levels: Sequence[Level]) -> str:
 
 
 def hash_of_images(data: DetectionDataset) -> str:
-    """Of names, sizes and dates of the files; of generated images, which have none, of what is on them."""
+    """Hash names, sizes and dates of the files; for generated images, which have none, what is on them."""
     index = data.source.index
     digest = hashlib.sha256(np.ascontiguousarray(index.image_ids).tobytes())
     digest.update(np.ascontiguousarray(index.sizes_hw).tobytes())

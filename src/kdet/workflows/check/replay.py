@@ -56,7 +56,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def _gradient_norms(distiller: Distiller, batch: Batch) -> dict[str, float]:
-    """Of each part of the loss over all that is trained."""
+    """Compute the gradient norm of each part of the loss over all that is trained."""
     trained = [p for p in distiller.parameters() if p.requires_grad]
     try:
         parts = distiller(batch).parts

@@ -21,7 +21,7 @@ class Report:
     levels: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
     more_teachers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """Of each further teacher its `classes`, `levels` and `teacher`."""
+    """`classes`, `levels` and `teacher` of each further teacher."""
     terms: dict[str, Any] | None = None
     step: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ from kdet.types import Batch
 
 _STEPS = 5
 _ENOUGH_SECONDS = 10.0
-"""Of timed steps; where one takes longer, one must do."""
+"""Duration of timed steps that is enough; where one step takes longer, one must do."""
 
 
 @dataclass(frozen=True, kw_only=True)

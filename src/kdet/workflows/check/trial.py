@@ -22,7 +22,7 @@ from kdet.workflows.seen import flattered
 
 WITHOUT, ALL = "without", "all together"
 _TRAINING, _JUDGING = 0.7, 0.2
-"""Of the time; the rest is for building the models."""
+"""Shares of the time; the rest is for building the models."""
 _LEAST_STEPS = 12
 _LEAST_BATCHES = 2
 _KNOWN_AP = 0.02
@@ -45,7 +45,7 @@ class Tried:
     loss: float
     """The task's on the held-out images: mean over batches."""
     difference: float | None
-    """Of the loss from the one without terms, which has None."""
+    """Difference of the loss from that of the student without terms, which has None."""
     interval: tuple[float, float] | None
     """95 % over the batches: how sure the difference is on such images, for this one start."""
     way: Way | None

@@ -42,7 +42,7 @@ class Outcome:
     ap: float
     steps: int
     of_steps: int
-    """Of the whole run."""
+    """Steps of the whole run."""
     images: int
     """It was trained on."""
 
@@ -89,7 +89,7 @@ def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) ->
 
 
 def _built(recipe: Recipe, folder: Path) -> Run:
-    """As `fit` builds it, before its first step."""
+    """Build the run as `fit` does, up to its first step."""
     engine = Engine(recipe.train.precision)
     prepared = prepare(recipe)
     sampler, steps = prepared.sampler, (recipe.train.max_steps or 0) * recipe.train.accumulate

@@ -37,7 +37,7 @@ class Finished:
 
     folder: Path
     metrics: Mapping[str, Any]
-    """Of the last epoch."""
+    """Metrics of the last epoch."""
     curves: Mapping[str, Any]
     cost: Mapping[str, Any]
     resampled: NDArray[np.float64]
@@ -47,7 +47,7 @@ class Finished:
 
     @property
     def ap(self) -> float:
-        """Of the last epoch."""
+        """AP of the last epoch."""
         return float(self.metrics["AP"])
 
     @property
@@ -191,7 +191,7 @@ def _time(cost: Mapping[str, Any] | None, runs: Sequence[Finished], accumulate: 
 
 
 def _cost(own: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, float | None]:
-    """Of a step; `time` and `memory` are multiples of the other's. None where it was not measured."""
+    """Cost of a step; `time` and `memory` are multiples of the other's. None where it was not measured."""
     if own is None or other is None:
         return dict.fromkeys(("time", "memory", "step_seconds", "step_bytes"))
     return {

@@ -33,7 +33,7 @@ class Pool(Protocol):
     def __len__(self) -> int: ...
 
     def submit(self, job: Callable[[Recipe, Path], None], recipe: Recipe, folder: Path, /) -> Future[None]:
-        """As of an executor."""
+        """Schedule a job, as an executor does."""
         ...
 
 
@@ -46,11 +46,11 @@ class Planned:
     recipe: Recipe
     folder: Path
     alone: tuple[Path, ...] = ()
-    """Of an arm with a teacher the runs of the student alone, that of the same seed first."""
+    """Runs of the student alone for an arm with a teacher, that of the same seed first."""
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """Name in messages."""
         return f"{self.arm.name}, seed {self.seed}"
 
     @property
@@ -165,7 +165,7 @@ def _job(run: Planned) -> Callable[[Recipe, Path], None]:
 
 
 def _recorded_time(runs: Sequence[Planned]) -> float:
-    """Of a round of which some runs were there before, the time that they took then."""
+    """Sum the recorded times of a round's runs, for a round of which some runs were there before."""
     return sum(float(cost_of(run.folder)["wall_seconds"]) for run in runs)
 
 
@@ -198,7 +198,7 @@ def _first_difference(ours: Any, theirs: Any, key: str = "") -> str | None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Of this process, on the GPU ("cuda") or in main memory; None where the system does not tell."""
+    """Read this process' peak memory in bytes, on the GPU ("cuda") or in main memory; None where it is unknown."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     try:  # not getrusage: there a process starts with the peak of the one that started it

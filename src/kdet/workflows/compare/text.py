@@ -11,7 +11,7 @@ from kdet.workflows.compare.training_time import ap_by
 _MORE = (3, 5, 10)
 """Numbers of seeds that are named where fewer were asked for."""
 _PARTS = (0.25, 0.5, 1, 2, 4, 8, 16)
-"""Of `none`'s training time: where the arms' AP is read off."""
+"""Multiples of `none`'s training time at which the arms' AP is read off."""
 
 
 def power(num_seeds: int, num_arms: int) -> str:

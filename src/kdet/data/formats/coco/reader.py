@@ -82,7 +82,7 @@ class _Categories:
 
     names: tuple[str, ...]
     ids: Ints
-    """As the annotations name them; a class that the file does not have gets one that nobody names."""
+    """Ids that the annotations use; a class that the file does not have gets one that no annotation uses."""
     roots: frozenset[int]
     """Those that only group others."""
 

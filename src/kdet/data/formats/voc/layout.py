@@ -24,7 +24,7 @@ class Layout:
     annotations: Path
     images: Path
     stems: list[str]
-    """Of the split's XML files, relative to `annotations`."""
+    """Paths of the split's XML files relative to `annotations`, without suffix."""
     others: list[Path]
     """XML files of the other splits: classes, and what pixels are counted from, are the same in all."""
     notes: tuple[str, ...] = ()

@@ -29,9 +29,9 @@ class Annotation:
     """One file."""
 
     file_name: str | None
-    """Of the image, as stated."""
+    """File name of the image, as stated."""
     size_hw: tuple[int, int] | None
-    """As stated; None where it is missing or 0, as some tools leave it."""
+    """Image size as stated; None where it is missing or 0, as some tools leave it."""
     things: tuple[Thing, ...]
 
 

@@ -37,7 +37,7 @@ class Settings:
 
     @property
     def keypoints(self) -> tuple[int, int] | None:
-        """Of `kpt_shape`: how many keypoints stand behind each box, and how many numbers each has.
+        """Number of keypoints behind each box and of numbers for each, from `kpt_shape`; None without it.
 
         Raises:
             InputError: it is neither [K, 2] nor [K, 3].

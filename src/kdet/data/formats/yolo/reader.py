@@ -26,7 +26,7 @@ from kdet.files import is_file, is_folder, read_text
 
 __all__ = ["read", "recognise", "write"]
 _MOST_BYTES = 16 * 2**20
-"""Of one image's labels; a million boxes."""
+"""Largest label file of one image; room for a million boxes."""
 
 
 @dataclass
