@@ -33,6 +33,20 @@ class Distiller(nn.Module):
     Everything that learns (the student's model, adapters, learned losses) is registered here and runs inside
     `forward`, so DDP needs no `find_unused_parameters`. The teacher follows `.to(device)` and is otherwise
     invisible: not in `state_dict()`, not in `parameters()`.
+
+    Examples:
+        >>> import kdet
+        >>> import torch
+        >>> arguments = {"classes": ["circle"], "backbone": "resnet10", "fpn_channels": 16, "image_size": 64}
+        >>> student = kdet.build("retinanet", width=0.25, **arguments)
+        >>> teacher = kdet.build("retinanet", width=0.5, **arguments)  # yours has trained weights
+        >>> distiller = kdet.Distiller(student, teacher, kdet.methods.structural(weight=2.0))
+        >>> images = [torch.rand(3, 64, 64)]
+        >>> targets = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}]
+        >>> report = distiller(images, targets)
+        >>> list(report.parts)
+        ['task/classification', 'task/bbox_regression', 'structural']
+        >>> report.total.backward()
     """
 
     def __init__(

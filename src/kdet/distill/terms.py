@@ -31,7 +31,18 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """A published loss with what it reads and how much it counts."""
+    """A published loss with what it reads and how much it counts.
+
+    Examples:
+        >>> from kdet import losses, methods
+        >>> from kdet.distill import Term
+        >>> from kdet.distill.views.base import Features
+        >>> term = Term(name="hint", loss=losses.hint_loss, view=Features(), weight="auto", adapter="auto")
+        >>> methods.hint() == [term]
+        True
+        >>> term.renamed("hint of t1").name
+        'hint of t1'
+    """
 
     name: str
     loss: Callable[..., Tensor] | Learned
