@@ -134,7 +134,7 @@ def build(detector: str, *, classes: Sequence[str], **arguments: Any) -> Detecto
 def foundation(
     name: str, *, library: Library = "timm", weights: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Detector:
-    """A pretrained ViT or ConvNeXt as a teacher of features; arguments as of `kdet.detectors.foundation`.
+    """Return a pretrained ViT or ConvNeXt as a teacher of features; arguments as of `kdet.detectors.foundation`.
 
     Raises:
         InputError: no such model, or its library or weights are not there.

@@ -26,7 +26,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """A message as one printable line: file names and what libraries say may hold line breaks and terminal codes."""
+    """Make a message one printable line: file names and libraries' messages may hold line breaks, terminal codes."""
     words = " ".join(str(text).split())
     shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
     if len(shown) <= _LONGEST:

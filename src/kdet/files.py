@@ -54,7 +54,7 @@ def size_of(path: Path) -> int:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes | None:
-    """The content of a plain file, at most so many bytes; None where there is no such file.
+    """Return the content of a plain file, at most so many bytes; None where there is no such file.
 
     Raises:
         InputError: a folder, a pipe or a device, larger, or not to be read.

@@ -32,7 +32,7 @@ _TURNED = {5, 6, 7, 8}
 
 
 def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
-    """The image as it is shown.
+    """Read the image as it is shown.
 
     EXIF orientation is applied, grey and palette images become RGB, 16-bit values are scaled to 8, transparency is laid
     over black, and of an animation the first frame counts. Where annotations state a size (`size_hw`), it decides: an

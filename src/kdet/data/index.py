@@ -176,5 +176,5 @@ def as_labels(values: Ints, num_classes: int) -> Labels:
 
 
 def offsets_of(counts: Ints) -> Ints:
-    """Where each of the runs of these lengths starts, and where the last one ends."""
+    """Return where each of the runs of these lengths starts, and where the last one ends."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])

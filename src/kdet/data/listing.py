@@ -31,7 +31,7 @@ def missing_rows(root: Path, names: Sequence[str]) -> Ints:
 
 
 def most_complete(candidates: Sequence[Path], names: Sequence[str]) -> Path:
-    """The folder that holds most of the first names; the first candidate among equals."""
+    """Return the folder that holds most of the first names; the first candidate among equals."""
     probe = names[:32]
     return max(candidates, key=lambda folder: sum(is_file(folder / name) for name in probe))
 
@@ -67,7 +67,7 @@ def listed(root: Path, folder: Path) -> tuple[list[str], Counter[str]]:
 
 
 def skipped_note(folder: Path, skipped: Mapping[str, int]) -> tuple[str, ...]:
-    """One line about files that are no images, where there are some."""
+    """Return one line about files that are no images, where there are some."""
     if not skipped:
         return ()
     counts = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(skipped.items()))

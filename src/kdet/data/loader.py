@@ -122,7 +122,7 @@ def evaluation_batches(length: int, *, batch_size: int, rank: int = 0, world: in
 def make_loader(
     dataset: DetectionDataset, batches: Iterable[list[Item]], *, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Batch]:
-    """A loader over batches of (epoch, image); with workers=0 everything happens in this process."""
+    """Make a loader over batches of (epoch, image); with workers=0 everything happens in this process."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=batches,  # pyright: ignore[reportArgumentType]

@@ -17,7 +17,7 @@ from kdet.types import Batch, Canvas, Detections, Detector, ImageSize, Level, Si
 
 
 def normalised(model: Any, batch: Batch) -> ImageList:
-    """The batch as the model wants it: its own mean and std, padding zero *after* normalisation as in torchvision."""
+    """Normalise a batch by the model's own mean and std, padding zero *after* normalisation as in torchvision."""
     images = model.transform.normalize(batch.images)
     height, width = images.shape[-2:]
     if any(size != (height, width) for size in batch.sizes_hw):
@@ -121,7 +121,7 @@ _PARTS = ("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvi
 
 
 def backbone_kind(backbone: nn.Module) -> str:
-    """The network that a backbone is made of: the file that defines its blocks; ResNet and ResNeXt share one."""
+    """Return the network that a backbone is made of: the file that defines its blocks; ResNet and ResNeXt share one."""
     blocks = [module for module in backbone.modules() if not type(module).__module__.startswith(_PARTS)]
     kind = type(blocks[0] if blocks else backbone)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
@@ -130,7 +130,7 @@ def backbone_kind(backbone: nn.Module) -> str:
 
 
 def own_image_size(model: Any) -> int | tuple[int, int]:
-    """The size that the model's own transform resizes to: a fixed one, else the last short side and the limit."""
+    """Read the size that the model's own transform resizes to: a fixed one, else the last short side and the limit."""
     transform = model.transform
     if transform.fixed_size is not None:
         return max(transform.fixed_size)
@@ -139,7 +139,7 @@ def own_image_size(model: Any) -> int | tuple[int, int]:
 
 
 def own_canvas(model: Any) -> Canvas:
-    """What the model's own transform does: SSD's squeezes into a fixed size, the others' pads."""
+    """Return what the model's own transform does: SSD's squeezes into a fixed size, the others' pads."""
     fixed = model.transform.fixed_size
     return "stretch" if fixed is not None and fixed[0] == fixed[1] else "pad"
 

@@ -14,7 +14,7 @@ from kdet.detectors.plain.exact import at_least_float32, sizes_alone
 
 
 def exact(value: Any) -> Any:
-    """What a module returned, its floating tensors in float32 at least; lists, tuples and mappings keep their form."""
+    """Cast a module's floating outputs to float32 at least; lists, tuples and mappings keep their form."""
     if isinstance(value, Tensor):
         return at_least_float32(value) if value.is_floating_point() else value
     if isinstance(value, Mapping):

@@ -40,7 +40,7 @@ to 0.5, by size."""
 
 
 def part_of(name: str) -> Part:
-    """The part of a tensor by its name; a YOLO's neck counts as backbone, for names cannot tell them apart."""
+    """Return the part of a tensor by its name; a YOLO's neck counts as backbone, for names cannot tell them apart."""
     for prefix, part in _PREFIXES.items():
         if name.startswith(prefix):
             return part
@@ -48,7 +48,7 @@ def part_of(name: str) -> Part:
 
 
 def backbone_parameters(detector: Detector) -> list[nn.Parameter]:
-    """The parameters of a detector's backbone; none where kdet cannot know it, as in a module wrapped by its taps."""
+    """List the parameters of a detector's backbone; none where kdet cannot know it, as in a module with taps."""
     if isinstance(detector, HookedDetector):
         return []
     depth = _yolo_depth(detector.model)

@@ -34,7 +34,7 @@ HARMLESS: list[Any] = [
 
 
 def unwrapped(path: Path, loaded: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict in what a file holds, and what was taken off to find it.
+    """Return the state dict in what a file holds, and what was taken off to find it.
 
     Raises:
         InputError: there is none.
@@ -74,7 +74,7 @@ def is_state(content: Any) -> TypeGuard[dict[str, Tensor]]:
 
 
 def without_prefix(state: Mapping[str, Tensor], own: Sequence[str]) -> tuple[dict[str, Tensor], str]:
-    """A state dict under a model's own names, where all of them stand behind one word; and that word.
+    """Return a state dict under a model's own names, where all of them stand behind one word; and that word.
 
     Lightning and trainers of one's own keep the model as an attribute, and beside it losses or a teacher.
     """

@@ -66,7 +66,7 @@ def read_weights(path: Path) -> StoredWeights:
 
 
 def load_torch(path: Path) -> Any:
-    """What a torch file holds: tensors in plain containers, nothing else.
+    """Load what a torch file holds: tensors in plain containers, nothing else.
 
     Raises:
         InputError: damaged, other objects in it, or compressed, as torch never does and as could fill the memory.
@@ -159,7 +159,7 @@ def library_weights(name: str) -> WeightsEnum:
 
 
 def download(weights: WeightsEnum) -> dict[str, Tensor]:
-    """The enum's state dict, from torch's cache or its server.
+    """Download the enum's state dict, unless torch's cache has it.
 
     Raises:
         InputError: it could not be fetched.
@@ -195,7 +195,7 @@ def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...])
 
 
 def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]) -> list[str]:
-    """What `load` would leave as built; the model may be without memory, on the device `meta`.
+    """Return what `load` would leave as built; the model may be without memory, on the device `meta`.
 
     Raises:
         InputError: as there.
@@ -215,7 +215,7 @@ def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]
 
 
 def named_as(weights: StoredWeights, own: Mapping[str, Tensor]) -> StoredWeights:
-    """The weights under a model's own names, if all that keeps them from these is one word before each."""
+    """Return the weights under a model's own names, if all that keeps them from these is one word before each."""
     state, word = without_prefix(weights.state, list(own))
     if not word:
         return weights

@@ -184,7 +184,7 @@ def _bare(
 
 
 def rebuild(stored: StoredWeights) -> Detector:
-    """The detector of a file that kdet wrote.
+    """Rebuild the detector of a file that kdet wrote.
 
     Raises:
         InputError: the file does not say how it was built.
@@ -244,7 +244,7 @@ def classes_in(weights: str, detector: str) -> tuple[str, ...] | None:
 
 
 def with_background(classes: Sequence[str]) -> tuple[str, ...]:
-    """The class list as torchvision's class layers count it: background first.
+    """Return the class list as torchvision's class layers count it: background first.
 
     Raises:
         InputError: no class, or a name twice.

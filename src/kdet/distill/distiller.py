@@ -233,7 +233,7 @@ class Distiller(nn.Module):
 
 
 def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None) -> Observation:
-    """What a student reveals; where a loss of its own refuses the numbers, as matching does NaN, NaN is its loss.
+    """Observe a student; where a loss of its own refuses the numbers, as matching does NaN, NaN is its loss.
 
     Raises:
         InputError: as the detector's own.
@@ -252,7 +252,7 @@ def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: S
 
 
 def as_seen_by(paired: PairedTeacher, batch: Batch) -> Batch:
-    """The batch with or without its larger images, as this teacher needs them.
+    """Return the batch with or without its larger images, as this teacher needs them.
 
     Raises:
         InputError: they are needed and not there.
@@ -268,7 +268,7 @@ def as_seen_by(paired: PairedTeacher, batch: Batch) -> Batch:
 
 
 def sum_of(parts: Mapping[str, Tensor]) -> Tensor:
-    """The sum of the parts."""
+    """Sum the parts."""
     values = iter(parts.values())
     total = next(values)
     for value in values:

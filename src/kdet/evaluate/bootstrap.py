@@ -39,7 +39,7 @@ def resampled_ap(classes: Sequence[ClassMatches], weights: Ints) -> Floats:
 
 
 def percentile_interval(values: Floats, *, level: float = 0.95) -> tuple[float, float] | None:
-    """The middle of the values, by their rank; None where there is none."""
+    """Return the middle of the values, by their rank; None where there is none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None

@@ -80,7 +80,7 @@ def predict_loader(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> list[ImagePredictions]:
-    """What a detector finds on every image of a loader, in the loader's order.
+    """Return what a detector finds on every image of a loader, in the loader's order.
 
     The model is in evaluation mode meanwhile, and afterwards in the mode of before.
 

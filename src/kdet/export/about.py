@@ -71,7 +71,7 @@ class About:
 def about_export(
     detector: Detector, *, size_hw: SizeHW | None, batch: int | None, normalises: bool, selects: bool
 ) -> About:
-    """The metadata of a detector's export; `counts` are filled in when its graph is made.
+    """Return the metadata of a detector's export; `counts` are filled in when its graph is made.
 
     Args:
         detector: with candidates.

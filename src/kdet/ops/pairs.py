@@ -51,7 +51,7 @@ def pair_tensors(student: Tensor, teacher: Tensor, *, dims: str, where: str = "t
 
 
 def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
-    """The loss itself, unless it is NaN because an input holds NaN.
+    """Return the loss itself, unless it is NaN because an input holds NaN.
 
     NaN in an input always makes the loss NaN, so looking at the one resulting number is enough. Reading it would
     make the host wait for an accelerator, so there, and while compiling, the NaN is simply handed on to the caller.
@@ -73,7 +73,7 @@ def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
 
 
 def attached_zero(*tensors: Tensor) -> Tensor:
-    """A zero that keeps the graph, for inputs in which nothing is selected."""
+    """Return a zero that keeps the graph, for inputs in which nothing is selected."""
     return torch.stack([tensor.sum() * 0 for tensor in tensors]).sum()
 
 

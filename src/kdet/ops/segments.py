@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def group_numbers(index_P: Tensor) -> tuple[Tensor, int]:
-    """The groups renumbered where needed, and an upper bound of their count that costs no wait for the device.
+    """Return the groups renumbered where needed, and an upper bound of their count that costs no wait for the device.
 
     On the CPU the highest number is read off. Elsewhere, or where the numbers are sparse, the groups are numbered
     in ascending order, so that P bounds their count.

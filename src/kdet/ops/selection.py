@@ -84,7 +84,7 @@ def best_of_levels(scores_NA: Tensor, counts: tuple[int, ...], best: int) -> tup
 
 
 def without_overlaps(boxes_NB4: Tensor, scores_NB: Tensor, groups_NB: Tensor, iou: float) -> Tensor:
-    """The scores N×B, 0 where a better box of the same image and group overlaps by more than `iou`."""
+    """Return the scores N×B, 0 where a better box of the same image and group overlaps by more than `iou`."""
     # One NMS for all: images are laid side by side downwards, groups to the right, where none meets another.
     low, extent = boxes_NB4.min(), boxes_NB4.max() - boxes_NB4.min() + 1
     images_NB = torch.arange(scores_NB.shape[0], device=scores_NB.device)[:, None].expand_as(groups_NB)

@@ -124,7 +124,7 @@ def _assumptions(records: Sequence[Json]) -> tuple[str, ...]:
 
 
 def looks_of(folder: Path) -> tuple[EvalRecord, ...]:
-    """The looks at AP of a run, as far as it is; empty before the first one.
+    """Return the looks at AP of a run, as far as it is; empty before the first one.
 
     Raises:
         InputError: its log is not that of a run.

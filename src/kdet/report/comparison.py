@@ -94,7 +94,7 @@ class TableView:
 
 
 def comparison_page(folder: Path) -> str:
-    """The page of the comparison in a folder.
+    """Return the page of the comparison in a folder.
 
     Raises:
         InputError: no compare.json there, or not one of `kdet compare`.
@@ -130,7 +130,7 @@ def comparison_page(folder: Path) -> str:
 
 
 def arms_of_comparison(path: Path) -> list[ArmView]:
-    """The arms of a compare.json.
+    """Return the arms of a compare.json.
 
     Raises:
         InputError: not one of `kdet compare`.

@@ -23,7 +23,7 @@ _UNIT = (0.0, 1.02)
 
 
 def number(value: Any) -> float | None:
-    """A finite number out of a JSON file, or None."""
+    """Return a finite number out of a JSON file, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -42,7 +42,7 @@ def loss_parts(run: RunSummary, title: str = "Training loss by part") -> Chart |
 
 
 def term_shares(run: RunSummary) -> Chart | None:
-    """How hard each distillation term pulls at the student, against the task; None where that was not measured."""
+    """Chart how hard each distillation term pulls at the student, against the task; None where not measured."""
     lines = _pulls(run, "ratio")
     values = [ratio for _, points in lines for _, ratio in points]
     wide = bool(values) and 0 < 20 * min(values) < max(values)
@@ -69,14 +69,14 @@ def term_cosines(run: RunSummary) -> Chart | None:
 
 
 def auto_weights(run: RunSummary) -> Chart | None:
-    """The weights that `weight: auto` came to."""
+    """Return the weights that `weight: auto` came to."""
     names = dict.fromkeys(name for step in run.steps for name in step.weights)
     lines = [(name, [(step.step, step.weights[name]) for step in run.steps if name in step.weights]) for name in names]
     return _chart("Weights that were set automatically", lines, x_label="step")
 
 
 def task_loss(runs: Named, title: str = "Task loss while training") -> Chart | None:
-    """The detector's own losses of each run, distillation left out: the part that runs have in common."""
+    """Return the detector's own losses of each run, distillation left out: the part that runs have in common."""
     return _chart(title, [(name, _task_points(run)) for name, run in runs.items()], x_label="step")
 
 
@@ -100,7 +100,7 @@ def ap_against_teacher(run: RunSummary, title: str = "AP while training") -> Cha
 
 
 def with_teacher(name: str, run: RunSummary) -> Curves:
-    """The curves of one run and of its teacher, by the name they bear on the page."""
+    """Return the curves of one run and of its teacher, by the name they bear on the page."""
     return {name: run.curves} | ({"its teacher": run.teacher_curves} if run.teacher_curves else {})
 
 
@@ -123,7 +123,7 @@ def precision_by_class(run: RunSummary, iou: str = "all") -> Chart | None:
 
 
 def ap_over_iou(runs: Named | Curves) -> Chart | None:
-    """How AP falls when boxes must fit better."""
+    """Return how AP falls when boxes must fit better."""
     lines = [(name, _curve(run, "iou", ("AP_per_iou",))) for name, run in runs.items()]
     return _chart("AP over the IoU asked for", lines, x_label="IoU", y_limits=from_zero(lines))
 

@@ -35,7 +35,7 @@ class Verdict:
 
 
 def arms_of(result: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Arm]:
-    """The rows that a result has numbers for, in the labels' order.
+    """Return the rows that a result has numbers for, in the labels' order.
 
     Raises:
         InputError: no AP of `alone` or `distilled`, without which there is nothing to say.

@@ -111,7 +111,7 @@ def overview(runs: Mapping[str, RunSummary]) -> tuple[Chart, ...]:
 
 
 def describe(run: RunSummary) -> str:
-    """The student and how it is trained, in one line."""
+    """Return the student and how it is trained, in one line."""
     student = _mapping(run.recipe.get("student"))
     words = [str(student[key]) for key in ("detector", "backbone") if student.get(key)]
     if student.get("width") not in (None, 1, 1.0):

@@ -42,7 +42,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 
 def scored(run: Run) -> Detector:
-    """The student whose AP counts: as it stands, or its moving average."""
+    """Return the student whose AP counts: as it stands, or its moving average."""
     if run.average is None:
         return run.student
     detector = copy.copy(run.student)

@@ -125,7 +125,7 @@ def _counted(source: Source) -> str:
 
 
 def assemble(prepared: Prepared, folder: Path, engine: Engine, log: RunLog, interruption: Interruption) -> Run:
-    """A run before its first step, from what was built for it."""
+    """Assemble a run before its first step, from what was built for it."""
     recipe, distiller, student = prepared.recipe, prepared.distiller, prepared.student
     settings, data, sampler = recipe.train, prepared.data, prepared.sampler
     optimizer = make_optimizer(distiller, recipe)

@@ -51,7 +51,7 @@ def backbone_lr(distiller: Distiller, recipe: Recipe) -> float:
 
 
 def parameter_groups(distiller: Distiller, settings: TrainRecipe, factor: float) -> list[dict[str, Any]]:
-    """What is trained, by part and weight decay, each tensor in one group.
+    """Return what is trained, by part and weight decay, each tensor in one group.
 
     Norms, biases and whatever else has one number per channel (FCOS's and GFL's scales, layer scales) do not decay,
     as in timm's `param_group_weight_decay`; torchvision's, transformers' and ultralytics' rules name norms and biases
@@ -80,7 +80,7 @@ def parameter_groups(distiller: Distiller, settings: TrainRecipe, factor: float)
 
 
 def describe_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
-    """The groups in one line, and how many norms of the student's model are frozen."""
+    """Return the groups in one line, and how many norms of the student's model are frozen."""
     groups = [
         f"{group['name']} {len(group['params'])} tensors, lr ×{group['factor']:g}, decay {group['weight_decay']:g}"
         for group in optimizer.param_groups

@@ -71,7 +71,7 @@ def prepare(recipe: Recipe, *, splits: Splits | None = None, rank: int = 0, worl
 
 
 def build_pair(recipe: Recipe, classes: Sequence[str]) -> tuple[Distiller, list[str]]:
-    """The student with its teachers and terms, or alone, and what the user should know of them.
+    """Build the student with its teachers and terms, or alone, and what the user should know of them.
 
     Raises:
         InputError: missing weights, other classes, or terms that the pair cannot serve.

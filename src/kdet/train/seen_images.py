@@ -33,7 +33,7 @@ def training_images(teacher: OneTeacher) -> set[Hashable] | None:
 
 
 def image_keys(recipe: Recipe, source: Source) -> list[Hashable]:
-    """What tells one image from another: its file, or what it is generated from."""
+    """Return what tells one image from another: its file, or what it is generated from."""
     index, data = source.index, recipe.data
     if isinstance(data, ShapesData):
         made_from = tuple((name, value) for name, value in asdict(data.shapes()).items() if name not in _COUNTS)

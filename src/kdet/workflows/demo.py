@@ -101,7 +101,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
 def recipe_of(
     arm: str, seed: int, *, teacher: Path | None = None, longer: float = 1.0, lr: float | None = None
 ) -> Recipe:
-    """The recipe of an arm; all students share data, budget and learning rate.
+    """Return the recipe of an arm; all students share data, budget and learning rate.
 
     Args:
         arm: teacher, alone, or a key of DISTILL.
@@ -122,7 +122,7 @@ def recipe_of(
 
 
 def summary(done: Mapping[str, Outcome], seed: int) -> dict[str, Any]:
-    """The numbers of the table; AP is that of the last epoch."""
+    """Return the numbers of the table; AP is that of the last epoch."""
     alone = done["alone"].metrics["AP"]
     rows = {
         name: {
@@ -139,7 +139,7 @@ def summary(done: Mapping[str, Outcome], seed: int) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The comparison as text."""
+    """Return the comparison as text."""
     lines = [f"{'':<38}{'parameters':>11}{'AP':>8}{'AP50':>8}{'time':>8}{'gain':>9}"]
     for name, label in LABELS.items():
         row = result[name]

@@ -145,7 +145,7 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
 
 
 def canvas_for(sizes_hw: NDArray[np.int32], image_size: ImageSize, canvas: Canvas) -> SizeHW:
-    """A model's square; else the smallest input for images of these sizes (N×2) at its own, padded as it pads them."""
+    """Return a model's square, else the smallest input for images of these sizes (N×2), padded as it pads them."""
     if (square_hw := canvas_hw(image_size, canvas)) is not None:
         return square_hw
     sizes = [resized_hw((h, w), image_size) for h, w in np.unique(sizes_hw, axis=0).tolist()]

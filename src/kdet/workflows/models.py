@@ -16,7 +16,7 @@ _AT_A_TIME = 8
 
 
 def open_model(path: Path, *, in_fp32: bool = True) -> Detector:
-    """A detector that predicts.
+    """Open a detector that predicts.
 
     Args:
         path: a run folder, a weights file or an exported file.
@@ -50,7 +50,7 @@ def open_to_run(path: Path, device: str | None = None, *, in_fp32: bool = True) 
 
 
 def images_at_a_time(path: Path) -> int:
-    """The batch size with which a run looked at its AP: images pad each other, and some models see padding; else 8."""
+    """Return the batch size of a run's evaluation, else 8: images pad each other, and some models see padding."""
     recipe = (path if path.is_dir() else path.parent) / RECIPE
     with suppress(InputError):  # of another version, or broken: what it says is not needed
         return read_recipe(recipe).train.batch_size

@@ -20,7 +20,7 @@ _BLOCK = 256
 
 
 def divided(source: Source, share: float, seed: int = 0) -> tuple[Source, Source]:
-    """The rest and this share of the images, at least one group of images that look alike in each.
+    """Return the rest and this share of the images, at least one group of images that look alike in each.
 
     Args:
         source: what is divided.

@@ -33,7 +33,7 @@ def shared_images(train: Source, val: Source) -> list[tuple[str, str]]:
 
 
 def leak(train: Source, val: Source) -> str | None:
-    """One line about shared images, or nothing."""
+    """Return one line about shared images, or nothing."""
     pairs = shared_images(train, val)
     if not pairs:
         return None

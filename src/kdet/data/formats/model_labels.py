@@ -24,7 +24,7 @@ def is_labelled_by_a_model(folder: Path) -> bool:
 
 
 def open_model_labels(folder: Path) -> Source:
-    """Its images with boxes and scores.
+    """Open the images of such a folder, with boxes and scores.
 
     Raises:
         InputError: what `kdet label` wrote is not there any more, or damaged.

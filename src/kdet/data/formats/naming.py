@@ -25,7 +25,7 @@ class Located:
 def located(
     file: Path, names: Sequence[str], candidates: Sequence[Path], folder: Path, images: Path | None = None
 ) -> Located:
-    """The folder that names are relative to; every one of them is there.
+    """Return the folder that names are relative to; every one of them is there.
 
     Args:
         file: what names them, for messages.
@@ -75,12 +75,12 @@ def leaves(name: str) -> bool:
 
 
 def last_part(name: str) -> str:
-    """The file's own name, whichever system wrote the path."""
+    """Return the file's own name, whichever system wrote the path."""
     return name.replace("\\", "/").rpartition("/")[2]
 
 
 def inside(folder: Path, name: str) -> str | None:
-    """An absolute name as one relative to the folder that it lies in; None where it does not."""
+    """Return an absolute name as one relative to the folder that it lies in; None where it does not."""
     try:
         for base in (folder.absolute(), folder.resolve()):
             path = os.path.normpath(name)

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 def chosen(where: Path, wanted: str, found: Mapping[str, _T]) -> tuple[_T, tuple[str, ...]]:
-    """The split that is meant, and what should be said about it.
+    """Return the split that is meant, and what should be said about it.
 
     Args:
         where: begins every line.

@@ -80,7 +80,7 @@ def recognise(path: Path) -> str:
 
 
 def format_named(name: str) -> Format:
-    """A format by its name.
+    """Look up a format by its name.
 
     Raises:
         InputError: unknown name; lists the known ones.
@@ -101,7 +101,7 @@ def open_source(
     first_pixel: voc.FirstPixel = "auto",
     shapes: Shapes | None = None,
 ) -> Source:
-    """One split of a data set.
+    """Open one split of a data set.
 
     Args:
         format: a key of FORMATS.

@@ -43,7 +43,7 @@ _DENSE = 16
 
 
 def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
-    """The index of a draft.
+    """Return the index of a draft.
 
     Raises:
         InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box, a bad score.

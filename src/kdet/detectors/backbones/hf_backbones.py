@@ -16,7 +16,7 @@ _STAGES_OF_STRIDE_8_UP = (2, 3, 4)
 
 
 def transformers_backbone(name: str, weights: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Backbone; arguments as of `foundation`.
+    """Return the fields of a Backbone; arguments as of `foundation`.
 
     Raises:
         InputError: transformers is missing, has no such backbone, or its weights cannot be had.

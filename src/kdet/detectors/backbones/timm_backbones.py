@@ -16,7 +16,7 @@ _NEAR = 3
 
 
 def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Backbone; arguments as of `foundation`.
+    """Return the fields of a Backbone; arguments as of `foundation`.
 
     Raises:
         InputError: timm is missing, has no such backbone, or its weights cannot be had.

@@ -36,7 +36,7 @@ def build_detr(
     image_size: ImageSize | None,
     notes: Notes,
 ) -> DetrDetector:
-    """A detector from a config with random weights, or from a folder or the hub.
+    """Build a detector from a config with random weights, or from a folder or the hub.
 
     Args:
         classes: names of the objects.
@@ -70,7 +70,7 @@ def build_detr(
 
 
 def rebuild_detr(stored: StoredWeights) -> DetrDetector:
-    """The detector of a file that kdet wrote."""
+    """Rebuild the detector of a file that kdet wrote."""
     assert stored.build is not None and stored.class_names is not None
     library, build = _library(), stored.build
     model = _from_config(library, library.CONFIG_MAPPING[build["config"]["model_type"]].from_dict(build["config"]))

@@ -74,7 +74,7 @@ def _narrow_resnet(blocks: tuple[int, ...], width: float, norm: Norm) -> nn.Sequ
 def make_body(
     backbone: str, width: float, norm: Norm, *, state: Mapping[str, Tensor] | None, trainable_layers: int
 ) -> nn.Module:
-    """A backbone without its classifier; arguments as of `build_model`."""
+    """Build a backbone without its classifier; arguments as of `build_model`."""
     body = _body(backbone, width, norm)
     if state is not None:
         _load_body(body, state)
@@ -149,7 +149,7 @@ def _width_out(stage: nn.Module) -> int:
 
 
 def p6_p7(body: nn.Module, backbone: str, channels: int, source: Literal["p5", "c5"]) -> LastLevelP6P7:
-    """The two coarsest levels, of strides 64 and 128, from the pyramid's P5 or the backbone's last stage, C5."""
+    """Build the two coarsest levels, of strides 64 and 128, from the pyramid's P5 or the backbone's last stage, C5."""
     if source == "p5":
         return LastLevelP6P7(channels, channels)
     extra = LastLevelP6P7(_stage_widths(body, backbone)[-1], channels)

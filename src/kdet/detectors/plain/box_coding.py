@@ -32,7 +32,7 @@ def decode_distances(distances_A4: Tensor, anchors_A4: Tensor) -> Tensor:
 
 
 def encode_distances(boxes_P4: Tensor, anchors_P4: Tensor) -> Tensor:
-    """How far the edges of boxes are from the anchors' centres: left, top, right, bottom."""
+    """Return how far the edges of boxes are from the anchors' centres: left, top, right, bottom."""
     centres_P2 = (anchors_P4[:, :2] + anchors_P4[:, 2:]) / 2
     return torch.cat([centres_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - centres_P2], dim=1)
 
@@ -46,6 +46,6 @@ def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
 
 
 def centreness(anchors_P4: Tensor, boxes_P4: Tensor) -> Tensor:
-    """How central an anchor's centre, which lies inside, is in its box: 1 in the middle, 0 on an edge."""
+    """Return how central an anchor's centre, which lies inside, is in its box: 1 in the middle, 0 on an edge."""
     before_P2, after_P2 = encode_distances(boxes_P4, anchors_P4).split(2, dim=1)
     return (torch.minimum(before_P2, after_P2) / torch.maximum(before_P2, after_P2)).prod(1).sqrt()

@@ -32,6 +32,6 @@ def distribution_focal_loss(logits_PEB: Tensor, edges_PE: Tensor) -> Tensor:
 
 
 def expectation(logits: Tensor) -> Tensor:
-    """The mean bin of each distribution over the last axis."""
+    """Return the mean bin of each distribution over the last axis."""
     shares = at_least_float32(logits).softmax(-1)
     return (shares * torch.arange(shares.shape[-1], dtype=shares.dtype, device=shares.device)).sum(-1)

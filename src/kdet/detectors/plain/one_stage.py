@@ -120,13 +120,13 @@ def resizer(min_size: int, max_size: int) -> GeneralizedRCNNTransform:
 def assign_all(
     targets: Sequence[Objects], anchors: Sequence[Tensor], num_anchors_per_level: Sequence[int]
 ) -> list[Tensor]:
-    """The object of each anchor of each image, -1 for background."""
+    """Return the object of each anchor of each image, -1 for background."""
     pairs = zip(targets, anchors, strict=True)
     return [assign_adaptively(target["boxes"], own, num_anchors_per_level) for target, own in pairs]
 
 
 def positives(targets: Sequence[Objects], matched: Sequence[Tensor]) -> Positives:
-    """The anchors with an object, in the order in which the mask selects them."""
+    """Return the anchors with an object, in the order in which the mask selects them."""
     chosen = [own[own >= 0] for own in matched]
     return Positives(
         torch.stack(list(matched)) >= 0,
@@ -136,7 +136,7 @@ def positives(targets: Sequence[Objects], matched: Sequence[Tensor]) -> Positive
 
 
 def at_labels(logits_NAK: Tensor, found: Positives, values_P: Tensor | float) -> Tensor:
-    """A target like the logits: these values in the column of each positive's label, 0 elsewhere."""
+    """Return a target like the logits: these values in the column of each positive's label, 0 elsewhere."""
     wanted_NAK = torch.zeros_like(logits_NAK)
     rows_PK = wanted_NAK[found.mask_NA]
     values = torch.as_tensor(values_P, dtype=rows_PK.dtype, device=rows_PK.device)

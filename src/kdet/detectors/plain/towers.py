@@ -45,7 +45,7 @@ class ClassificationHead(nn.Module):
 
 
 def tower(channels: int) -> nn.Sequential:
-    """The hidden layers of a branch."""
+    """Build the hidden layers of a branch."""
     layers = [Conv2dNormActivation(channels, channels, norm_layer=group_norm) for _ in range(NUM_LAYERS)]
     for layer in layers:
         nn.init.normal_(layer[0].weight, std=0.01)  # pyright: ignore[reportArgumentType]
@@ -53,7 +53,7 @@ def tower(channels: int) -> nn.Sequential:
 
 
 def last_layer(channels: int, columns: int) -> nn.Conv2d:
-    """A 3×3 convolution that predicts."""
+    """Build a 3×3 convolution that predicts."""
     layer = nn.Conv2d(channels, columns, 3, padding=1)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]

@@ -63,7 +63,7 @@ def _as_made(stored: StoredWeights) -> tuple[str, int]:
 
 
 def plain_model(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
-    """A detector of `kdet.detectors.plain`.
+    """Build a detector of `kdet.detectors.plain`.
 
     Args:
         arguments: of `build_model`.

@@ -24,7 +24,7 @@ _LEAST_SIDE_PX = 1e-2
 
 
 def selection_of(model: Any) -> Selection:
-    """The box head's threshold and NMS; a cascade's is that of its last stage."""
+    """Return the box head's threshold and NMS; a cascade's is that of its last stage."""
     heads = model.roi_heads
     own = heads.stages[-1] if isinstance(heads, CascadeHeads) else heads
     return Selection(

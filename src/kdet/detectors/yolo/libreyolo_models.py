@@ -36,7 +36,7 @@ def build_libreyolo(
     image_size: ImageSize | None,
     notes: Notes,
 ) -> LibreDetector:
-    """A detector with random weights, or those of a local file.
+    """Build a detector with random weights, or those of a local file.
 
     Args:
         classes: names of the objects.
@@ -62,7 +62,7 @@ def build_libreyolo(
 
 
 def rebuild_libreyolo(stored: StoredWeights) -> LibreDetector:
-    """The detector of a file that kdet wrote."""
+    """Rebuild the detector of a file that kdet wrote."""
     assert stored.build is not None and stored.class_names is not None
     detector = _built(stored.build["config"], stored.class_names)
     load(detector.model, stored, stored.class_names)

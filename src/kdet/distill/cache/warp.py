@@ -22,7 +22,7 @@ _NOTHING = math.log(0.01 / 0.99)
 def moved(
     whole: Observation, strides: Sequence[int], size_hw: SizeHW, corners: Tensor, canvas_hw: SizeHW
 ) -> Observation:
-    """What the teacher said about the whole image, on the grid of a view.
+    """Return what the teacher said about the whole image, on the grid of a view.
 
     Every cell of the view takes the answer of the cell in which its centre lay, on the level where objects were as
     large as that level's are now; boxes move with the pixels. Queries keep their order, and those whose centre left the

@@ -42,7 +42,7 @@ def readings(distiller: Distiller, batch: Batch) -> list[Reading]:
 
 
 def first_broken(found: list[Reading]) -> str:
-    """The first that is not finite, with what is finite before it; or that all are."""
+    """Name the first reading that is not finite, with what is finite before it; or say that all are."""
     for place, reading in enumerate(found):
         if reading.broken:
             widest = max(found[:place], key=lambda r: max(abs(r.low), abs(r.high)), default=None)

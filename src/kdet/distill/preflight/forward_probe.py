@@ -49,7 +49,7 @@ class ForwardProbe:
 
 
 def watch(distiller: Distiller, batch: Batch) -> ForwardProbe:
-    """One forward pass of either model, as a step of training does it."""
+    """Run one forward pass of either model, as a step of training does it."""
     assert distiller.criterion is not None
     kept = replace(batch, images=batch.images.clone())
     with ExitStack() as stack:

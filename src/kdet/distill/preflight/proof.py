@@ -43,7 +43,7 @@ class Evidence:
 def prove_it_acts(
     distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, float]:
-    """One real forward and backward per term, schedules set aside; nothing is changed, random numbers neither.
+    """Run one real forward and backward pass per term, schedules set aside; change nothing, random numbers neither.
 
     Args:
         distiller: in training mode; neither weights, buffers nor gradients change.
@@ -60,7 +60,7 @@ def prove_it_acts(
 
 
 def proven(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
-    """What `examine` found, without a fault; arguments and errors as of `prove_it_acts`."""
+    """Return what `examine` found, without a fault; arguments and errors as of `prove_it_acts`."""
     evidence = examine(distiller, batch, optimizer)
     if faults := evidence.all_faults:
         more = f" (and {len(faults) - 1} more; `kdet check` names them all)" if len(faults) > 1 else ""
@@ -69,7 +69,7 @@ def proven(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer 
 
 
 def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
-    """All that can keep distillation from acting, looked for in one real step; arguments as of `prove_it_acts`."""
+    """Look in one real step for all that can keep distillation from acting; arguments as of `prove_it_acts`."""
     criterion, teachers = distiller.criterion, [paired.teacher.model for paired in distiller.paired_teachers]
     assert criterion is not None
     before = [state_hash(teacher) for teacher in teachers]

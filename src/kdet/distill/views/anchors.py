@@ -62,7 +62,7 @@ def other_anchors(student: Sequence[Level], teacher: Sequence[Level], pairing: P
 
 
 def no_common_cells(pairing: Pairing) -> str | None:
-    """The refusal of what compares cells, where every paired level has others."""
+    """Return the refusal of a term that compares cells, where no paired level has common ones; else None."""
     if any(pair.exact for pair in pairing.levels):
         return None
     pairs = ", ".join(f"{pair.stride} against {pair.teacher_stride:g}" for pair in pairing.levels)

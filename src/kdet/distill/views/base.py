@@ -66,7 +66,7 @@ def paired_features(context: StepContext, adapt: Adapt) -> tuple[list[Tensor], l
 
 
 def on_students_cells(context: StepContext, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
-    """The teacher's maps of the paired levels resized to the student's, by what a cell of either measures in pixels."""
+    """Resize the teacher's maps of the paired levels to the student's, by what a cell of either measures in pixels."""
     maps = zip(teacher, student, context.pairing.levels, strict=True)
     return [resize_like(t, s, _stride_ratios(context, pair)) for t, s, pair in maps]
 

@@ -42,7 +42,7 @@ class Positives:
 
 
 def positives(context: StepContext) -> Positives:
-    """All positives of objects that the teacher knows, pooled over levels, without a loop over objects."""
+    """Return all positives of objects that the teacher knows, pooled over levels, without a loop over objects."""
     assignment = context.student.assignment
     assert assignment is not None
     image, anchor = torch.where(assignment >= 0)
@@ -68,7 +68,7 @@ def positives(context: StepContext) -> Positives:
 
 
 def teacher_columns(context: StepContext, student_columns: Tensor) -> Tensor:
-    """The teacher's columns of the same class names; -1 for the classes that it does not have."""
+    """Return the teacher's columns of the same class names; -1 for the classes that it does not have."""
     classes = context.pairing.classes
     table = torch.full((classes.num_columns,), -1, dtype=torch.int64)
     table[list(classes.student)] = torch.tensor(classes.teacher, dtype=torch.int64)
@@ -130,7 +130,7 @@ Scorer = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ranked(context: StepContext, found: Positives, student_score: Scorer, teacher_score: Scorer) -> dict[str, Any]:
-    """The arguments of rank mimicking: anchor by anchor, or cell by cell where the two models lay other anchors."""
+    """Return rank mimicking's arguments: anchor by anchor, or cell by cell where the models lay other anchors."""
     rows, num_objects = torch.arange(len(found.image), device=found.image.device), found.num_objects
     if same_anchors(context):
         scores = [score(found.image, found.anchor, rows) for score in (student_score, teacher_score)]

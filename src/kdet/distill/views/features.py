@@ -109,7 +109,7 @@ class FeaturesByScore:
 
 
 def highest_scores(observation: Observation, columns: Sequence[int]) -> Tensor:
-    """The highest score of each anchor, N×A, over these columns: the score that NMS sorts by."""
+    """Return the highest score of each anchor, N×A, over these columns: the score that NMS sorts by."""
     assert observation.class_logits is not None
     logits = observation.class_logits.float()
     if observation.activation == "softmax":

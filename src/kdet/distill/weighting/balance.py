@@ -143,7 +143,7 @@ class Balance(nn.Module):
 
 
 def gradient_at(features: Sequence[Tensor], value: Tensor) -> list[Tensor]:
-    """The gradient of a scalar at the neck outputs, one flat float32 a level; zeros where it does not depend on it."""
+    """Compute a scalar's gradient at the neck outputs, one flat float32 a level; zeros where it has none."""
     found = gradients_of(value, features)
     return [
         torch.zeros(feature.numel(), device=feature.device) if gradient is None else gradient.flatten()

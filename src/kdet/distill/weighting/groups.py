@@ -25,7 +25,7 @@ class WeightGroup:
 
 
 def weight_groups(term: Term, pairing: Pairing) -> tuple[WeightGroup, ...]:
-    """An auto term that compares neck features is divided, since levels may differ in their pull by powers of ten.
+    """Divide an auto term that compares neck features, since levels may differ in their pull by powers of ten.
 
     Such terms are sums or means over levels, so the parts add up to the term, or to a multiple of it.
 

@@ -38,7 +38,7 @@ def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
 
 
 def rescaled_pair(student_NCHW: Tensor, teacher_NCHW: Tensor, normalize: Normalize) -> tuple[Tensor, Tensor, Tensor]:
-    """Both maps under `rescale`, and what is `taught`; the teacher's range is taken once."""
+    """Return both maps under `rescale`, and what is `taught`; the teacher's range is taken once."""
     return rescale(student_NCHW, normalize), *_rescaled_and_alive(teacher_NCHW, normalize)
 
 

@@ -32,7 +32,7 @@ def gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
 
 
 def border(size_hw: tuple[int, int], window: int) -> Border:
-    """How the map goes on outside: mirrored; its edge repeated, on both axes, where a side is too short to mirror.
+    """Return how the map goes on outside: mirrored; its edge repeated, on both axes, where a side is too short.
 
     Zeros outside would bias the means of the border cells; a smaller window would make levels incomparable.
     """

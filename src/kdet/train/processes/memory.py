@@ -41,7 +41,7 @@ class Memory:
 def memory_of(
     distiller: Distiller, optimizer: Optimizer, *, average: bool, activations: int, gpu_peak: int | None = None
 ) -> Memory:
-    """All of it, where `activations` are known.
+    """Sum up the memory of a step whose `activations` are known.
 
     Args:
         distiller: with its teachers.

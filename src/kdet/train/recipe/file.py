@@ -105,7 +105,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def shapes_from(overrides: Sequence[str]) -> Shapes:
-    """The generator's parameters from `key=value` alone, checked as in a recipe.
+    """Return the generator's parameters from `key=value` alone, checked as in a recipe.
 
     Raises:
         InputError: an unknown key or a value out of range.

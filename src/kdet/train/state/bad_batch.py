@@ -54,7 +54,7 @@ def keep(folder: Path, batch: Batch, state: Mapping[str, Tensor], class_names: t
 
 
 def read(folder: Path) -> BadBatch:
-    """What `keep` wrote.
+    """Read what `keep` wrote.
 
     Raises:
         InputError: it is not there, or damaged.

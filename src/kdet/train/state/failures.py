@@ -18,7 +18,7 @@ _GB = 1e9
 
 
 def shown(report: LossReport) -> str:
-    """The parts of a loss by name."""
+    """Return the parts of a loss by name."""
     return ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in report.parts.items())
 
 
@@ -50,7 +50,7 @@ def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
 
 
 def batch_norm_fault(error: ValueError, batch_size: int) -> InputError | None:
-    """What to say where batch statistics would be of a single value, which torch refuses; None of other errors."""
+    """Explain torch's refusal of batch statistics of a single value; None for other errors."""
     if not str(error).startswith("Expected more than 1 value per channel when training"):
         return None
     return InputError(
@@ -65,7 +65,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(run: Run, batch: Batch) -> WorkError:
-    """What to reduce, and what the step needs by an estimate from one image."""
+    """Make the error that says what to reduce, and what the step needs by an estimate from one image."""
     run.optimizer.zero_grad(set_to_none=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

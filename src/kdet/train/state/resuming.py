@@ -78,7 +78,7 @@ def take_anew(run: Run, recorded: Recipe, changes: dict[str, tuple[Any, Any]]) -
 
 
 def begun_with(recipe: Recipe, changes: dict[str, tuple[Any, Any]]) -> Recipe:
-    """The recipe before these changes."""
+    """Return the recipe before these changes."""
     old = {key.removeprefix("train."): value for key, (value, _) in changes.items()}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=old)})
 
@@ -92,7 +92,7 @@ def record(folder: Path, changes: dict[str, tuple[Any, Any]], step: int) -> None
 
 
 def jump(before: Recipe, after: Recipe, step: int, steps_before: int, steps_after: int) -> str | None:
-    """One line about a learning rate that is not what it was going to be; None where it is."""
+    """Return one line about a learning rate that is not what it was going to be; None where it is."""
     old = learning_rate(before.train, min(step, steps_before - 1), steps_before)
     new = learning_rate(after.train, min(step, steps_after - 1), steps_after)
     if max(old, new) <= 1.05 * min(old, new):

@@ -24,7 +24,7 @@ def require_cacheable(recipe: Recipe, distiller: Distiller, pipeline: Pipeline) 
 
 
 def mode_for(pipeline: Pipeline, needs: frozenset[Need]) -> Mode:
-    """How answers can be kept under an augmentation.
+    """Return how answers can be kept under an augmentation.
 
     Raises:
         InputError: not at all.

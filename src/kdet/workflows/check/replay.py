@@ -17,7 +17,7 @@ from kdet.types import Batch
 
 
 def replay(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """What every part of the forward pass holds, and how large the gradient of each part of the loss is.
+    """Return what every part of the forward pass holds, and how large the gradient of each part of the loss is.
 
     Args:
         recipe: of the run; its recipe.yaml.

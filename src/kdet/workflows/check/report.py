@@ -40,7 +40,7 @@ class Report:
 
 
 def teacher_sections(paired: PairedTeacher, worth: Worth | None) -> dict[str, Any]:
-    """What belongs together between the student and one teacher, and what the teacher is worth."""
+    """Return what belongs together between the student and one teacher, and what the teacher is worth."""
     return {"classes": _classes(paired), "levels": _levels(paired), "teacher": worth and asdict(worth)}
 
 

@@ -72,7 +72,7 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
 
 
 def stored_weights(teacher: OneTeacher) -> StoredWeights | None:
-    """What a recipe's teacher is to be loaded from; None = random weights, or all of it loads or it is refused.
+    """Return what a recipe's teacher is to be loaded from; None = random weights, or all of it loads or it is refused.
 
     Raises:
         InputError: no such weights.
@@ -89,7 +89,7 @@ def stored_weights(teacher: OneTeacher) -> StoredWeights | None:
 
 
 def not_loaded(teacher: Detector, stored: StoredWeights) -> list[str]:
-    """Names of the teacher's tensors that its file has otherwise or not at all."""
+    """Return the names of the teacher's tensors that its file has otherwise or not at all."""
     found: list[str] = []
     for name, tensor in teacher.native_state().items():
         if name.endswith("num_batches_tracked"):

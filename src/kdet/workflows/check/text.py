@@ -9,7 +9,7 @@ _MARGIN = "  "
 
 
 def as_text(report: Report, *, strict: bool = False) -> str:
-    """All sections, and what it comes to."""
+    """Return all sections and the conclusion as text."""
     sections = {
         "data": _data(report.data),
         "classes": _classes(report.classes),

@@ -114,7 +114,7 @@ def harm(trial: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def variants_of(recipe: Recipe) -> dict[str, Recipe]:
-    """What is trained, by name; all start alike, from the teacher's weights where the recipe inherits them.
+    """Return what is trained, by name; all start alike, from the teacher's weights where the recipe inherits them.
 
     Raises:
         InputError: no terms to try.

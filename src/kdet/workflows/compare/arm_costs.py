@@ -58,7 +58,7 @@ def measure_arms(recipe: Recipe, path: Path, *, arms: Sequence[Arm], fair_start:
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """What `measure_arms` wrote; empty where there is no such file, or it is damaged."""
+    """Read what `measure_arms` wrote; empty where there is no such file, or it is damaged."""
     content = parse_json(read_text(path) or "{}", str(path))
     return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
 

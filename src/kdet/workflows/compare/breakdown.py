@@ -29,7 +29,7 @@ def breakdown(arms: Arms) -> dict[str, Table]:
 def errors_of(
     truth: DetectionIndex, arms: Mapping[str, Sequence[Sequence[ImagePredictions]]]
 ) -> tuple[Table | None, str | None]:
-    """What each kind of error costs each arm in AP50; or None and the reason why it is not known.
+    """Return what each kind of error costs each arm in AP50; or None and the reason why it is not known.
 
     Args:
         truth: the validation images.

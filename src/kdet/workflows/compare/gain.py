@@ -57,7 +57,7 @@ class Finished:
 
 
 def finished(folder: Path, resampled: NDArray[np.float64]) -> Finished:
-    """A run by its files.
+    """Read a run from its files.
 
     Raises:
         InputError: one of them cannot be read.
@@ -76,7 +76,7 @@ def arm_rows(
     times: Mapping[str, int] | None = None,
     accumulate: int = 1,
 ) -> list[dict[str, Any]]:
-    """The `arms` of compare.json.
+    """Return the `arms` of compare.json.
 
     Args:
         arms: runs by arm, in the order of seeds; the first arm is what gains are against.
@@ -114,7 +114,7 @@ def _correct(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def verdict_of(interval: Interval | None) -> Verdict:
-    """The rule."""
+    """Judge a gain by its interval: helped or hurt where 0 lies outside."""
     if interval is None:
         return "not shown"
     low, high = interval
@@ -122,7 +122,7 @@ def verdict_of(interval: Interval | None) -> Verdict:
 
 
 def read_json(path: Path) -> Any:
-    """A file of a finished run.
+    """Read a file of a finished run.
 
     Raises:
         InputError: it is not there, or broken.

@@ -41,7 +41,7 @@ def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dic
 
 
 def straw_men(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The terms of fixed weight that pulled so hard or so weakly that their arm says little about the method.
+    """Return the terms of fixed weight that pulled so hard or so weakly that their arm says little about the method.
 
     Args:
         arms: by arm what `terms_of` returned.

@@ -113,7 +113,7 @@ def run_rounds(rounds: Sequence[Sequence[Planned]], pool: Pool, *, budget: float
 
 
 def go_on(recipe: Recipe, folder: Path, watch: Watch | None = None) -> Outcome:
-    """A run from wherever it stands to its end; `watch` as of `fit`.
+    """Train a run from wherever it stands to its end; `watch` as of `fit`.
 
     Raises:
         InputError: the folder holds a run of another recipe.
@@ -137,7 +137,7 @@ def train_one(recipe: Recipe, folder: Path, *, watch: Watch | None = None) -> No
 
 
 def cost_of(folder: Path) -> dict[str, Any]:
-    """What a run took."""
+    """Read what a run took."""
     try:
         return json.loads((folder / COST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -85,7 +85,7 @@ def compare(
 
 
 def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_start: bool = False) -> dict[str, Any]:
-    """All numbers of complete rounds; `arms` and `teacher` are what scripts read.
+    """Return all numbers of complete rounds; `arms` and `teacher` are what scripts read.
 
     Args:
         recipe: of the comparison.

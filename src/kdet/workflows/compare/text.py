@@ -32,7 +32,7 @@ def power(num_seeds: int, num_arms: int) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The comparison as text."""
+    """Return the comparison as text."""
     arms, several = result["arms"], is_corrected(result["arms"])
     width = max(len(arm["name"]) for arm in arms)
     head = f"{'':<{width}}  {'AP':>6}  {'gain':>7}  {'95 % over seeds':>17}  {'95 % over images':>17}"

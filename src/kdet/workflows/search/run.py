@@ -83,7 +83,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
 
 
 def table(result: dict[str, Any]) -> str:
-    """The evidence as text, longest runs first."""
+    """Return the evidence as text, longest runs first."""
     lines = [f"{'steps':>7}  {'AP held out':>11}  candidate"]
     for row in sorted(result["runs"], key=lambda row: (-row["steps"], -row["AP"])):
         about = "student alone" if row["methods"] == "none" else f"{row['methods']}, ratio {row['ratio']:g}"

@@ -26,7 +26,7 @@ _MOST_FOLDERS = 200
 
 
 def find_annotations(path: Path, split: str) -> tuple[Path, tuple[str, ...]]:
-    """The annotation file that a path means, and what should be said about it.
+    """Return the annotation file that a path means, and what should be said about it.
 
     Raises:
         InputError: no such path, or a folder without one or without that split; lists what is there.
@@ -78,7 +78,7 @@ def _has_lists(file: Path) -> bool:
 
 
 def folder_of(file: Path) -> Path:
-    """The data set's folder."""
+    """Return the data set's folder."""
     return file.parent.parent if file.parent.name == "annotations" else file.parent
 
 

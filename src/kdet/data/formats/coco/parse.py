@@ -31,7 +31,7 @@ class _OutOfTheOrdinary(Exception):
 
 
 def parse(file: Path) -> Records:
-    """The records of a COCO file.
+    """Return the records of a COCO file.
 
     Raises:
         InputError: unreadable, no JSON, no COCO, or a record with a wrong or missing value.

@@ -44,7 +44,7 @@ def recognise(path: Path) -> bool:
 
 
 def layout(path: Path, split: str, images: Path | None) -> Layout:
-    """The files of a split.
+    """Return the files of a split.
 
     Raises:
         InputError: no such folder, no XML files, or no such split.
@@ -73,7 +73,7 @@ def layout(path: Path, split: str, images: Path | None) -> Layout:
 
 
 def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[list[str], tuple[str, ...]]:
-    """The image of each XML file: of its own stem where there is one, else as it says; and what should be said.
+    """Return the image of each XML file: of its own stem where there is one, else as it says; and what should be said.
 
     Raises:
         InputError: an image that is not there, or that two files claim.

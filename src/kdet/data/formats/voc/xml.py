@@ -52,7 +52,7 @@ def parse(file: Path) -> Annotation:
 
 
 def render(file_name: str, size_hw: tuple[int, int], things: Sequence[Thing]) -> ET.Element:
-    """The XML of one image."""
+    """Return the XML of one image."""
     root = ET.Element("annotation")
     ET.SubElement(root, "filename").text = file_name.rpartition("/")[2]
     size = ET.SubElement(root, "size")

@@ -55,7 +55,7 @@ class Settings:
 
 
 def find_settings(path: Path) -> Path | None:
-    """The file that describes a data set: itself, or the one in a folder; None where there is none."""
+    """Return the file that describes a data set: itself, or the one in a folder; None where there is none."""
     if is_file(path):
         return path
     for name in (*_YAML_NAMES, *_DARKNET_NAMES):
@@ -132,7 +132,7 @@ def _split_folders(base: Path) -> list[str]:
 
 
 def splits_of(settings: Settings) -> dict[str, Any]:
-    """What stands under the keys that are splits."""
+    """Return what stands under the keys that are splits."""
     known = {name for names in NAMES.values() for name in names} | {""}
     return {
         key: value for key, value in settings.content.items() if str(key).lower() in known and value not in _NOTHING
