@@ -117,7 +117,7 @@ def _of_first_cells(generator: Any, cells_hw: Sequence[SizeHW], size_hw: SizeHW)
 
 
 _PARTS = ("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection.")
-"""Where the modules are defined of which any network may be built."""
+"""Packages of the modules of which any network may be built."""
 
 
 def backbone_kind(backbone: nn.Module) -> str:

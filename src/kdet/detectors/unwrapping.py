@@ -30,7 +30,8 @@ HARMLESS: list[Any] = [
     ),
     *(type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u4", "u8", "u1", "?")),
 ]
-"""Beside tensors in many files: a trainer's arguments, paths and counts. None of them runs anything when it is read."""
+"""Types that stand beside tensors in many files: a trainer's arguments, paths and counts. None of them runs anything
+when it is read."""
 
 
 def unwrapped(path: Path, loaded: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:

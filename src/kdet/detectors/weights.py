@@ -30,7 +30,7 @@ CLASS_LAYERS = (
     *("model.enc_out_class_embed", "model.denoising_class_embed"),
     *("head.cls_preds", "head.rtm_cls"),
 )
-"""Where torchvision's and our detectors, then those of transformers and libreyolo, keep what depends on the classes."""
+"""Layers that depend on the classes: torchvision's and our detectors', then transformers' and libreyolo's."""
 _YOLO_CLASS_LAYER = re.compile(r"(model\.\d+|head)\.(one2one_)?cv3\.\d+\.2\.")
 """The last convolution of a YOLO head's class branch, per level."""
 
@@ -48,7 +48,7 @@ class StoredWeights:
     said: tuple[str, ...] = ()
     """What was taken off to find the weights, for the user to read."""
     canvas: Canvas = "pad"
-    """On which it was trained; files that kdet wrote before it had others do not say, and were trained on this one."""
+    """Canvas on which it was trained; older files of kdet do not say, and were trained on this one."""
 
 
 def read_weights(path: Path) -> StoredWeights:

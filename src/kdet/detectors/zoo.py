@@ -37,11 +37,11 @@ DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
 """Name in a recipe → its models, and what each of them reveals."""
 _WITH_P6 = ("retinanet", "fcos", "atss", "gfl")
 FACTORY = "factory"
-"""In the place of such a name: the user's own function builds it."""
+"""Word in the place of such a name where the user's own function builds the detector."""
 
 
 def _quiet(_: str) -> None:
-    """Where nobody asked for the notes."""
+    """Drop a note that nobody asked for."""
 
 
 def build(

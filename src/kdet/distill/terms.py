@@ -19,7 +19,7 @@ identity-start as the identity where the channels agree; else, and under always,
 Weight = float | Literal["auto"]
 """A number, or what `kdet.distill.weighting.balance` measures: `ratio` of the task's pull, for all auto terms."""
 RATIO = 3.0
-"""Where a recipe names none; docs/adr/0004-share.md says why."""
+"""Ratio where a recipe names none; docs/adr/0004-share.md says why."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Term:
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""
     strides: tuple[int, ...] | None = None
-    """Only the levels of these strides; None = those of `finest`. For terms that read features."""
+    """Strides of the levels that are compared, for terms that read features; None = those of `finest`."""
     finest: int | None = None
-    """Only so many of the paired levels, the finest; None = all."""
+    """Number of the paired levels that are compared, the finest ones; None = all."""
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""

@@ -102,7 +102,7 @@ def _uncorrelated(student_PK: Tensor, teacher_PK: Tensor, along: int, total: Cal
     count = total(student_PK.new_full((), student_PK.shape[along])).clamp(min=1)
 
     def centred(values_PK: Tensor) -> tuple[Tensor, Tensor]:
-        """And its squared norm."""
+        """Return the centred values and their squared norm."""
         values_PK = values_PK - total(values_PK.sum(along, keepdim=True)) / count
         return values_PK, total(values_PK.square().sum(along, keepdim=True))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 _LEAST_AREA = 1e-7
-"""In the boxes' own unit squared."""
+"""Least area, in the boxes' own unit squared."""
 
 
 def scaled(boxes: Tensor, from_hw: Sequence[int], to_hw: Sequence[int]) -> Tensor:

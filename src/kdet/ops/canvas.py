@@ -66,7 +66,7 @@ def side_of(image_size: ImageSize, canvas: Canvas) -> int:
 
 
 def described(image_size: ImageSize, canvas: Canvas) -> str:
-    """In words.
+    """Describe a canvas in words.
 
     Raises:
         InputError: a square canvas without its side.

@@ -32,12 +32,12 @@ class Selection:
     score: float
     """A detection's score is above it."""
     best: int | None
-    """So many of each group stay before NMS; None = all."""
+    """Number of each group's best that stay before NMS; None = all."""
     group: Literal["level", "class", "image"]
     nms_iou: float | None
     """None = no NMS, as where queries answer for one object each."""
     detections: int
-    """At most, of an image."""
+    """Largest number of detections of an image."""
     clip: bool = True
     """Whether boxes are cut at the image's border before NMS."""
 

@@ -35,7 +35,7 @@ class StepRecord:
     """Weighted losses by name; their sum is `total`."""
     images_per_second: float | None = None
     gradients: Mapping[str, GradientRecord] = field(default_factory=dict[str, GradientRecord])
-    """By term, where they were measured."""
+    """Gradients by term, where they were measured."""
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     """Weights of the terms with `weight: auto`."""
 
@@ -58,9 +58,9 @@ class RunSummary:
     recipe_text: str
     environment: Json
     steps: tuple[StepRecord, ...]
-    """By step; of a step that was repeated after a kill, the last record."""
+    """Records by step; of a step that was repeated after a kill, the last one."""
     evaluations: tuple[EvalRecord, ...]
-    """By step, likewise."""
+    """Evaluations by step, likewise."""
     metrics: Json | None
     teacher: Json | None
     curves: Json | None

@@ -48,7 +48,7 @@ class TermView:
     weights: Mapping[str, float]
     """What `weight: auto` came to, by level."""
     pull: float | None
-    """On the student's neck, as a multiple of the task's."""
+    """Gradient at the student's neck as a multiple of the task's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,7 @@ def ap_over_iou(runs: Named | Curves) -> Chart | None:
 
 
 def from_zero(lines: Sequence[tuple[str, Points]]) -> tuple[float, float]:
-    """From 0, so that no gain looks bigger than it is, to a little above the highest value."""
+    """Return the range from 0, so that no gain looks bigger than it is, to a little above the highest value."""
     highest = max((y for _, points in lines for _, y in points), default=0.0)
     return 0.0, min(_UNIT[1], max(0.05, highest * 1.15))
 

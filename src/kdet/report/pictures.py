@@ -43,7 +43,7 @@ class Mark:
     score: float | None = None
     """0…1; None marks ground truth, drawn dashed."""
     colour: int = 0
-    """Which colour, usually the label; taken modulo the palette."""
+    """Number of the colour, usually the label; taken modulo the palette."""
 
 
 def marks_of(

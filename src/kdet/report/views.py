@@ -30,7 +30,7 @@ class ClassRow:
 
     name: str
     values: Mapping[str, float | None]
-    """By the names of AP_NAMES."""
+    """Values by the names of AP_NAMES."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class RunView:
     scores: tuple[Score, ...]
     """Empty before the first evaluation."""
     best: str
-    """Which epoch was the best; empty where it is unknown."""
+    """Sentence on the best epoch; empty where it is unknown."""
     stopped_early: str
     """Why, where the run ended before its last step."""
     classes: tuple[ClassRow, ...]

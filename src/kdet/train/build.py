@@ -224,7 +224,7 @@ def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
 
 
 def _whose(student: Detector) -> str:
-    """Where a student's own canvas comes from."""
+    """Say where a student's own canvas comes from."""
     kind = type(student.model)
     library = kind.__module__.split(".")[0]
     if library not in _LIBRARIES:

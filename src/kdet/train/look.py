@@ -63,7 +63,7 @@ def stopped_early(run: Run) -> str | None:
 
 
 def _which(run: Run, ap: float, epoch: int) -> dict[str, Any]:
-    """Whose metrics these are, and which weights are the best."""
+    """Say whose metrics these are, and which weights are the best."""
     counters = run.counters
     best = {"epoch": counters.best_epoch, "step": counters.best_step, "AP": counters.best_ap, "weights": BEST}
     return {

@@ -157,7 +157,7 @@ def assemble(prepared: Prepared, folder: Path, engine: Engine, log: RunLog, inte
 
 
 def _find_boxes(run: Run) -> None:
-    """Before anything reads of the training images; the same ones again where a run goes on."""
+    """Find the teacher's boxes before anything reads the training images; the same ones again where a run goes on."""
     assert isinstance(run.loader.dataset, DetectionDataset)
     with run.interruption.at_once():
         found = put_teacher_boxes(run.recipe, run.distiller, run.loader.dataset, run.engine, run.log.say)
@@ -166,7 +166,7 @@ def _find_boxes(run: Run) -> None:
 
 
 def fit_start(run: Run) -> None:
-    """Before the proof, which shows the terms as they then are: the adapters' start."""
+    """Start the adapters before the proof, which shows the terms as they then are."""
     run.distiller.train()
     run.sampler.set_epoch(0)
     batches = (batch.to(run.engine.device) for batch in run.loader)
@@ -175,7 +175,7 @@ def fit_start(run: Run) -> None:
 
 
 def _prove(run: Run) -> None:
-    """Before the first epoch: distillation acts, or the run does not begin."""
+    """Prove before the first epoch that distillation acts, or do not begin the run."""
     if run.distiller.criterion is None:
         return
     run.distiller.train()
@@ -263,7 +263,7 @@ def _epoch(run: Run) -> None:
 
 
 def _save_in_between(run: Run) -> None:
-    """Where a signal came, or the last state is old; all ranks alike, and never in the middle of an optimizer step."""
+    """Save where a signal came or the last state is old, all ranks alike, and never in the middle of a step."""
     if run.counters.batch % run.recipe.train.accumulate:
         return
     old = time.monotonic() - run.saved > 60 * run.recipe.train.save_minutes

@@ -92,7 +92,7 @@ def describe_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """That of a step, times each group's factor."""
+    """Set a step's learning rate, times each group's factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
 

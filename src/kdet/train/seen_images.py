@@ -17,7 +17,8 @@ _COUNTS = ("images", "val_images")
 
 
 def training_images(teacher: OneTeacher) -> set[Hashable] | None:
-    """With their labels; None for weights without a recipe beside them, or where its data are not there any more."""
+    """Return the images that a teacher was trained on with labels; None for weights without a recipe beside them, or
+    where its data are not there any more."""
     if isinstance(teacher, FoundationTeacher):
         return set()  # it knows no classes
     if not isinstance(teacher, RunTeacher):

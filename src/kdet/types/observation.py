@@ -83,7 +83,7 @@ class Observation:
     assignment: Tensor | None = None
     """N×A int64: index of the image's object, -1 background, -2 ignored."""
     anchors_per_cell: tuple[int, ...] = ()
-    """Per level; with the features' sizes this splits the A axis."""
+    """Number of anchors in a cell of each level; with the features' sizes this splits the A axis."""
     cells_hw: tuple[SizeHW, ...] = ()
     """Height and width of each level's grid."""
     activation: Activation = "sigmoid"

@@ -176,7 +176,7 @@ def _trained(model: Path) -> Detector:
 def _data(
     model: Path, val: Source | None, train: Source | None, *, needs_train: bool, say: Say
 ) -> tuple[Source, Source]:
-    """Where the file is checked, and where it is calibrated."""
+    """Open the data on which the file is checked, and those on which it is calibrated."""
     if val is not None and (train is not None or not needs_train):
         return val, train or val
     if not is_folder(model):

@@ -58,7 +58,7 @@ def images_at_a_time(path: Path) -> int:
 
 
 def precision_of(detector: Detector, device: str) -> str:
-    """In which a detector of `open_to_run` computes: fp32, bf16, fp16, int8, or tf32 for convolutions of a GPU."""
+    """Name the precision of a detector of `open_to_run`: fp32, bf16, fp16, int8, or tf32 for convolutions of a GPU."""
     if isinstance(detector, ExportedDetector):
         return detector.precision
     cudnn: Any = torch.backends.cudnn

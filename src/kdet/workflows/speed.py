@@ -34,7 +34,7 @@ class Speed:
     device: str
     """What it ran on; exported files run on the processor."""
     precision: str
-    """In which it computed there: fp32, tf32 (convolutions of a GPU), bf16, fp16 or int8."""
+    """Precision in which it computed there: fp32, tf32 (convolutions of a GPU), bf16, fp16 or int8."""
     ap: float | None
     """AP that its run or its export measured on its own images; None where neither says, or for another precision."""
     image_size: ImageSize
@@ -48,7 +48,7 @@ class Speed:
     latency_p90_ms: float
     """Nine of ten images take no longer."""
     images_per_second: float
-    """In batches."""
+    """Images per second in batches."""
     peak_bytes: int | None
     """What the model and one image add to the memory of a fresh process, on the device that it runs on."""
 
@@ -108,7 +108,7 @@ def measure(
 
 
 def as_json(speeds: Sequence[Speed]) -> dict[str, Any]:
-    """For a program; where and how it was measured stands beside it."""
+    """Return the numbers for a program; where and how it was measured stands beside them."""
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     return {"models": [asdict(speed) for speed in speeds], **about}
 

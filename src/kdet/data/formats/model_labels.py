@@ -10,7 +10,7 @@ from kdet.data.source import Source
 from kdet.files import is_file
 
 RECORD = "label.json"
-"""In the folder, beside images and annotations: which model, what it was asked, and from which scores on."""
+"""File in the folder, beside images and annotations: which model, what it was asked, and from which scores on."""
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

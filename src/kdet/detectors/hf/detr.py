@@ -142,7 +142,7 @@ class DetrDetector:
         return Candidates(scores, boxes * boxes.new_tensor([width, height] * 2), (int(boxes.shape[1]),))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
-        """Not here: the decoder finds its queries for itself.
+        """Refuse: the decoder finds its queries for itself.
 
         Raises:
             InputError: always.

@@ -25,7 +25,8 @@ class Family:
     asking: Asking | None = None
     """How its decoder is asked the queries of another; None: it is not."""
     grid: str | None = None
-    """Where the neck's output is one flat N×L×C: the convolution that made its map. None: maps, or sizes come along."""
+    """Convolution that made the neck's map, where the neck's output is one flat N×L×C; None: maps, or sizes come
+    along."""
     reads_mask: bool = True
     """It knows what is padding, and its boxes are fractions of the image; else of the padded image."""
     normalises: bool = True
@@ -75,7 +76,7 @@ FAMILIES: dict[str, Family] = {
     "detr": replace(_DETR, asking=BY_EMBEDDINGS, activation="softmax"),
     "table-transformer": replace(_DETR, asking=TABLE, activation="softmax"),
 }
-"""By `model_type`. YOLOS is not here: its tokens are no feature maps."""
+"""Families by `model_type`. YOLOS is not here: its tokens are no feature maps."""
 
 
 class NeckReached(Exception):

@@ -136,7 +136,7 @@ def _random(library: Any, config: Any, image_size: ImageSize | None, notes: Note
 
 
 def _described(detector: DetrDetector) -> DetrDetector:
-    """With what rebuilds it."""
+    """Add to the detector what rebuilds it."""
     config = detector.model.config
     names = detector.class_names[: config.num_labels]
     detector.build_arguments = {

@@ -22,7 +22,7 @@ _NEAR = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Tap:
-    """Where to listen, and what to take of what is heard."""
+    """Place to listen at, and what to take of what is heard."""
 
     written: str
     path: str

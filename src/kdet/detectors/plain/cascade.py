@@ -25,7 +25,7 @@ REGIONS_PER_IMAGE = 512
 OBJECT_SHARE = 0.25
 SCORE_THRESHOLD, NMS_IOU, DETECTIONS_PER_IMAGE = 0.05, 0.5, 100
 _BETA = 1 / 9
-"""Where torchvision's smooth L1 turns from square to straight."""
+"""Difference at which torchvision's smooth L1 turns from square to straight."""
 
 Targets = Sequence[dict[str, Tensor]]
 SizesHW = Sequence[tuple[int, int]]

@@ -222,9 +222,10 @@ _READ = {
     "RTDETRv2Model": _Read("rt_detr_v2", lambda model: model.decoder.num_classes, _v2_detector),
     "LibreDFINEModel": _Read("d_fine", lambda model: model.decoder.num_classes, _d_fine_detector),
 }
-"""By the name of the class."""
+"""Readers by the name of the class."""
 _NAMED = {"rt_detr_v4": _Read("rt_detr_v4", lambda model: model.decoder.num_classes, _v4_detector)}
-"""By the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of VFL)."""
+"""Readers by the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of
+VFL)."""
 GIVEN: dict[str, frozenset[Need]] = {
     "yolov9": given(has_edges=Yolo9Parts.has_edges),
     "yolox": given(has_edges=YoloxParts.has_edges),

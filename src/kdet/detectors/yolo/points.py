@@ -72,7 +72,7 @@ class PointParts(Protocol):
         ...
 
     def head(self, features: list[Tensor]) -> Any:
-        """That answer on given maps."""
+        """Run the head on given maps."""
         ...
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:

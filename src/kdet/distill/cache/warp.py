@@ -59,7 +59,7 @@ def moved(
 def _sources(
     whole: Observation, strides: Sequence[int], size_hw: SizeHW, origin: Tensor, scale: Tensor, cells_hw: list[SizeHW]
 ) -> tuple[Tensor, Tensor]:
-    """For every anchor of the view the anchor of the whole image that answers for it, and whether there is one."""
+    """Find for every anchor of the view the whole image's anchor that answers for it, and whether there is one."""
     counts = [h * w * a for (h, w), a in zip(whole.cells_hw, whole.anchors_per_cell, strict=True)]
     shift = round(math.log2(float(scale.prod().abs())) / 2)  # an object of twice the size belongs one level further up
     sources: list[Tensor] = []

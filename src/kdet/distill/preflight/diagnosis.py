@@ -17,7 +17,7 @@ class Reading:
     """One tensor."""
 
     name: str
-    """Such as `student features, stride 8`, `structural, stride 16` or `task/classification`."""
+    """Name such as `student features, stride 8`, `structural, stride 16` or `task/classification`."""
     low: float
     """The least of its finite values; NaN where it has none."""
     high: float

@@ -31,7 +31,7 @@ _FILLED: dict[Need, Callable[[Observation], Any]] = {
     Need.MEMORY: lambda o: o.features,
     Need.DECODER: lambda o: o.decoder and o.decoder.queries,
 }
-"""Where an observation keeps what a need asks for."""
+"""Fields of an observation that keep what a need asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class Evidence:
     values: dict[str, float]
     """The terms' values before weight and schedule; empty where they could not be computed."""
     gradients: dict[str, GradientRatio]
-    """At the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
+    """Gradients at the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
     weights: dict[str, float]
     """Weight of each part of each term; under `weight: auto` as measured in this one step."""
     faults: dict[str, list[str]]
@@ -36,7 +36,7 @@ class Evidence:
 
     @property
     def all_faults(self) -> list[str]:
-        """In the order in which they were looked for."""
+        """All faults in the order in which they were looked for."""
         return [fault for found in self.faults.values() for fault in found]
 
 

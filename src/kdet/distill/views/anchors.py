@@ -41,7 +41,7 @@ def _alike(ours: Sequence[Anchor], theirs: Sequence[Anchor], overlap: float) -> 
 
 
 def other_grids(student: Sequence[Level], teacher: Sequence[Level], pairing: Pairing) -> str | None:
-    """In what their cells differ; None where all levels of both have the same."""
+    """Say in what their cells differ; None where all levels of both have the same."""
     pairs = pairing.levels
     if len(student) == len(teacher) == len(pairs) and all(p.exact and p.student == p.teacher for p in pairs):
         return None
@@ -51,7 +51,7 @@ def other_grids(student: Sequence[Level], teacher: Sequence[Level], pairing: Pai
 
 
 def other_anchors(student: Sequence[Level], teacher: Sequence[Level], pairing: Pairing) -> str | None:
-    """In what their anchors differ, in pixels of the student's input; None where they do not."""
+    """Say in what their anchors differ, in pixels of the student's input; None where they do not."""
     if differ := other_grids(student, teacher, pairing):
         return differ
     for pair in pairing.levels:

@@ -86,7 +86,7 @@ class RankedByClass:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Only of a pair that has no cells in common."""
+        """Refuse a pair that has no cells in common."""
         return no_common_cells(pairing)
 
     def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class RankedByBox:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Only of a pair that has no cells in common."""
+        """Refuse a pair that has no cells in common."""
         return no_common_cells(pairing)
 
     def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _predictions(seen: Observation, columns: Sequence[int], side: Literal["stude
 
 
 def _require_grids(context: StepContext) -> None:
-    """Where the grids are not those that the strides tell."""
+    """Refuse grids that are not those that the strides tell."""
     ours, theirs = context.student.cells_hw, context.teacher.cells_hw
     if ours != theirs:
         raise InputError(

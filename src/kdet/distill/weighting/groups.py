@@ -17,7 +17,7 @@ class WeightGroup:
     """The term's, with the stride where the term is divided."""
     term: Term
     pairing: Pairing
-    """With the levels of this part alone."""
+    """Pairing with the levels of this part alone."""
     positions: tuple[int, ...]
     """Positions of its levels among those of the term."""
     reaches: tuple[int, ...] | None

@@ -11,7 +11,7 @@ class Schedule:
     warmup: float = 0.0
     """The factor rises linearly from 0 to 1 until here."""
     decay: float = 1.0
-    """From here the factor falls as half a cosine to 0 at `stop`; 1 = never."""
+    """Fraction of the run from which the factor falls as half a cosine to 0 at `stop`; 1 = never."""
     stop: float = 1.0
     """The term is off from here."""
 

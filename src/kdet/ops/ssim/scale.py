@@ -8,7 +8,7 @@ from typing import Literal, assert_never
 from torch import Tensor
 
 Normalize = Literal["channel", "sample"] | None
-"""Over what the range is taken: each channel of each image, each image, or no rescale. Never across the batch."""
+"""Extent of the range: each channel of each image, each image, or no rescale. Never across the batch."""
 
 FLOOR_SHARE = 0.01
 """A range counts as at least this share of the image's mean channel range."""

@@ -87,7 +87,7 @@ class Sharding:
             module.zero_grad(set_to_none=True)
 
     def gradients(self, module: nn.Module) -> Iterator[tuple[str, DTensor]]:
-        """By the parameter's name, as they are when shared."""
+        """Gradients by the parameter's name, as they are when shared."""
         for name, parameter in module.named_parameters():
             gradient = self.stand_ins.get(parameter, parameter).grad
             if gradient is not None:

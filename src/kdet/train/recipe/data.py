@@ -78,7 +78,7 @@ def _listed(value: Any) -> Any:
 
 Paths = Annotated[Path | Annotated[list[Path], Field(min_length=2)], BeforeValidator(_listed)]
 SPLIT = Path("split")
-"""In place of validation data: a part of the training images."""
+"""Word in place of validation data for a part of the training images."""
 
 
 class FileData(_AnyData):
@@ -119,7 +119,7 @@ class FileData(_AnyData):
         return self
 
     def paths(self, split: Literal["train", "val"]) -> list[Path]:
-        """Where a split lies; none for validation on training images."""
+        """List the paths of a split; none for validation on training images."""
         given = self.train if split == "train" else self.val
         if given is None:
             return []

@@ -12,7 +12,7 @@ from kdet.train.recipe.data import ImageSize, Strict
 
 
 def _either(schema: dict[str, Any]) -> None:
-    """For editors: `detector:` is required, or `factory:`."""
+    """Tell editors that `detector:` is required, or `factory:`."""
     schema["required"].remove("detector")
     schema["anyOf"] = [{"required": ["detector"]}, {"required": ["factory"]}]
 
@@ -174,7 +174,7 @@ class FoundationTeacher(_AnyTeacher):
 
 
 def _kind_of_teacher(value: Any) -> str:
-    """Which of them is meant, so that a mistake in it is explained by its own keys."""
+    """Tell which of them is meant, so that a mistake in it is explained by its own keys."""
     kinds = {"foundation": FoundationTeacher, "detector": BuiltTeacher, "factory": BuiltTeacher}
     for key, kind in kinds.items():
         if isinstance(value, kind) or (isinstance(value, dict) and key in value):

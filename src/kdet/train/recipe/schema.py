@@ -18,7 +18,7 @@ def bf16_is_fast() -> bool:
 
 
 _ONE_CELL_PX = {**dict.fromkeys(("retinanet", "fcos", "atss", "gfl"), 64), "ssdlite": 256}
-"""Up to this long side a convolution of stride 2 reads a single cell: P7's reads P6, SSDlite's the level before."""
+"""Long side up to which a convolution of stride 2 reads a single cell: P7's reads P6, SSDlite's the level before."""
 
 
 class TrainRecipe(Strict):
@@ -153,7 +153,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _auto_is_settled(self) -> "Recipe":
-        """When the recipe is read, so that a run's record says what it was made with."""
+        """Settle `auto` when the recipe is read, so that a run's record says what it was made with."""
         if self.train.precision != "auto":
             return self
         wanted = "bf16-mixed" if bf16_is_fast() else "fp32"

@@ -27,7 +27,7 @@ _COUNTERS = "counters.json"
 
 @dataclass
 class Counters:
-    """Where a run stands."""
+    """Position of a run."""
 
     epoch: int = 0
     """The epoch in progress."""

@@ -41,7 +41,7 @@ def non_finite(run: Run, batch: Batch, fault: str | None) -> WorkError:
 
 
 def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
-    """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
+    """Check weights before they are saved: those that broke in the epoch's last step must not replace good ones."""
     for name, _ in run.distiller.named_parameters():
         if not bool(torch.isfinite(weights[name]).all()):
             raise WorkError(

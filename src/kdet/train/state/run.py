@@ -50,7 +50,7 @@ class Run:
     skipped: int = 0
     """Steps in a row whose numbers broke and that were left out."""
     saved: float = 0.0
-    """When the state was saved last."""
+    """Time when the state was saved last."""
 
     @property
     def finished(self) -> bool:

@@ -45,7 +45,7 @@ RESUME = "last"
 SOURCE = "student_model"
 """Loads the weights files where kdet is not installed."""
 CONFIG = "config.json"
-"""In place of SOURCE where the student is transformers': its own file, which names BEST as the weights."""
+"""File in place of SOURCE where the student is transformers': its own, which names BEST as the weights."""
 
 _CACHES = shutil.ignore_patterns("__pycache__")
 

@@ -36,7 +36,7 @@ from kdet.train.teaching.thresholds import choose_thresholds
 _CACHE = "detections"
 """Folder in a teacher's `cache:`."""
 _PLAIN = 0.5
-"""In place of `score: auto` where nothing is trained."""
+"""Score in place of `score: auto` where nothing is trained."""
 
 
 def put_teacher_boxes(

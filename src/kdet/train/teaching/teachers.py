@@ -57,7 +57,7 @@ def build_teachers(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Tea
 
 
 def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
-    """For each teacher what stands before the names of its terms in the log, and the terms, its weight in theirs.
+    """Return for each teacher the prefix of its terms' names in the log, and the terms, its weight in theirs.
 
     Raises:
         InputError: an unknown method or option.
@@ -124,7 +124,8 @@ def _weighed(term: Term, factor: float) -> Term:
 
 
 def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> tuple[Detector, bool]:
-    """With whether nobody names the classes of its columns, so that they are taken to be the data's in their order."""
+    """Build a detector, and tell whether nobody names the classes of its columns, so that they are taken to be the
+    data's in their order."""
     if isinstance(teacher, RunTeacher):
         return load_detector(teacher.run), False
     if teacher.origin is None:

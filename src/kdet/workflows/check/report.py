@@ -45,7 +45,7 @@ def teacher_sections(paired: PairedTeacher, worth: Worth | None) -> dict[str, An
 
 
 def _classes(paired: PairedTeacher) -> dict[str, Any] | None:
-    """Which column of the student's class layer belongs to which of the teacher's."""
+    """Say which column of the student's class layer belongs to which of the teacher's."""
     found, theirs = paired.pairing.classes, paired.teacher.class_names
     if not theirs:
         return None
@@ -60,7 +60,7 @@ def _classes(paired: PairedTeacher) -> dict[str, Any] | None:
 
 
 def _levels(paired: PairedTeacher) -> dict[str, Any]:
-    """Which levels are compared."""
+    """Say which levels are compared."""
     pairs = [
         {
             "stride": p.stride,

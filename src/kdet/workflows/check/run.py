@@ -55,7 +55,7 @@ class Probe(Prepared):
     batches: list[Batch]
     """Batches of the run's first epoch; the first of them holds an object."""
     load_seconds: float
-    """To load one batch in this process."""
+    """Seconds to load one batch in this process."""
 
 
 def check(recipe: Recipe, *, trial: str | None = None) -> Report:

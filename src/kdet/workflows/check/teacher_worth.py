@@ -39,7 +39,7 @@ class Worth:
     """The teacher's tensors that are not those of its file: they stayed as they were built."""
     tensors: int
     origin: str | None
-    """Where its weights come from; None = nowhere, they are random."""
+    """Origin of its weights; None = they are random."""
 
 
 def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) -> list[Worth]:

@@ -26,7 +26,7 @@ _TRAINING, _JUDGING = 0.7, 0.2
 _LEAST_STEPS = 12
 _LEAST_BATCHES = 2
 _KNOWN_AP = 0.02
-"""Where no student has it, AP says nothing."""
+"""AP that some student must have for AP to say anything."""
 _WORSE_LOSS, _WORSE_AP = 0.1, 0.2
 """Parts of what the student without terms has, from which on harm is clear."""
 
@@ -50,7 +50,7 @@ class Tried:
     """95 % over the batches: how sure the difference is on such images, for this one start."""
     way: Way | None
     AP: float | None
-    """On the same images; None where no student's is worth naming."""
+    """AP on the same images; None where no student's is worth naming."""
 
 
 def try_terms(recipe: Recipe, seconds: float, step: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from kdet.types import Batch, Detector
 from kdet.workflows.check.teacher_worth import score
 
 _BATCHES = 8
-"""That are wanted at the least, to judge on."""
+"""Least number of batches to judge on."""
 _NEVER = 2**31
 """Steps between records of a log that nobody reads."""
 
@@ -44,7 +44,7 @@ class Outcome:
     of_steps: int
     """Steps of the whole run."""
     images: int
-    """It was trained on."""
+    """Number of images that it was trained on."""
 
 
 def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) -> Outcome:

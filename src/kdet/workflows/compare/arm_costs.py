@@ -17,7 +17,7 @@ from kdet.workflows.check.step_cost import Side, seconds_in_turns
 from kdet.workflows.compare.arms import Arm, recipe_for
 
 STEPS = "steps.json"
-"""In the folder of the comparison; measured once, before the first run."""
+"""File in the folder of the comparison; measured once, before the first run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class Finished:
 
     @property
     def steps(self) -> int:
-        """That it took."""
+        """Number of steps that it took."""
         return self.looks[-1][0] if self.looks else 0
 
 

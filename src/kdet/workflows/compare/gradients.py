@@ -15,7 +15,7 @@ from kdet.workflows.compare.arms import Arm
 
 
 def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """By term its setting, what `weight: auto` came to, and its pull.
+    """Return for each term its setting, what `weight: auto` came to, and its gradient ratio.
 
     Args:
         recipe: of the comparison.

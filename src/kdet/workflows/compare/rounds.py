@@ -28,7 +28,7 @@ COST = "cost.json"
 
 
 class Pool(Protocol):
-    """Where runs are made; `kdet.workflows.compare.workers.Workers` but for tests."""
+    """Place where runs are made; `kdet.workflows.compare.workers.Workers` but for tests."""
 
     def __len__(self) -> int: ...
 

@@ -179,7 +179,7 @@ def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex, *, fair_s
 
 
 def _ends(recipe: Recipe, runs: Mapping[str, Sequence[Finished]]) -> list[str]:
-    """Where patience ended runs: what that means for their pairing."""
+    """Say what it means for the runs' pairing that patience ended some."""
     if recipe.train.patience is None:
         return []
     stopped = {name: [run.steps for run in of if run.metrics.get("stopped_early")] for name, of in runs.items()}

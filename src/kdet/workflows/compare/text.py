@@ -15,7 +15,7 @@ _PARTS = (0.25, 0.5, 1, 2, 4, 8, 16)
 
 
 def power(num_seeds: int, num_arms: int) -> str:
-    """From which gain on these seeds can show one, as a multiple of its spread over seeds.
+    """Say which gain these seeds can show, as a multiple of its spread over seeds.
 
     Args:
         num_seeds: of each arm.
@@ -69,12 +69,12 @@ def _verdict(arm: Mapping[str, Any], *, several: bool) -> str:
 
 
 def _published(arm: Mapping[str, Any]) -> str:
-    """Beside our own number, whatever the set-up that it was got in."""
+    """Show a published number beside our own, whatever its set-up."""
     return "" if arm.get("expected") is None else f"  published {arm['expected']['AP']:.3f}"
 
 
 def _sources(result: Mapping[str, Any]) -> Iterator[str]:
-    """Where the published numbers come from, each source once."""
+    """Name the sources of the published numbers, each once."""
     names: dict[str, list[str]] = {}
     for arm in result["arms"]:
         if arm.get("expected") is not None:

@@ -18,7 +18,7 @@ Line = dict[str, list[float] | None]
 def ap_over_time(
     runs: Mapping[str, Sequence[Finished]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """By arm its `mean` over the seeds, at the steps at which all of them looked, and `seeds`, one line each.
+    """Return for each arm its `mean` over the seeds, at the steps at which all looked, and `seeds`, one line each.
 
     Args:
         runs: by arm, in the order of the seeds.

@@ -110,7 +110,7 @@ def _devices() -> Sequence[str | None]:
 
 
 def _settle(threads: int | None, device: str | None) -> None:
-    """At the start of a process, before CUDA is. A Ctrl-C reaches it as the SIGTERM of who started it."""
+    """Settle a process at its start, before CUDA is. A Ctrl-C reaches it as the SIGTERM of who started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ[_DEVICES] = device

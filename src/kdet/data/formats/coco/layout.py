@@ -20,7 +20,7 @@ _PLACES = (
     "*/annotations.json",
     "*/labels.json",
 )
-"""Where tools leave annotations; the star is the split."""
+"""Places where tools leave annotations; the star is the split."""
 _MOST_FOLDERS = 200
 """Below the data set's folder that are looked into for its images."""
 

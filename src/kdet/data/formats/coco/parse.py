@@ -27,7 +27,7 @@ _Record = TypeVar("_Record")
 
 
 class _OutOfTheOrdinary(Exception):
-    """To be read by Python's own decoder."""
+    """A file that Python's own decoder has to read."""
 
 
 def parse(file: Path) -> Records:

@@ -23,7 +23,7 @@ from kdet.errors import InputError, counted
 
 __all__ = ["read", "recognise", "write"]
 _MANY_BOXES = 1_000_000
-"""From here on what reading has freed is worth giving back."""
+"""Number of boxes from which on it is worth giving back what reading has freed."""
 
 
 def read(

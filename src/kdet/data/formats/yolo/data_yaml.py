@@ -119,7 +119,7 @@ def _lines(file: Path, text: str) -> tuple[str, ...]:
 
 
 def _folders(base: Path) -> dict[str, Any]:
-    """Where images lie where nothing says so: `images/train`, `train/images`, or `images` for all."""
+    """Folders of the images where nothing names them: `images/train`, `train/images`, or `images` for all."""
     found = {name: f"images/{name}" for name in _split_folders(base / "images")}
     found |= {name: f"{name}/images" for name in _split_folders(base) if (base / name / "images").is_dir()}
     return found or {"": "images" if (base / "images").is_dir() else "."}
