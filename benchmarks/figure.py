@@ -1,7 +1,7 @@
 """Does distillation help a student that starts from pretrained weights and has all the time it wants?
 
     python benchmarks/figure.py weights                   # shares, chosen on held-out training images
-    python benchmarks/figure.py run bccd --seeds 5        # the curves; each run once, goes on where it ended
+    python benchmarks/figure.py run --seeds 5             # the curves; each run once, goes on where it ended
     python benchmarks/figure.py draw                      # docs/images/labels.svg and the tables of docs/results.md
 
 Student and teacher are YOLOX-nano with COCO weights. The student sees images of 160 pixels and a share of the labels.
@@ -44,7 +44,7 @@ def main() -> None:
     """Run what is not there yet, or draw what is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["weights", "run", "draw"])
-    parser.add_argument("data", nargs="*", choices=["bccd", "aquarium"], default=["bccd"])
+    parser.add_argument("--data", nargs="+", choices=["bccd", "aquarium"], default=["bccd"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=float, nargs="+", default=LABELS)
     parser.add_argument("--only", nargs="+", help="these arms")

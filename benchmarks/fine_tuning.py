@@ -60,9 +60,8 @@ def plans() -> dict[str, dict[str, Arm]]:
             "larger, decay from the start": replace(
                 LARGE, terms=structural(schedule={"decay": 0.0}, **RANDOM), teacher_keys=STRIDE
             ),
-            "larger, by place": replace(LARGE, terms=structural(**RANDOM)),
-            "larger, by place, fitted adapter": replace(LARGE, terms=structural()),
-            "larger, by place, fitted adapter, share 1": replace(LARGE, terms=structural(ratio=1.0)),
+            "larger, by place": replace(LARGE, terms=structural()),
+            "larger, by place, share 1": replace(LARGE, terms=structural(ratio=1.0)),
         },
     }
 

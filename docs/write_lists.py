@@ -12,12 +12,18 @@ import kdet
 from kdet.data import FORMATS
 from kdet.detectors import DETECTORS
 from kdet.detectors.hf.families import FAMILIES
-from kdet.detectors.plain import BACKBONES
+from kdet.detectors.plain import BACKBONES, TIMM
 from kdet.distill import METHODS
 from kdet.types import Need
 from kdet.workflows.compatibility import served
 
 FILE = Path(kdet.__file__).parent / "lists.json"
+KINDS = ("convnext", "efficientnet", "regnet", "shufflenet")
+USUAL_BACKBONES = ", ".join(
+    [name for name in BACKBONES if not name.startswith(KINDS)]
+    + [f"{kind}_… of torchvision" for kind in KINDS]
+    + [f"{TIMM}NAME of timm's convolutional networks"]
+)
 OTHER_BACKBONES = {
     "ssdlite": "mobilenet_v3_large",
     "hf": f"those of transformers' {', '.join(FAMILIES)}",
@@ -48,7 +54,7 @@ def lists() -> dict[str, list[dict[str, Any]]]:
             for name, method in METHODS.items()
         ],
         "detectors": [
-            {"name": name, "gives": gives(models), "backbones": OTHER_BACKBONES.get(name, ", ".join(BACKBONES))}
+            {"name": name, "gives": gives(models), "backbones": OTHER_BACKBONES.get(name, USUAL_BACKBONES)}
             for name, models in DETECTORS.items()
         ],
         "formats": [{"name": name, "expects": form.summary} for name, form in FORMATS.items()],

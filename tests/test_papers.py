@@ -1,12 +1,14 @@
-"""The papers' tables: every row trains, tiny, on a COCO tree of the real layout, beside the published number."""
+"""The papers' tables: every row trains, tiny, on a COCO or VOC tree of the real layout, beside the published number."""
 
 import hashlib
 import importlib.util
 import json
+import re
 import sys
+import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,8 +20,11 @@ import torch
 from PIL import Image
 
 from fakes import tiny
+from kdet.cli.options import metrics_table
 from kdet.errors import InputError
-from kdet.train import Recipe, fit, read_recipe
+from kdet.evaluate import VOC_NAMES
+from kdet.report import run_page
+from kdet.train import Recipe, fit, open_data, read_recipe
 from kdet.train.state.run_folder import save_student
 from kdet.workflows.compare import arms as study_arms
 from kdet.workflows.compare.arms import recipe_for, require_buildable, usual_arms
@@ -28,8 +33,11 @@ from workflows.compare_cases import Here
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "papers"
 TABLES = sorted(FOLDER.glob("*.yaml"))
-FIRST = ("structural_faster_rcnn", "structural_components", "rm_pfi_gfl", "rm_pfi_imitation")
-"""One of each kind; the long suite trains the rows of all."""
+OTHER_DEPTHS = re.compile(r"_r(18|50)_r(101|152)$")
+DIFFERENT = [path for path in TABLES if not OTHER_DEPTHS.search(path.stem)]
+"""The other tables are these with other ResNets, and so the same when they are small."""
+FIRST = ("structural_faster_rcnn", "structural_components", "rm_pfi_gfl", "rm_pfi_imitation", "rm_pfi_voc_fcos")
+"""One of each kind; the long suite trains the rows of all that differ."""
 every_table = pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 
 PUBLISHED = {
@@ -42,6 +50,15 @@ PUBLISHED = {
     "rm_pfi_retinanet": {"none": 0.369, "rm-pfi": 0.404},
 }
 """Of all that was published what is known to us."""
+CLASSES = ("person", "tvmonitor")
+BOXES = ((10, 15, 60, 50), (50, 20, 64, 64))
+"""x y width height of an object of either class, on images of 120×90."""
+
+
+def picture(file: Path, generator: torch.Generator) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8, generator=generator)
+    Image.fromarray(pixels.numpy()).save(file)
 
 
 @pytest.fixture(scope="module")
@@ -51,42 +68,85 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = torch.Generator().manual_seed(5)
     (root / "annotations").mkdir()
     for split, count in (("train2017", 4), ("val2017", 2)):
-        (root / split).mkdir()
         content: dict[str, Any] = {"images": [], "annotations": []}
-        content["categories"] = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
+        content["categories"] = [{"id": 1, "name": CLASSES[0]}, {"id": 13, "name": CLASSES[1]}]
         for i in range(count):
             name, number = f"{i:012}.jpg", 100 + i
-            pixels = torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8, generator=generator)
-            Image.fromarray(pixels.numpy()).save(root / split / name)
+            picture(root / split / name, generator)
             content["images"].append({"id": number, "file_name": name, "height": 90, "width": 120})
-            for box, kind in (([10, 15, 60, 50], 1), ([50, 20, 64, 64], 13)):
+            for box, kind in zip(BOXES, (1, 13), strict=True):
                 note = {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": kind, "iscrowd": 0}
                 content["annotations"].append({**note, "bbox": box, "area": box[2] * box[3]})
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return root
 
 
+def voc_year(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
+    """A year of VOC's own layout, with the list of one class beside those of all, as it has them."""
+    generator = torch.Generator().manual_seed(7)
+    for name in sorted({name for names in lists.values() for name in names}):
+        picture(folder / "JPEGImages" / f"{name}.jpg", generator)
+        objects = "".join(
+            f"<object><name>{kind}</name><difficult>0</difficult><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
+            f"<xmax>{x + width}</xmax><ymax>{y + height}</ymax></bndbox></object>"
+            for kind, (x, y, width, height) in zip(CLASSES, BOXES, strict=True)
+        )
+        size = "<size><width>120</width><height>90</height><depth>3</depth></size>"
+        (folder / "Annotations").mkdir(exist_ok=True)
+        (folder / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>"
+        )
+    for split, names in lists.items():
+        for file, text in ((f"{split}.txt", "{}\n"), (f"{CLASSES[0]}_{split}.txt", "{}  1\n")):
+            (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+            (folder / "ImageSets" / "Main" / file).write_text("".join(text.format(name) for name in names))
+
+
+YEARS = {
+    "VOC2007": {"train": ["000005"], "val": ["000007"], "trainval": ["000005", "000007"], "test": ["000001"]},
+    "VOC2012": {"train": ["2008_000008"], "val": ["2008_000015"], "trainval": ["2008_000008", "2008_000015"]},
+}
+"""The images of VOC's years, of which the list `train` is a part that the tables do not mean."""
+
+
 @pytest.fixture(scope="module")
-def small(coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("voc") / "VOCdevkit"
+    for year, lists in YEARS.items():
+        voc_year(root / year, lists)
+    return root
+
+
+def voc_data(root: Path) -> tuple[str, ...]:
+    trainval = [str(root / year / "ImageSets" / "Main" / "trainval.txt") for year in YEARS]
+    return (
+        f"data.train={json.dumps(trainval)}",
+        f"data.val={root / 'VOC2007' / 'ImageSets' / 'Main' / 'test.txt'}",
+    )
+
+
+@pytest.fixture(scope="module")
+def small(coco: Path, voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A table at a tiny size: two steps, narrow networks, the same data layout, arms and everything else."""
 
     @cache
     def teacher(detector: str, p6: str) -> Path:
         folder = tmp_path_factory.mktemp("teacher")
-        classes = ("person", "stop sign")
-        made = tiny(detector, classes=classes, seed=2, width=0.5, fpn_channels=64, anchor_scale=1.0, p6=p6)
+        made = tiny(detector, classes=CLASSES, seed=2, width=0.5, fpn_channels=64, anchor_scale=1.0, p6=p6)
         save_student(made, made.native_state(), folder / "teacher.safetensors")
         return folder / "teacher.safetensors"
 
     def made(path: Path) -> Recipe:
         whole = read_recipe(path)
         detector = "cascade_rcnn" if "cascade" in str(whole.teachers[0].run) else whole.student.detector  # type: ignore[union-attr]
-        annotations = coco / "annotations"
+        files = voc_data(voc)
+        if whole.data.format == "coco":
+            splits = ("train", "val")
+            files = tuple(f"data.{split}={coco / 'annotations' / f'instances_{split}2017.json'}" for split in splits)
         return read_recipe(
             path,
             (
-                f"data.train={annotations / 'instances_train2017.json'}",
-                f"data.val={annotations / 'instances_val2017.json'}",
+                *files,
                 "data.image_size=96",
                 *("student.backbone=resnet10", "student.width=0.25", "student.backbone_weights=null"),
                 *("student.norm=batch", "student.trainable_layers=5", "student.fpn_channels=64"),
@@ -106,16 +166,47 @@ def arms_of(recipe: Recipe) -> Any:
 def test_a_table_states_the_set_up_of_its_paper(path: Path):
     recipe = read_recipe(path)
     text = path.read_text(encoding="utf-8")
-    assert text.startswith(f"# kdet compare recipes/papers/{path.name} ") and len(text.splitlines()) <= 40
+    header = " ".join(line.removeprefix("# ").strip() for line in text.splitlines() if line.startswith("#"))
+    assert text.startswith(f"# kdet compare recipes/papers/{path.name} ") and len(text.splitlines()) <= 48
     assert {name: one.AP for name, one in recipe.expected.items()} == PUBLISHED.get(path.stem, {})
     assert all(one.source.startswith("arXiv 2") for one in recipe.expected.values())
-    assert recipe.data.image_size == (800, 1333) and recipe.data.augment.flip == 0.5
-    assert (recipe.student.norm, recipe.student.trainable_layers) == ("eval", 3)
+    for one in recipe.expected.values():
+        assert f"{100 * one.AP:.1f}" in header
+    assert ("[S]" in header) if recipe.expected else "Expected AP: not known to us" in header
+    assert "Memory" in header and "not measured" in header
+    voc = recipe.data.format == "voc"
+    assert recipe.data.image_size == ((600, 1000) if voc else (800, 1333)) and recipe.data.augment.flip == 0.5
+    assert (recipe.student.norm, recipe.student.trainable_layers, recipe.student.inherit) == ("eval", 3, None)
     assert recipe.student.p6 == ("c5" if recipe.student.detector == "retinanet" else "p5")
-    assert (recipe.train.lr_schedule, recipe.train.batch_size) == ("step", 16)
+    assert (recipe.train.lr_schedule, recipe.train.batch_size, recipe.train.warmup_steps) == ("step", 16, 500)
     assert recipe.train.epochs == (24 if path.stem.endswith("2x") else 12)
     assert recipe.train.lr == (0.02 if recipe.student.detector == "faster_rcnn" else 0.01)
-    assert "python recipes/papers/prepare.py coco" in text and "kdet train recipes/papers/" in text
+    assert f"python recipes/papers/prepare.py {'voc' if voc else 'coco'}" in header
+    assert f"kdet train recipes/papers/{path.name}" in header and f"--run {recipe.teachers[0].run}" in header  # type: ignore[union-attr]
+    depths = OTHER_DEPTHS.search(path.stem)
+    student, teacher = depths.groups() if depths else (recipe.student.backbone.removeprefix("resnet"), "101")  # type: ignore[union-attr]
+    unlike = path.stem == "structural_faster_rcnn"
+    assert recipe.student.backbone == f"resnet{student}" and recipe.student.backbone_weights == (
+        f"ResNet{student}_Weights.IMAGENET1K_V1"
+    )
+    assert f"student.backbone={'resnext101_64x4d' if unlike else f'resnet{teacher}'}" in header
+
+
+def test_the_tables_of_both_papers_are_there():
+    detectors, depths = ("retinanet", "fcos", "atss", "gfl"), ("", "_r50_r152", "_r18_r101", "_r18_r152")
+    structural = ("retinanet", "retinanet_r18", "retinanet_2x", "faster_rcnn", "components", "choices")
+    assert {path.stem for path in TABLES} == {
+        *(f"structural_{name}" for name in structural),
+        *(f"rm_pfi_{data}{name}{pair}" for data in ("", "voc_") for name in detectors for pair in depths),
+        *("rm_pfi_imitation", "rm_pfi_ranks"),
+    }
+    arms = {path.stem: read_recipe(path).arms for path in TABLES}
+    components = [
+        tuple(getattr(t, k) for k in ("alpha", "beta", "gamma")) for (t,) in arms["structural_components"].values()
+    ]
+    assert sorted(components) == [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1) if a or b or c]
+    unlike = arms["structural_faster_rcnn"]
+    assert [term.adapter for (term,) in unlike.values()] == [*["identity-start"] * 3, "never"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("path", [path for path in TABLES if path.stem in FIRST], ids=lambda path: path.stem)
@@ -127,12 +218,49 @@ def test_every_row_can_be_built(path: Path, small: Any):
 
 
 @pytest.mark.long
-@every_table
+@pytest.mark.parametrize("path", DIFFERENT, ids=lambda path: path.stem)
 def test_every_row_trains_two_steps(path: Path, small: Any, tmp_path: Path):
     recipe = small(path)
     for arm in arms_of(recipe):
         outcome = fit(recipe_for(recipe, arm, 0), tmp_path / arm.name)
         assert outcome.steps == 2 and 0 <= outcome.metrics["AP"] <= 1
+        own = [outcome.metrics[name] for name in VOC_NAMES if name in outcome.metrics]
+        assert len(own) == (2 if recipe.data.format == "voc" else 0) and all(0 <= ap <= 1 for ap in own)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in TABLES if OTHER_DEPTHS.search(path.stem)], ids=lambda path: path.stem
+)
+def test_other_depths_are_the_same_table(path: Path):
+    """So that the rows of one speak for all."""
+    first = read_recipe(FOLDER / f"{OTHER_DEPTHS.sub('', path.stem)}.yaml")
+    own = read_recipe(path)
+    student = {"backbone": first.student.backbone, "backbone_weights": first.student.backbone_weights}
+    assert own.student.model_copy(update=student) == first.student
+    assert (own.data, own.arms, own.train) == (first.data, first.arms, first.train) and not own.expected
+
+
+def test_voc_trains_on_both_years_and_is_judged_by_its_own_metric_too(small: Any, tmp_path: Path):
+    recipe = small(FOLDER / "rm_pfi_voc_retinanet.yaml")
+    splits = open_data(recipe)
+    train, val = splits.train, splits.val
+    assert train.index.classes == val.index.classes == CLASSES
+    names = [train.index.file_names[i] for i in range(4)]
+    assert names == [f"{year}/JPEGImages/{name}.jpg" for year in YEARS for name in YEARS[year]["trainval"]]
+    assert val.index.boxes_xyxy.tolist() == [[10, 15, 70, 65], [50, 20, 114, 84]]  # counted from 1 in the files
+    assert val.index.file_names[0] == "000001.jpg"
+    result = compare(recipe, ["rm"], num_seeds=1, out=tmp_path / "out", pool=Here())
+    measured = result["breakdown"]["voc"]
+    assert list(measured) == list(VOC_NAMES) and measured["AP50_VOC2007"].keys() == {"none", "rm"}
+    lines = table(result).splitlines()
+    assert (
+        f"AP50_VOC2007: none {measured['AP50_VOC2007']['none']:.3f}, rm {measured['AP50_VOC2007']['rm']:.3f}" in lines
+    )
+    assert "Pascal VOC&#39;s own AP" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    folder = tmp_path / "out" / result["runs"]["rm"][0]["folder"]
+    assert "AP50_VOC2007" in run_page([folder]) and "AP50_VOC2007" in metrics_table(
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    )
 
 
 def test_a_table_prints_the_published_number_beside_each_row(small: Any, tmp_path: Path):
@@ -157,7 +285,7 @@ def test_a_table_prints_the_published_number_beside_each_row(small: Any, tmp_pat
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        ({"none": {"AP": 0.3}}, r"r.yaml:\d+: expected.none.source: Field required"),
+        ({"none": {"AP": 0.3}}, r"r.yaml:\d+: expected.none.source: needed, and not given"),
         ({"none": {"AP": 0.3, "source": ""}}, r"r.yaml:\d+: expected.none.source"),
         ({"none": {"AP": 30.0, "source": "a paper"}}, r"r.yaml:\d+: expected.none.AP"),
         ({"ssmi": {"AP": 0.3, "source": "a paper"}}, r"expected: ssmi: is neither `none` nor under `arms:`"),
@@ -181,8 +309,28 @@ def test_without_its_data_a_table_names_the_script_that_prepares_them(path: Path
         require_buildable(recipe, arms_of(recipe))
     assert str(caught.value) == (
         f"data.train: {tmp_path / 'nowhere.json'} does not exist yet; make it first: "
-        "python recipes/papers/prepare.py coco"
+        f"python recipes/papers/prepare.py {recipe.data.format}"
     )
+
+
+def test_one_year_that_is_missing_is_named(voc: Path, tmp_path: Path):
+    lists = [str(voc / "VOC2007" / "ImageSets" / "Main" / "trainval.txt"), str(tmp_path / "trainval.txt")]
+    recipe = read_recipe(FOLDER / "rm_pfi_voc_fcos.yaml", (*voc_data(voc), f"data.train={json.dumps(lists)}"))
+    with pytest.raises(
+        InputError, match=f"^data.train: {lists[1]} does not exist yet; make it first: .*papers/prepare.py voc$"
+    ):
+        require_buildable(recipe, arms_of(recipe))
+
+
+def test_years_that_spell_a_class_in_two_ways_are_named(voc: Path, tmp_path: Path):
+    other = tmp_path / "VOC2012"
+    voc_year(other, {"trainval": ["1"]})
+    file = other / "Annotations" / "1.xml"
+    file.write_text(file.read_text().replace("tvmonitor", "TV monitor"))
+    lists = [str(one / "ImageSets" / "Main" / "trainval.txt") for one in (voc / "VOC2007", other)]
+    recipe = read_recipe(FOLDER / "rm_pfi_voc_fcos.yaml", (*voc_data(voc), f"data.train={json.dumps(lists)}"))
+    with pytest.raises(InputError, match=r"^classes clash: .*VOC2007/JPEGImages has 'tvmonitor', .* has 'TV monitor'"):
+        open_data(recipe)
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +430,36 @@ def test_the_archives_are_those_of_the_recipes(script: ModuleType):
         )
     unpacked = [one.unpacked for one in script.DATA_SETS["coco"]]
     assert unpacked == ["annotations/instances_train2017.json", "val2017", "train2017"]
+    data = read_recipe(FOLDER / "rm_pfi_voc_retinanet.yaml").data
+    lists = {path.relative_to("../data/voc").as_posix() for split in ("train", "val") for path in data.paths(split)}  # type: ignore[union-attr]
+    assert lists == {one.unpacked for one in script.DATA_SETS["voc"]}
+
+
+def test_voc_is_unpacked_to_where_the_recipes_look(
+    script: ModuleType, voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Three archives that share a folder, put there by hand; images of 2007 come in two of them."""
+    folder = tmp_path / "voc"
+    folder.mkdir()
+    archives: list[Any] = []
+    for known, splits in zip(script.DATA_SETS["voc"], (("train", "val"), ("test",), ("train", "val")), strict=True):
+        year = Path(known.unpacked).parts[1]
+        own = {name for split in splits for name in YEARS[year][split]}
+        files = [file for file in sorted((voc / year).rglob("*.*")) if file.stem in own or file.parent.name == "Main"]
+        if splits == ("test",):
+            files = [file for file in files if file.parent.name != "Main" or "test" in file.stem]
+        else:
+            files = [file for file in files if "test" not in file.stem]
+        with tarfile.open(folder / known.name, "w") as made:
+            for file in files:
+                made.add(file, Path("VOCdevkit") / file.relative_to(voc))
+        md5 = hashlib.md5((folder / known.name).read_bytes(), usedforsecurity=False).hexdigest()
+        archives.append(script.Archive(known.url, md5, known.unpacked))
+    monkeypatch.setitem(script.DATA_SETS, "voc", tuple(archives))
+    for _ in range(2):  # the second time all is there
+        assert script.main(["voc", "--to", str(tmp_path)]) == 0
+    recipe = read_recipe(FOLDER / "rm_pfi_voc_atss.yaml", voc_data(folder / "VOCdevkit"))
+    splits = open_data(recipe)
+    train, val = splits.train, splits.val
+    assert (len(train.index), len(val.index)) == (4, 1)
+    assert [len(source.index.labels) for source in (train, val)] == [8, 2]

@@ -12,6 +12,10 @@ class InputError(ValueError):
         super().__init__(one_line(message.rpartition("kdet.errors.InputError: ")[2]))
 
 
+class NotANumber(ValueError):
+    """A loss was given NaN; what else it may refuse is an error of the code."""
+
+
 class WorkError(RuntimeError):
     """The input was right and the work failed all the same, for example a non-finite loss. Exit status 1."""
 

@@ -84,7 +84,9 @@ def read_text(path: Path, most: int | None = None) -> str | None:
     try:
         return None if content is None else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise InputError(
+            f"{path}: cannot be read as UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
 
 
 def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader, *, aliases: bool = True) -> Any:
@@ -110,10 +112,12 @@ def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeL
         said = str(error.problem or error.context)
         # PyYAML's own errors are of kinds of their own; a loader of ours says what it means.
         raise InputError(
-            f"{where}{line}: {said if type(error) is yaml.MarkedYAMLError else f'not YAML ({said})'}"
+            f"{where}{line}: {said if type(error) is yaml.MarkedYAMLError else f'not YAML ({said}); mend it'}"
         ) from None
     except Exception as error:  # !!bool maybe, 2026-13-99, 0x_: PyYAML stumbles over each in another way
-        raise InputError(f"{where}: not a YAML file ({type(error).__name__}: {one_line(error)[:200]})") from None
+        raise InputError(
+            f"{where}: not a YAML file ({type(error).__name__}: {one_line(error)[:200]}); mend what is named"
+        ) from None
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -125,11 +129,11 @@ def parse_json(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON (line {error.lineno}: {error.msg})") from None
+        raise InputError(f"{where}: not JSON (line {error.lineno}: {error.msg}); mend it, or write it anew") from None
     except RecursionError:
-        raise InputError(f"{where}: not JSON that is meant (nested far too deep)") from None
+        raise InputError(f"{where}: not JSON that is meant (nested far too deep); write it anew") from None
     except ValueError as error:  # an integer of thousands of digits, bytes that are no text
-        raise InputError(f"{where}: not JSON ({error})") from None
+        raise InputError(f"{where}: not JSON ({one_line(error)}); mend it, or write it anew as UTF-8") from None
 
 
 def _check_size(text: str, where: str, aliases: bool) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from data_cases import annotation
+from data_cases import annotation, coloured, xml, yolo_set
 from PIL import Image
 
 from kdet.data import concatenated, divided, leak, look, open_source, recognise
@@ -19,32 +18,6 @@ from kdet.errors import InputError
 
 Make = Callable[..., Path]
 Save = Callable[..., Path]
-
-BOX = "<object><name>{}</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
-
-
-def xml(file: Path, image: str = "", name: str = "cat") -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"<annotation><filename>{image}</filename>{BOX.format(name)}</annotation>")
-
-
-def coloured(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:
-    """An image that looks like no other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), np.uint8)
-    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(path)
-    return path
-
-
-def yolo_set(base: Path, images: dict[str, int], settings: str = "names: [cat]\ntrain: images\n") -> Path:
-    """A YOLO folder; images by name with the seed of their pixels."""
-    for name, seed in images.items():
-        coloured(base / "images" / name, seed)
-        label = (base / "labels" / name).with_suffix(".txt")
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text("0 0.5 0.5 0.5 0.5\n")
-    (base / "data.yaml").write_text(settings)
-    return base
 
 
 def test_the_record_s_own_name_wins_over_the_one_inside(tmp_path: Path, save_image: Save) -> None:
@@ -219,6 +192,21 @@ def test_several_sources_are_one_with_classes_by_name(tmp_path: Path, coco_file:
     assert all(both.image(i).is_file() for i in range(3))
     pixels = concatenated([first, second])
     assert pixels.read(2).equal(second.read(0)) and pixels.read(1).equal(first.read(1))
+
+
+def test_classes_that_two_sources_spell_in_two_ways_are_named(tmp_path: Path, coco_file: Make) -> None:
+    first = open_source("coco", coco_file())  # cat, dog
+    second = open_source("yolo", yolo_set(tmp_path / "more", {"c.png": 3}, "names: [bird, Dog]\ntrain: images\n"))
+    with pytest.raises(
+        InputError, match=r"^classes clash: \S+ has 'dog', \S+more/images has 'Dog'; .* spell them alike$"
+    ):
+        concatenated([first, second])
+    with pytest.raises(InputError, match=r"'Dog', .* has 'dog'"):
+        concatenated([second, first])
+    apart = open_source("yolo", yolo_set(tmp_path / "both", {"d.png": 4}, "names: [dog, Dog]\ntrain: images\n"))
+    whole = concatenated([first, second, apart]).index  # one source means two classes by them
+    assert whole.classes == ("cat", "dog", "bird", "Dog")
+    assert whole.notes[-1].startswith(f"{apart.index.root}: has no class 'cat', 'bird', which another source has")
 
 
 def test_images_in_both_splits_are_found_by_path_and_by_content(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from data_cases import assert_same
 
-from kdet.data import ShapesSource
+from kdet.data import ShapesSource, recognise
 from kdet.data.formats.coco import reader as coco
 from kdet.data.formats.voc import reader as voc
 from kdet.errors import InputError
@@ -50,6 +50,27 @@ def test_first_pixel_is_number_one_and_the_last_is_included(folder: Callable[[st
     assert index.boxes_xyxy.tolist() == [[0, 0, 40, 30], [2, 3, 3, 4]]
     assert index.classes == ("ant", "cat")
     assert index.labels.tolist() == [1, 0]
+
+
+def test_a_list_names_the_split_by_itself(folder: Callable[[str], Path], save_image: Save):
+    """As VOC's own folders need it: train.txt is beside trainval.txt, and the test images lie in the same folder."""
+    base = folder(annotation_xml(thing()))
+    for stem in ("b", "c"):
+        save_image(base / "JPEGImages" / f"{stem}.png")
+        (base / "Annotations" / f"{stem}.xml").write_text(annotation_xml(thing("ant"), name=f"{stem}.png"))
+    lists = base / "ImageSets" / "Main"
+    (lists / "trainval.txt").write_text("a\nb\n")
+    (lists / "ant_trainval.txt").write_text("a -1\nb  1\n")
+    (lists / "test.txt").write_text("c\n")
+    found = {name: voc.read(lists / f"{name}.txt", split="val") for name in ("train", "trainval", "test")}
+    assert {name: len(index) for name, index in found.items()} == {"train": 1, "trainval": 2, "test": 1}
+    assert {index.classes for index in found.values()} == {("ant", "cat")}
+    assert found["test"].image(0) == base / "JPEGImages" / "c.png"
+    assert recognise(lists / "test.txt") == "voc" and voc.read(base).file_names[0] == "a.png"
+    (base / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n")  # CVAT's, for lists of its folder too
+    assert voc.read(lists / "test.txt").first_pixel == 0
+    with pytest.raises(InputError, match=r"dev\.txt: no such folder"):
+        voc.read(lists / "dev.txt")
 
 
 def test_difficult_objects_are_crowd(folder: Callable[[str], Path]):

@@ -81,4 +81,5 @@ def test_the_source_written_beside_a_student_imports_nothing_that_needs_kdet() -
     modules += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
     assert {node.level for node in nodes if isinstance(node, ast.ImportFrom)} == {0, 1}
     imported = {module.split(".")[0] for module in modules}
-    assert imported <= {"torch", "torchvision", "safetensors"} | set(sys.stdlib_module_names)
+    by_timm_alone = {"timm"}  # inside the function that builds such a backbone
+    assert imported <= {"torch", "torchvision", "safetensors"} | by_timm_alone | set(sys.stdlib_module_names)

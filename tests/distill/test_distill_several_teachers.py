@@ -61,13 +61,13 @@ def test_no_teacher_is_in_the_state_and_all_are_watched() -> None:
     assert any("requires a gradient" in fault for fault in examine(pair, batch()).all_faults)
 
 
-def test_auto_terms_of_all_teachers_divide_the_share() -> None:
+def test_auto_terms_of_all_teachers_divide_the_ratio() -> None:
     paired_teachers = [
         TeacherConfig(teacher=teacher(), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="one"),
         TeacherConfig(teacher=tiny(seed=5), terms=[replace(t, strides=(8,)) for t in l2("auto")], name="two"),
     ]
     pair = Distiller(student(), teachers=paired_teachers).train()
-    shares = pair.criterion.balance.shares
+    shares = pair.criterion.balance.wanted
     assert shares == {"one/l2": 1.5, "two/l2": 1.5}
 
 

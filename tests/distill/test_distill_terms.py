@@ -1,15 +1,17 @@
 """Every method acts on every trainable; totals, weights and schedules add up."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from distill_cases import DENSE_METHODS, batch, distiller, every_term, methods_of, student, teacher
+from torch import Tensor
 
 from fakes import images_and_targets
 from kdet.distill import METHODS, Distiller, Schedule, Term
 from kdet.distill.methods import l2, rank_mimicking, soft_labels, structural
-from kdet.errors import InputError
+from kdet.errors import InputError, NotANumber
 
 
 @pytest.mark.parametrize(("name", "method"), [(n, m) for n in ("retinanet", "fcos", "ssdlite") for m in methods_of(n)])
@@ -150,3 +152,20 @@ def test_strides_that_mean_nothing_are_refused() -> None:
         distiller([replace(structural()[0], strides=(4,))])
     with pytest.raises(InputError, match=r"rank_mimicking compares no neck features"):
         distiller([replace(rank_mimicking()[0], strides=(8,))])
+
+
+@pytest.mark.parametrize(("error", "words"), [(NotANumber("got NaN"), None), (ValueError("another"), "another")])
+def test_only_a_refusal_of_nan_stands_for_nan(error: ValueError, words: str | None) -> None:
+    def refuses(**inputs: Any) -> Tensor:
+        raise error
+
+    (term,) = METHODS["hint"].terms()
+    pair, images = distiller([replace(term, loss=refuses)]), batch()
+    assert pair.criterion is not None
+    seen = pair.student.observe(images, pair.criterion.student_needs, images.targets)
+    values = pair.criterion.by_level(pair.contexts(images, seen))
+    if words is None:
+        assert all(value.isnan() for _, value in values)
+    else:
+        with pytest.raises(ValueError, match=words):
+            list(values)

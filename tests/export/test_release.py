@@ -1,6 +1,7 @@
 """`kdet export` as a whole: checked on images, within its AP, a card, and nothing left where it fails."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fakes import tiny
 from kdet.data import Shapes, ShapesSource
 from kdet.errors import InputError, WorkError
 from kdet.export import TARGETS, open_exported
+from kdet.report import card
 from kdet.workflows.export import Wish, canvas_for, export
 from kdet.workflows.models import open_model
 from kdet.workflows.speed import measure
@@ -58,6 +60,16 @@ def test_a_run_is_exported_on_its_own_data_with_a_card(exported):
     for words in ("license: CC-BY-4.0", "circle, square, triangle", "labels` N×D", "epochs: 2", "random numbers"):
         assert words in card
     assert str(out.parent) not in card.partition("Made by")[0], "nobody else has this machine's folders"
+
+
+def test_the_card_says_what_a_resume_took_anew(exported, run, tmp_path):
+    checked = exported[1] / "student.pt2.json"
+    assert "resumed" not in card(checked, run, None)
+    shutil.copytree(run, tmp_path / "run")
+    change = {"step": 2, "key": "train.lr", "from": 0.001, "to": 0.0001}
+    (tmp_path / "run" / "changes.json").write_text(json.dumps([change]))
+    text = card(checked, tmp_path / "run", None)
+    assert "- from step 2 on train.lr is 0.0001; it was 0.001\n" in text and text.count("epochs: 2") == 1
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ TEXTS: dict[str, tuple[str | bytes, Words]] = {
     "a number": ("42\n", "expected keys"),
     "a list": ("- data\n- student\n", "expected keys"),
     "JSON list": ("[1, 2]", "expected keys"),
-    "empty mapping": ("{}\n", "data: Field required"),
+    "empty mapping": ("{}\n", "data: needed, and not given"),
     "two documents": (GOOD + "---\n" + GOOD, "r.yaml:"),
     "tab as indent": ("data:\n\tformat: shapes\n", "r.yaml:2"),
     "bracket left open": ("data: [1, 2\n", "r.yaml:"),

@@ -51,7 +51,7 @@ def test_equals_the_loop(case, generator):
 
 
 @one_case_each
-@given(seed=st.integers(0, 2**32), ratio=st.floats(0, 1), magnitude=st.floats(-4, 0.5))
+@given(seed=st.integers(0, 2**32), share=st.floats(0, 1), magnitude=st.floats(-4, 0.5))
 @settings(max_examples=20)
 def test_equals_the_loop_at_any_size_of_batch_and_values(case, seed, share, magnitude):
     """Other shapes of maps are each loss's own affair, in its own tests."""

@@ -67,6 +67,8 @@ def test_run_that_has_just_begun(tmp_path: Path) -> None:
         ("metrics.json", "[1]", r"metrics\.json: expected a JSON object, got list"),
         ("recipe.yaml", "a: [", r"recipe\.yaml:1: not YAML"),
         ("recipe.yaml", "- 1", r"recipe\.yaml: expected keys and values"),
+        ("changes.json", '[{"step": 1}]', r"changes\.json: lacks or garbles 'key'"),
+        ("changes.json", "5", r"changes\.json: lacks or garbles"),
         ("log.jsonl", "hello\nworld\n", r"log\.jsonl: not a run's log"),
         ("log.jsonl", '{"kind": "step", "step": 1}\n', r"log\.jsonl: a step record lacks or garbles 'epoch'"),
         ("log.jsonl", '{"kind": "eval", "step": 1}\n', r"log\.jsonl: an eval record lacks or garbles 'epoch'"),

@@ -139,6 +139,19 @@ def test_a_run_that_stopped_early_says_so(tmp_path: Path) -> None:
     assert "The run stopped early at step 12: <i>." in Page(run_page([folder])).text
 
 
+def test_what_a_resume_took_anew_is_shown(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "one")
+    assert "train.lr is" not in Page(run_page([folder])).text
+    changes = [
+        {"step": 12, "key": "train.lr", "from": 0.01, "to": 0.002},
+        {"step": 12, "key": "a", "from": 1, "to": "<b>"},
+    ]
+    (folder / "changes.json").write_text(json.dumps(changes))
+    html = run_page([folder])
+    assert_accessible(html)
+    assert "From step 12 on train.lr is 0.002; it was 0.01." in Page(html).text and "<b>;" not in html
+
+
 def test_run_without_results_yet(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("student: {detector: retinanet}\n")
     other = run_folder(tmp_path / "other")

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from train_cases import recipe_of, run
 
 from fakes import CLASSES, tiny
 from kdet.data import Shapes, ShapesSource, convert, open_source
-from kdet.detectors import read_weights
+from kdet.detectors import build, read_weights
 from kdet.detectors.targets import checked_targets
-from kdet.detectors.weights import load
+from kdet.detectors.weights import load, named_as
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train import Recipe
@@ -184,6 +185,16 @@ WRAPPED: dict[str, Any] = {
     "with an average beside it": lambda state: {"model": state, "ema": {"module": state, "updates": 7}},
     "an average alone": lambda state: {"ema": {"module": state, "updates": 7}, "optimizer": {}},
     "of AveragedModel": lambda state: {f"module.{n}": v for n, v in state.items()} | {"n_averaged": torch.tensor(3)},
+    "an attribute of an attribute": lambda state: {f"model.module.{n}": v for n, v in state.items()},
+    "wrapped inside": lambda state: {n.replace("body.", "body._fsdp_wrapped_module.", 1): v for n, v in state.items()},
+    "under a name of its own": lambda state: {
+        "checkpoint": {"generator": dict(state)},
+        "ema": state,
+        "when": datetime.now(),
+    },
+    "with plain values beside": lambda state: {**state, "epoch": 3, "note": None, "_metadata": {"": 1}},
+    "a teacher before it": lambda state: {f"{who}.{n}": v for who in ("teacher", "net") for n, v in state.items()},
+    "numpy": lambda state: {name: value.numpy() for name, value in state.items()},
     "as an attribute, with a loss beside it": lambda state: {
         "state_dict": {f"detector.{n}": v for n, v in state.items()} | {"criterion.weight": torch.ones(3)}
     },
@@ -198,7 +209,17 @@ def test_wrappers_around_weights_are_taken_off_and_said(tmp_path: Path, name: st
     assert load(target.model, stored, target.class_names) == []
     loaded = target.model.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in source.model.state_dict().items())
-    assert bool(stored.said) == (name not in ("as it is",))
+    said = named_as(stored, source.model.state_dict()).said
+    assert bool(said) == (name not in ("as it is", "numpy")) and not any("teacher" in line for line in said)
+
+
+def test_broken_weights_are_named_wherever_they_come_from(tmp_path: Path) -> None:
+    state = tiny().model.state_dict()
+    state["head.regression_head.bbox_reg.bias"][0] = torch.inf
+    torch.save(state, tmp_path / "weights.pt")
+    shape: Any = {"backbone": "resnet10", "width": 0.25, "fpn_channels": 32, "anchor_scale": 0.5}
+    with pytest.raises(InputError, match=r"weights.pt: 'head.regression_head.bbox_reg.bias' is not finite"):
+        build("retinanet", classes=CLASSES, weights=str(tmp_path / "weights.pt"), **shape)
 
 
 class Unknown:
@@ -245,8 +266,19 @@ BAD = {
     "rotated": ({"boxes": boxes([24.0, 24, 32, 28, 10], form="CXCYWHR"), "labels": ONE}, "are rotated"),
     "three numbers": ({"boxes": boxes([1, 2, 3]), "labels": ONE}, r"shape \(1, 3\); expected M×4"),
     "halves": ({"boxes": GOOD["XYXY"], "labels": torch.tensor([1.0])}, "expected M whole numbers"),
+    "complex": ({"boxes": GOOD["XYXY"].to(torch.complex64), "labels": ONE}, "give plain numbers"),
+    "sparse": ({"boxes": GOOD["XYXY"].to_sparse(), "labels": ONE}, "give plain numbers"),
+    "column of labels": ({"boxes": GOOD["XYXY"], "labels": ONE[:, None]}, "expected M whole numbers"),
     "no labels": ({"boxes": GOOD["XYXY"]}, "expected a dictionary with the tensors"),
 }
+
+
+BAD_IMAGES: list[tuple[Any, str]] = [
+    ([torch.zeros(3, 64, 64, dtype=torch.uint8)], "of torch.uint8; permute the axes, or divide whole numbers by 255"),
+    ([torch.zeros(64, 64, 3)], r"expected a tensor 3×H×W of floats in 0…1, got \(64, 64, 3\)"),
+    ([torch.zeros(3, 64, 64).numpy()], "expected a tensor 3×H×W in 0…1, got ndarray"),
+    ([], "expected at least one image"),
+]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -268,6 +300,10 @@ def test_the_distiller_checks_what_it_is_given() -> None:
     distiller, images = Distiller(tiny()), [torch.rand(3, 64, 64)]
     nothing = distiller(images, [{"boxes": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}])
     assert torch.isfinite(nothing.total)
+    assert torch.isfinite(distiller(images, [{"boxes": torch.tensor([]), "labels": torch.tensor([])}]).total)
+    for wrong, words in BAD_IMAGES:
+        with pytest.raises(InputError, match=words):
+            distiller(wrong, [{"boxes": GOOD["XYXY"], "labels": ONE}])
     with pytest.raises(InputError, match="expected one target an image, got 2 targets for 1 images"):
         distiller(images, [{"boxes": GOOD["XYXY"], "labels": ONE}] * 2)
 
@@ -284,3 +320,16 @@ def test_classes_of_both_splits_are_matched_by_name_when_they_are_written(tmp_pa
     written = open_source("yolo", tmp_path / "out", split="val").index
     assert written.classes == train.index.classes
     assert written.class_counts() == right.index.class_counts()
+
+
+def test_a_run_that_is_done_keeps_its_record(tmp_path: Path) -> None:
+    """No step would have the new learning rate, and its recipe must not say so."""
+    begun = recipe_of(train={"epochs": 1, "lr": 0.01})
+    run(begun, tmp_path / "run")
+    before = (tmp_path / "run" / RECIPE).read_bytes()
+    for other, key in (({"lr": 0.001}, "train.lr 0.001"), ({"max_steps": 1}, "train.max_steps 1")):
+        changed_recipe = recipe_of(train={"epochs": 1, "lr": 0.01} | other)
+        with pytest.raises(InputError, match=rf"has done its 2 steps, so {key} would hold for none of them"):
+            run(changed_recipe, tmp_path / "run", resume=True)
+    run(recipe_of(train={"epochs": 1, "lr": 0.01, "log_every": 7}), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / RECIPE).read_bytes() == before and not (tmp_path / "run" / "changes.json").exists()

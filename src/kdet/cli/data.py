@@ -36,12 +36,18 @@ def inspect_data(
     """
     from kdet.cli.sources import first_pixel_of, open_path, other_split
     from kdet.data import inspect, leak
+    from kdet.data.formats.splits import UNDIVIDED
     from kdet.errors import InputError
 
     source = open_path(path, format_name, split, images, on_bad_box, first_pixel_of(first_pixel))
     result = inspect(source, decode=decode)
-    several = path.is_dir() or path.suffix != ".json"
+    several = path.is_dir() or path.suffix.lower() not in (".json", ".csv", ".txt")
     beside = other_split(path, format_name, split, images, on_bad_box) if several else None
+    if beside and any(UNDIVIDED in note for note in beside.index.notes):
+        result["problems"].append(
+            f"{path}: has no splits; `kdet data convert --split-off 0.2` makes one for validation"
+        )
+        beside = None
     shared = None if beside is None else leak(*((source, beside) if split == "train" else (beside, source)))
     if shared:
         result["problems"].append(shared)

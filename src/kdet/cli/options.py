@@ -81,7 +81,7 @@ def noted(line: str) -> None:
 
 def metrics_table(metrics: dict[str, Any]) -> str:
     """AP and its parts, then AP per class, as text."""
-    keys = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+    keys = [key for key in metrics if key.startswith("AP")]
     lines = ["  ".join(f"{key} {_number(metrics[key])}" for key in keys)]
     width = max((len(name) for name in metrics["per_class"]), default=0)
     lines += [f"  {name:<{width}}  AP {_number(values['AP'])}" for name, values in metrics["per_class"].items()]

@@ -22,8 +22,14 @@ def report(
 
     Example: kdet report runs/bccd-distilled
     """
+    from kdet.detectors import read_weights
+    from kdet.files import is_file
     from kdet.report import run_page, write_page
+    from kdet.train.state.run_folder import BEST
 
+    for weights in (run / BEST for run in runs):
+        if is_file(weights):
+            read_weights(weights)  # a run whose weights are NaN is no result
     target = out or runs[0] / "report.html"
     write_page(target, run_page(runs, speed=speed))
     show({"page": str(target)}, as_json, lambda: f"→ {target}")

@@ -83,6 +83,9 @@ def _lost(folder: Path, to: str, form: Format, indices: Mapping[str, DetectionIn
     for split, index in indices.items():
         yield from _other_counts(folder, form, split, _without_crowd(index) if to in _WITHOUT_CROWD else index)
     if to in ("voc", "csv"):
+        counts = [index.class_counts() for index in indices.values()]
+        if unused := [name for name in first.classes if not any(count[name] for count in counts)]:
+            yield f"{folder}: {to} has no list of classes, so that those without a box are lost: {', '.join(unused)}"
         if list(first.classes) != sorted(first.classes):
             yield f"{folder}: {to} has no list of classes, so that they will be in the order of their names"
         return

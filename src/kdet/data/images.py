@@ -1,12 +1,13 @@
 """One image file → uint8 3×H×W RGB, whatever kind of image it is."""
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
@@ -49,7 +50,8 @@ def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
         stored_hw = (image.height, image.width)
         if size_hw is not None and size_hw not in (shown_hw, stored_hw):
             raise InputError(
-                f"{path}: the image is {shown_hw[1]}×{shown_hw[0]} px, its annotation says {size_hw[1]}×{size_hw[0]}"
+                f"{path}: the image is {shown_hw[1]}×{shown_hw[0]} px, its annotation says {size_hw[1]}×{size_hw[0]}; "
+                "mend the stated size, or take the image that was annotated"
             )
         # `exif_transpose` copies an upright image as well.
         turn = _orientation(image) not in (None, 1) and (size_hw is None or size_hw == shown_hw)
@@ -68,6 +70,24 @@ def read_size_hw(path: Path) -> tuple[int, int]:
         return _shown_hw(image)
 
 
+def sizes_of(root: Path, names: Sequence[str]) -> NDArray[np.int32]:
+    """The same of many images, N×2.
+
+    Raises:
+        InputError: some are no images; names the first and counts them.
+    """
+    sizes = np.zeros((len(names), 2), np.int32)
+    broken: list[str] = []
+    for row, name in enumerate(names):
+        try:
+            sizes[row] = read_size_hw(root / name)
+        except InputError as problem:
+            broken.append(str(problem))
+    if broken:
+        raise InputError(broken[0] + (f" ({len(broken) - 1} more like it)" if len(broken) > 1 else ""))
+    return sizes
+
+
 @contextmanager
 def opened(path: Path) -> Generator[Image.Image]:
     """The image file, open; whatever goes wrong inside names it.
@@ -81,17 +101,19 @@ def opened(path: Path) -> Generator[Image.Image]:
             # PIL's own limit, about 89 million pixels, becomes an error: beyond it a small file could fill the memory.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if path.exists() and not path.is_file():
-                raise InputError(f"{path}: cannot be read as an image (no plain file)")  # a pipe would wait for ever
+                raise InputError(
+                    f"{path}: cannot be read as an image (no plain file); replace it, or leave it out"
+                )  # a pipe would wait for ever
             with Image.open(path, formats=FORMATS) as image:
                 yield image
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such image") from None
+        raise InputError(f"{path}: no such image; mend its name, or leave it out") from None
     except Exception as problem:
         # Decoders raise whatever they please on broken bytes: OSError, SyntaxError, ValueError, struct.error …
         reason = " ".join(str(problem).split()) or type(problem).__name__
-        raise InputError(f"{path}: cannot be read as an image ({reason})") from problem
+        raise InputError(f"{path}: cannot be read as an image ({reason}); replace it, or leave it out") from problem
 
 
 def sizes_hw(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -161,7 +161,10 @@ class DetectionIndex:
         labels = as_labels(table, len(class_names))[self.labels]
         if (labels < 0).any():
             name = self.classes[self.labels[int(np.argmax(labels < 0))]]
-            raise InputError(f"the data in {self.root} have boxes of class {name!r}, which stands for no object")
+            raise InputError(
+                f"the data in {self.root} have boxes of class {name!r}, which stands for no object; rename the "
+                "class, or take these boxes out"
+            )
         return replace(self, classes=tuple(class_names), labels=labels, class_ids=None)
 
     def class_counts(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdet.data.index import DetectionIndex, Ints, Names, as_labels, offsets_of
 from kdet.data.source import Source
+from kdet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ def concatenated(parts: Sequence[Source]) -> Source:
 
     Args:
         parts: at least one; all on the disk.
+
+    Raises:
+        InputError: two sources spell what seems to be one class in two ways.
     """
     if len(parts) == 1:
         return parts[0]
     indices = [part.index for part in parts]
+    _require_spelt_alike(indices)
     classes = tuple(dict.fromkeys(name for index in indices for name in index.classes))
     columns = {name: column for column, name in enumerate(classes)}
     roots = [index.root.resolve() for index in indices]
@@ -60,6 +65,31 @@ def concatenated(parts: Sequence[Source]) -> Source:
         areas=np.concatenate([index.areas for index in indices]),
         offsets=offsets_of(np.concatenate([np.diff(index.offsets) for index in indices])),
         first_pixel=pixels.pop() if len(pixels) == 1 else None,
-        notes=tuple(note for index in indices for note in index.notes),
+        notes=(*(note for index in indices for note in index.notes), *_missing(indices, classes)),
     )
     return Concatenated(index, tuple(parts), offsets_of(np.array([len(index) for index in indices], np.int64)))
+
+
+def _require_spelt_alike(indices: Sequence[DetectionIndex]) -> None:
+    """Names of two sources that differ in capitals, spaces and dashes alone would be two classes that nobody meant."""
+    seen: dict[str, tuple[str, Path]] = {}
+    for index in indices:
+        for name in index.classes:
+            plain = name.casefold().translate(str.maketrans("", "", " _-")) or name
+            other, where = seen.setdefault(plain, (name, index.root))
+            if other != name and not any({name, other} <= set(one.classes) for one in indices):
+                raise InputError(
+                    f"classes clash: {where} has {other!r}, {index.root} has {name!r}; several sources are joined by "
+                    "the names of their classes, so spell them alike"
+                )
+
+
+def _missing(indices: Sequence[DetectionIndex], classes: Sequence[str]) -> list[str]:
+    """A line for each source that lacks classes of the others."""
+    lacking = {index.root: [name for name in classes if name not in index.classes] for index in indices}
+    return [
+        f"{root}: has no class {', '.join(map(repr, names))}, which another source has; its objects there, if any, "
+        "count as background"
+        for root, names in lacking.items()
+        if names
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from kdet.data.images import read_size_hw
+from kdet.data.images import sizes_of
 from kdet.data.index import DetectionIndex, Floats, Names, Objects, as_labels, offsets_of
 from kdet.data.listing import image_names
 from kdet.data.source import FileSource, IndexedSource, Source
@@ -43,7 +43,7 @@ def image_folder(folder: Path) -> Source:
         classes=(),
         image_ids=np.arange(len(names), dtype=np.int64),
         file_names=Names.of(names),
-        sizes_hw=np.array([read_size_hw(folder / name) for name in names], np.int32),
+        sizes_hw=sizes_of(folder, names),
         boxes_xyxy=np.zeros((0, 4), np.float32),
         labels=np.zeros(0, np.int32),
         crowd=np.zeros(0, np.bool_),

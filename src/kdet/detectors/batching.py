@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from kdet.detectors.targets import checked_targets
+from kdet.detectors.targets import checked_images, checked_targets
 from kdet.ops.canvas import canvas_hw, padded_hw, resized_hw
 from kdet.types import Batch, Canvas, Detections, Detector, ImageSize, Level, SizeHW, Target
 
@@ -40,8 +40,9 @@ def make_batch(
         keep_size: whether images are padded and no more.
 
     Raises:
-        InputError: as `checked_targets`.
+        InputError: as `checked_images` and `checked_targets`.
     """
+    images = checked_images(images, next((value.dtype for value in detector.model.parameters()), torch.float32))
     own = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
     if targets is not None:
         targets = checked_targets(images, targets, detector.class_names)
@@ -116,7 +117,10 @@ def _of_first_cells(generator: Any, cells_hw: Sequence[SizeHW], size_hw: SizeHW)
     return [anchors[:count] for anchors, count in zip(levels, per_cell, strict=True)]
 
 
-_PARTS = ("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection.")
+_PARTS = (
+    *("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection."),
+    "kdet.detectors.plain.",
+)
 """Packages of the modules of which any network may be built."""
 
 

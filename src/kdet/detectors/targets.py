@@ -1,4 +1,4 @@
-"""What somebody's own loop gives as targets, checked once where it comes in.
+"""What somebody's own loop gives as images and targets, checked once where it comes in.
 
 Legend: M objects of one image, K class columns.
 """
@@ -17,6 +17,30 @@ from kdet.types import Target
 _FORMATS = {"XYXY": "xyxy", "XYWH": "xywh", "CXCYWH": "cxcywh"}
 
 
+def checked_images(images: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Images in the type of the weights; their values are not looked at.
+
+    Args:
+        images: 3×H×W each, or 1×H×W.
+        dtype: of the weights.
+
+    Raises:
+        InputError: none, or one that is no such tensor.
+    """
+    if not len(images):
+        raise InputError("expected at least one image, got an empty list")
+    for i, image in enumerate(images):
+        if not isinstance(image, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"image {i}: expected a tensor 3×H×W in 0…1, got {type(image).__name__}")
+        if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.dtype.is_floating_point:
+            raise InputError(
+                f"image {i}: expected a tensor 3×H×W of floats in 0…1, got {tuple(image.shape)} of {image.dtype}; "
+                "permute "
+                "the axes, or divide whole numbers by 255"
+            )
+    return [image if image.dtype == dtype else image.to(dtype) for image in images]
+
+
 def checked_targets(images: Sequence[Tensor], targets: Sequence[Target], class_names: Sequence[str]) -> list[Target]:
     """Targets as the detectors read them: boxes x1 y1 x2 y2 in float32 or float64, labels int64.
 
@@ -31,7 +55,7 @@ def checked_targets(images: Sequence[Tensor], targets: Sequence[Target], class_n
     Raises:
         InputError: a key, shape, type, format, label or box that no detector could learn from.
     """
-    if len(images) != len(targets):
+    if isinstance(targets, Mapping) or len(images) != len(targets):
         raise InputError(f"expected one target an image, got {len(targets)} targets for {len(images)} images")
     found = [_target(i, target) for i, target in enumerate(targets)]
     if any(target["boxes"].device.type != "cpu" for target in found):
@@ -59,11 +83,18 @@ def _target(i: int, target: Any) -> Target:
         if boxes.format.name not in _FORMATS:
             raise InputError(f"target {i}: boxes of format {boxes.format.name} are rotated; give XYXY, XYWH or CXCYWH")
         boxes = box_convert(boxes.as_subclass(Tensor), _FORMATS[boxes.format.name], "xyxy")
+    odd = [t for t in (boxes, labels) if t.layout != torch.strided or t.is_meta or t.is_complex()]
+    if odd:
+        raise InputError(
+            f"target {i}: a tensor of {odd[0].dtype}, {odd[0].layout} on {odd[0].device}; give plain numbers"
+        )
     if boxes.numel() == 0:
         boxes = boxes.reshape(-1, 4)
+    if labels.numel() == 0:  # an empty list becomes a tensor of floats
+        labels = labels.reshape(-1).long()
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(f"target {i}: boxes of shape {tuple(boxes.shape)}; expected M×4, x1 y1 x2 y2")
-    if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype in (torch.bool, torch.complex64):
+    if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool:
         raise InputError(
             f"target {i}: labels of shape {tuple(labels.shape)} and {labels.dtype}; expected M whole numbers"
         )

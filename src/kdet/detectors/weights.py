@@ -97,9 +97,10 @@ def _plain(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
                 f"{tensor.device}); convert it, and save the state_dict() anew"
             )
         # Tables in buffers may be infinite where they say "never"; nothing is NaN on purpose.
-        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+        broken = ~tensor.isfinite() if name.endswith((".weight", ".bias")) else tensor.isnan()
+        if tensor.is_floating_point() and bool(broken.any()):
             raise InputError(
-                f"{path}: {name!r} is not finite (NaN), so its model finds nothing; take weights from before it broke"
+                f"{path}: {name!r} is not finite, so its model finds nothing; take weights from before it broke"
             )
     return state
 
@@ -114,7 +115,8 @@ def _read_safetensors(path: Path) -> StoredWeights:
     except Exception as error:  # as above
         raise InputError(f"{path}: not a readable safetensors file ({error}); copy or save it anew") from None
     if "kdet" not in metadata:
-        return StoredWeights(origin=str(path), state=state)
+        state, said = unwrapped(path, state)
+        return StoredWeights(origin=str(path), state=state, said=said)
     about = parse_json(metadata["kdet"], f"{path}: its header")
     names: Any = about.get("class_names") if isinstance(about, dict) else None
     build: Any = about.get("build") if isinstance(about, dict) else None
@@ -209,13 +211,31 @@ def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]
     unknown = [key for key in weights.state if key not in own and not key.endswith("num_batches_tracked")]
     if wrong or unknown:
         raise InputError(
-            f"{weights.origin}: made for another architecture; {_first_difference(weights.state, own, wrong, unknown)}"
+            f"{weights.origin}: made for another architecture; "
+            f"{_first_difference(weights.state, own, wrong, unknown)}; "
+            "build the detector as it was when they were saved (detector, backbone, width, fpn_channels …), or name "
+            "another file"
         )
     return fresh
 
 
+def require_finite(model: nn.Module, origin: str) -> None:
+    """Refuse a built model with a number that is none, wherever its weights come from.
+
+    Raises:
+        InputError: names the first such tensor.
+    """
+    tables = ((name, value.isnan()) for name, value in model.named_buffers() if value.is_floating_point())
+    learned = ((name, ~value.isfinite()) for name, value in model.named_parameters())
+    for name, broken in (*learned, *tables):
+        if bool(broken.any()):
+            raise InputError(
+                f"{origin}: {name!r} is not finite, so its model finds nothing; take weights from before it broke"
+            )
+
+
 def named_as(weights: StoredWeights, own: Mapping[str, Tensor]) -> StoredWeights:
-    """Return the weights under a model's own names, if all that keeps them from these is one word before each."""
+    """Return the weights under a model's own names, if all that keeps them from these is the same words before each."""
     state, word = without_prefix(weights.state, list(own))
     if not word:
         return weights

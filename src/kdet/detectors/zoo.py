@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from torch import nn
 from kdet.detectors.hf.families import FAMILIES
 from kdet.detectors.hf.models import build_detr, classes_of, rebuild_detr
 from kdet.detectors.modules.own_code import call_factory
-from kdet.detectors.plain import BACKBONES, build_any
+from kdet.detectors.plain import BACKBONES, TIMM, build_any
 from kdet.detectors.torchvision.models import Notes, backbone_defaults, library_model, load_and_tell, plain_model
 from kdet.detectors.weights import (
     StoredWeights,
@@ -21,6 +22,7 @@ from kdet.detectors.weights import (
     library_weights,
     load,
     read_weights,
+    require_finite,
 )
 from kdet.detectors.wrapping import BARE, adapt, wrap
 from kdet.detectors.yolo.libreyolo_models import GIVEN, build_libreyolo, rebuild_libreyolo
@@ -75,11 +77,12 @@ def build(
         factory: of `factory`: `module:function`; it is called with `classes` and `options` and returns what `wrap` or
             `kdet.wrap` take or return.
         options: of the factory.
-        backbone: one of BACKBONES; None = resnet50, or mobilenet_v3_large for ssdlite. This and what follows is for
-            torchvision's detectors, but for weights and image size.
+        backbone: one of BACKBONES, or `timm/NAME`; None = resnet50, or mobilenet_v3_large for ssdlite. This and what
+            follows is for torchvision's detectors, but for weights and image size.
         weights: None (random), a file, or torchvision's weights by name; see `kdet.detectors.weights.load`. For hf a
             folder or a name on the hub.
-        backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`.
+        backbone_weights: the same for the backbone alone, such as `ResNet18_Weights.IMAGENET1K_V1`; of timm's also
+            `pretrained`, which is timm's own.
         norm: batch, frozen, eval or group, in the backbone; None = batch with random weights, with pretrained ones as
             torchvision has it (`backbone_defaults`).
         trainable_layers: 0…5, from the deep end, norms included; None = 5 with random weights, with pretrained ones as
@@ -120,25 +123,28 @@ def build(
     if detector == "hf":
         _refuse_ignored("the config or weights of hf", shape | body)
         made = build_detr(classes, config=config, weights=weights, image_size=size, notes=notes)
-        return _on(canvas, made)
+        return _finished(made, canvas, weights)
     if detector == "libreyolo":
         _refuse_ignored("the config of libreyolo", shape | body)
         made = build_libreyolo(classes, config=config, weights=weights, image_size=size, notes=notes)
-        return _on(canvas, made)
+        return _finished(made, canvas, weights)
     if detector == FACTORY:
         _refuse_ignored(f"factory {factory}", shape | body)
         made = _from_factory(factory or "", classes, options or {}, size)
         if weights is not None:
             load_and_tell(made.model, read_weights(Path(weights)), made.class_names, notes)
-        return _on(canvas, made)
+        return _finished(made, canvas, weights or f"factory: {factory}")
     if weights is not None and not is_file(weights):
         _refuse_ignored(f"weights {weights}", shape)
     if size is None:
         size = 320 if detector == "ssdlite" else (800, 1333)
-    return _on(canvas, _bare(detector, classes, weights, notes, image_size=size, **shape, **body))
+    made = _bare(detector, classes, weights, notes, image_size=size, **shape, **body)
+    return _finished(made, canvas, weights or backbone_weights)
 
 
-def _on(canvas: Canvas | Literal["auto"], made: Detector) -> Detector:
+def _finished(made: Detector, canvas: Canvas | Literal["auto"], origin: str | None) -> Detector:
+    """On its canvas, and with weights that are numbers."""
+    require_finite(made.model, origin or made.family)
     if canvas != "auto":
         made.canvas = canvas
     return made
@@ -160,8 +166,10 @@ def _bare(
 ) -> Detector:
     """One of BARE."""
     backbone = backbone or ("mobilenet_v3_large" if detector == "ssdlite" else "resnet50")
-    if backbone not in BACKBONES:
-        raise InputError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+    if backbone not in BACKBONES and not backbone.startswith(TIMM):
+        near = get_close_matches(backbone, BACKBONES, n=3)
+        known = f"near: {', '.join(near)}" if near else "`kdet list detectors` has their names"
+        raise InputError(f"unknown backbone {backbone!r}; {known}, or {TIMM}NAME for a network of timm")
     norm, trainable_layers = backbone_defaults(detector, weights, backbone_weights, norm, trainable_layers)
     if norm in ("frozen", "eval") and weights is None and backbone_weights is None:
         raise InputError(f"norm {norm!r} normalises nothing on random weights; use 'batch' or 'group', or give weights")
@@ -200,7 +208,7 @@ def rebuild(stored: StoredWeights) -> Detector:
             "name it as `weights:` of a recipe's `student:` or `teacher:`"
         )
     try:
-        made = _on(stored.canvas, _rebuilt(stored, stored.build, stored.class_names))
+        made = _finished(_rebuilt(stored, stored.build, stored.class_names), stored.canvas, stored.origin)
         canvas_hw(made.image_size, made.canvas)
         return made
     except InputError as error:

@@ -15,7 +15,7 @@ from kdet.distill.terms import Learned, Term
 from kdet.distill.views.base import NO_NEEDS, StepContext
 from kdet.distill.weighting.balance import Balance, gradient_at, pull
 from kdet.distill.weighting.groups import WeightGroup, weight_groups
-from kdet.errors import InputError
+from kdet.errors import InputError, NotANumber
 from kdet.types import Detector, GradientRatio, Need
 
 
@@ -77,7 +77,7 @@ class Criterion(nn.Module):
             for part in (one for whole in parts for one in _one_level_each(whole)):
                 try:
                     yield part.name, self._value(part, contexts[self.teacher_of[name]])
-                except ValueError:
+                except NotANumber:
                     yield part.name, torch.tensor(torch.nan)
 
     def measured(self, features: Sequence[Tensor], task: Tensor, values: dict[str, Tensor]) -> dict[str, GradientRatio]:

@@ -140,7 +140,8 @@ class Distiller(nn.Module):
         if progress is not None and isinstance(self.student, Phased):
             self.student.at(progress)
         batch = images if isinstance(images, Batch) else self._batch(images, targets)
-        assert batch.targets is not None, "training needs targets"
+        if batch.targets is None:
+            raise InputError("training needs targets, and this batch has none")
         # Among several processes nobody leaves early: the terms that follow may count over all of them, and DDP wants
         # all at the end of its forward pass; else the others would wait.
         seen, contexts = self.observe_pair(batch, nan_for_refusal=num_ranks() > 1)

@@ -10,11 +10,13 @@ from kdet.evaluate.metrics import Curves, Metrics
 from kdet.evaluate.predictions import ImagePredictions, read_predictions, write_predictions
 from kdet.evaluate.run import Evaluation, evaluate, predict_loader
 from kdet.evaluate.thresholds import Threshold, best_thresholds
+from kdet.evaluate.voc_ap import VOC_NAMES, voc_ap, with_voc_ap
 
 __all__ = [
     "LEVEL",
     "NUM_DRAWS",
     "SHOWN_SCORE",
+    "VOC_NAMES",
     "ClassMatches",
     "Curves",
     "ErrorType",
@@ -37,5 +39,7 @@ __all__ = [
     "read_predictions",
     "resampled_ap",
     "smallest_shown",
+    "voc_ap",
+    "with_voc_ap",
     "write_predictions",
 ]

@@ -65,7 +65,10 @@ def check_predictions(index: DetectionIndex, predictions: Sequence[ImagePredicti
             raise InputError(f"{where}: given twice")
         seen.add(image.image_id)
         if not np.isfinite(image.boxes_xyxy).all() or not np.isfinite(image.scores).all():
-            raise WorkError(f"{where}: a box or a score is not finite; the detector's weights are probably broken")
+            raise WorkError(
+                f"{where}: a box or a score is not finite; the detector's weights are probably broken, take those "
+                "from before"
+            )
         if (image.boxes_xyxy[:, 2:] < image.boxes_xyxy[:, :2]).any():
             raise InputError(f"{where}: a box has a negative width or height; expected x1 y1 x2 y2")
         if image.labels.size and not 0 <= image.labels.min() <= image.labels.max() < len(index.classes):

@@ -65,7 +65,7 @@ def _match_class(
         chosen = np.zeros(0, np.int64) if found is None else _best_first(found, label)
         if found is None or not chosen.size:
             continue
-        iou = _overlaps(found.boxes_xyxy[chosen], truth.boxes_xyxy[own], truth.crowd[own])
+        iou = overlaps(found.boxes_xyxy[chosen], truth.boxes_xyxy[own], truth.crowd[own])
         hit, passed_over = _match_image(iou, truth.crowd[own])
         scores.append(found.scores[chosen].astype(np.float64))
         rows.append(np.full(chosen.size, row))
@@ -102,7 +102,7 @@ def _match_image(iou: Floats, crowd: Flags) -> tuple[Flags, Flags]:
     return hit, ignored
 
 
-def _overlaps(found: NDArray[np.float32], truth: NDArray[np.float32], crowd: Flags) -> Floats:
+def overlaps(found: NDArray[np.float32], truth: NDArray[np.float32], crowd: Flags) -> Floats:
     """D×M IoU; against a crowd region the share of the detection that lies in it."""
     first, second = found.astype(np.float64)[:, None], truth.astype(np.float64)[None]
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])

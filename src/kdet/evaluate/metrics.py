@@ -39,12 +39,12 @@ class Curves:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """COCO's box metrics in 0…1."""
+    """Box metrics in 0…1."""
 
     overall: Values
-    """AP, AP50, AP75, AP_S, AP_M, AP_L."""
+    """AP, AP50, AP75, AP_S, AP_M, AP_L; of VOC data also AP50_VOC2007 and AP50_VOC2010, see `voc_ap`."""
     per_class: Mapping[str, Values]
-    """The same six of each class of the data, in the data's order."""
+    """The same of each class of the data, in the data's order."""
     curves: Curves
 
     @property

@@ -71,7 +71,9 @@ def read_predictions(path: Path) -> tuple[list[ImagePredictions], tuple[str, ...
         for i, result in enumerate(cast(list[Mapping[str, Any]], content["results"])):
             if not 1 <= int(result["category_id"]) <= len(classes):
                 raise InputError(
-                    f"{path}: result {i} has category_id {result['category_id']} of {len(classes)} classes"
+                    f"{path}: result {i} has category_id {result['category_id']} of {len(classes)} classes; `kdet "
+                    "evaluate "
+                    "--predictions` writes a new one"
                 )
             records[int(result["image_id"])].append(result)
         return [_image(image_id, results) for image_id, results in records.items()], classes
@@ -79,7 +81,7 @@ def read_predictions(path: Path) -> tuple[list[ImagePredictions], tuple[str, ...
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{path}: not a predictions file of kdet ({error}); `kdet evaluate` writes a new one"
+            f"{path}: not a predictions file of kdet ({error}); `kdet evaluate --predictions` writes a new one"
         ) from None
 
 

@@ -12,6 +12,7 @@ from kdet.errors import InputError, WorkError
 from kdet.evaluate.coco_ap import coco_metrics
 from kdet.evaluate.metrics import Metrics
 from kdet.evaluate.predictions import ImagePredictions
+from kdet.evaluate.voc_ap import with_voc_ap
 from kdet.ops.classes import real_classes
 from kdet.ops.modes import evaluating
 from kdet.types import Batch, Detections, Detector, Need, SizeHW
@@ -19,7 +20,7 @@ from kdet.types import Batch, Detections, Detector, Need, SizeHW
 Progress = Callable[[int], object]
 """Called with the number of images just done."""
 
-_BROKEN = "the detector's weights are probably broken"
+_BROKEN = "the detector's weights are probably broken; take those from before"
 _AUTOCAST = {"fp32": None, "bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 
@@ -45,9 +46,9 @@ def evaluate(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """COCO metrics of a detector on the images of a loader, in this process.
+    """COCO metrics of a detector on the images of a loader, in this process; VOC's own too where the data are VOC.
 
-    With several processes: `predict_loader` in each, gather, then `coco_metrics` in one.
+    With several processes: `predict_loader` in each, gather, then `coco_metrics` (and `with_voc_ap`) in one.
 
     Args:
         detector: with its model on `device`.
@@ -68,7 +69,8 @@ def evaluate(
     )
     if missing := set(ground_truth.image_ids.tolist()) - {image.image_id for image in predictions}:
         raise InputError(f"{len(missing)} images of the ground truth were not given, image {min(missing)} among them")
-    return Evaluation(metrics=coco_metrics(ground_truth, predictions), predictions=predictions)
+    metrics = with_voc_ap(coco_metrics(ground_truth, predictions), ground_truth, predictions)
+    return Evaluation(metrics=metrics, predictions=predictions)
 
 
 def predict_loader(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
 from kdet.export.pt2_file import exported
@@ -36,7 +36,7 @@ def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
         text = bytes(program.load_method(KEY).execute([])[0].tolist()).decode() if KEY in program.method_names else None
         method = program.load_method("forward")
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: ExecuTorch cannot open it ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: ExecuTorch cannot open it ({one_line(error)[:300]}); export it anew") from None
     about = About.from_text(text, path)
 
     def run(images: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
 from kdet.export.target import Run, Target
@@ -35,7 +35,7 @@ def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
         with zipfile.ZipFile(path) as archive:
             text = archive.read(_ENTRY).decode() if _ENTRY in archive.namelist() else None
     except (ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: LiteRT cannot open it ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: LiteRT cannot open it ({one_line(error)[:300]}); export it anew") from None
     about = About.from_text(text, path)
     place = interpreter.get_input_details()[0]["index"]
     places = [output["index"] for output in sorted(interpreter.get_output_details(), key=lambda one: one["name"])]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
 from kdet.export.pt2_file import exported, refusal
@@ -66,7 +66,7 @@ def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     try:
         session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors are of many classes
-        raise InputError(f"{path}: ONNX Runtime cannot open it ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: ONNX Runtime cannot open it ({one_line(error)[:300]}); export it anew") from None
     about = About.from_text(session.get_modelmeta().custom_metadata_map.get(KEY), path)
 
     def run(images: Tensor) -> list[Tensor]:

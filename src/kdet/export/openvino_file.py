@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
 from kdet.export.onnx_file import ONNX
@@ -35,7 +35,7 @@ def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        raise InputError(f"{path}: OpenVINO cannot open it ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: OpenVINO cannot open it ({one_line(error)[:300]}); export it anew") from None
     about = About.from_text(str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None, path)
     asked: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
     if in_fp32:  # else it rounds to bf16 or fp16 where the processor has such instructions

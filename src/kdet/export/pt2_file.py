@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 from kdet.export.about import KEY, About
 from kdet.export.graph import Graph
 from kdet.export.target import Run, Target
@@ -45,7 +45,7 @@ def _open(path: Path, in_fp32: bool) -> tuple[About, Run]:
     try:
         module = torch.export.load(path, extra_files=extra).module()
     except Exception as error:  # a damaged archive may fail anywhere
-        raise InputError(f"{path}: torch.export cannot open it ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: torch.export cannot open it ({one_line(error)[:300]}); export it anew") from None
     about = About.from_text(extra[_ENTRY] or None, path)
 
     def run(images: Tensor) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kdet.errors import NotANumber
 from kdet.ops.ranks import num_ranks
 
 Levels = Tensor | Sequence[Tensor]
@@ -59,7 +60,7 @@ def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
     would let the others wait.
 
     Raises:
-        ValueError: an input on the CPU holds NaN, in a process that is alone.
+        NotANumber: an input on the CPU holds NaN, in a process that is alone.
     """
     if torch.compiler.is_compiling() or loss.device.type != "cpu" or num_ranks() > 1 or not bool(loss.isnan()):
         return loss
@@ -68,7 +69,7 @@ def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
         for level, tensor in enumerate(tensors):
             if bool(tensor.isnan().any()):
                 where = name if isinstance(levels, Tensor) else f"level {level} of {name}"
-                raise ValueError(f"expected numbers, got NaN in {where}")
+                raise NotANumber(f"expected numbers, got NaN in {where}")
     return loss
 
 

@@ -43,6 +43,7 @@ def card(checked: Path, run: Path | None, comparison: Path | None) -> str:
         distilled=bool(recipe.get("distill")),
         origins=_origins(recipe),
         data=_data(recipe),
+        changes=() if summary is None else summary.changes,
         recipe="" if summary is None else summary.recipe_text,
         environment={} if summary is None else summary.environment,
     )

@@ -69,6 +69,8 @@ class RunSummary:
     """What was left out in reading, and what the run assumed."""
     teacher_curves: Json | None = None
     teacher_predictions: Json | None = None
+    changes: tuple[str, ...] = ()
+    """Settings that it took anew when it was resumed, with the step from which they hold; `recipe` holds last."""
     maps: Json | None = None
     """maps/maps.json: validation images, and what both models make of them inside."""
 
@@ -90,9 +92,12 @@ def read_run(folder: Path) -> RunSummary:
         InputError: not a run folder, or a file in it is not what a run writes there.
     """
     if not is_folder(folder):
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; name what `kdet train` or `kdet distill` wrote")
     if not any((folder / name).is_file() for name in ("recipe.yaml", "log.jsonl", "metrics.json")):
-        raise InputError(f"{folder}: not a run folder (no recipe.yaml, log.jsonl or metrics.json in it)")
+        raise InputError(
+            f"{folder}: not a run folder (no recipe.yaml, log.jsonl or metrics.json in it); name what `kdet train` "
+            "or `kdet distill` wrote"
+        )
     recipe_text = read_text(folder / "recipe.yaml", MOST_YAML_BYTES) or ""
     records, broken = _log(folder / "log.jsonl")
     return RunSummary(
@@ -108,9 +113,22 @@ def read_run(folder: Path) -> RunSummary:
         predictions=_json(folder / "predictions.json"),
         teacher_curves=_json(folder / "teacher-curves.json"),
         teacher_predictions=_json(folder / "teacher-predictions.json"),
+        changes=_changes(folder / "changes.json"),
         maps=_json(folder / "maps" / "maps.json"),
         notes=(*_broken(broken), *_assumptions(records)),
     )
+
+
+def _changes(path: Path) -> tuple[str, ...]:
+    text = read_text(path)
+    records: Any = [] if text is None else parse_json(text, str(path))
+    try:
+        return tuple(
+            f"from step {_count(record['step'])} on {record['key']} is {record['to']}; it was {record['from']}"
+            for record in records
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: lacks or garbles {error}; take it away, or mend it") from None
 
 
 def _broken(lines: int) -> tuple[str, ...]:
@@ -141,7 +159,9 @@ def _json(path: Path) -> Json | None:
     # Runs replace these files whole, so a broken one is no sign of a run that was killed.
     content = parse_json(text, str(path))
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
+        raise InputError(
+            f"{path}: expected a JSON object, got {type(content).__name__}; take the file away, or mend it"
+        )
     return cast(Json, content)
 
 
@@ -150,7 +170,9 @@ def _recipe(text: str, path: Path) -> Json:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
+        raise InputError(
+            f"{path}: expected keys and values, got {type(content).__name__}; take the file away, or mend it"
+        )
     return cast(Json, content)
 
 
@@ -167,7 +189,7 @@ def _log(path: Path) -> tuple[list[Json], int]:
         else:
             records.append(record)
     if broken and not records:
-        raise InputError(f"{path}: not a run's log (no line of it is a JSON record)")
+        raise InputError(f"{path}: not a run's log (no line of it is a JSON record); take it away")
     return records, broken
 
 
@@ -204,7 +226,9 @@ def _steps(records: list[Json], path: Path) -> tuple[StepRecord, ...]:
                 weights={str(name): float(value) for name, value in record.get("weights", {}).items()},
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise InputError(f"{path}: a step record lacks or garbles {error}: {_short(record)}") from None
+            raise InputError(
+                f"{path}: a step record lacks or garbles {error}: {_short(record)}; take that line out"
+            ) from None
         last[step.step] = step
     return tuple(last[step] for step in sorted(last))
 
@@ -219,7 +243,9 @@ def _evaluations(records: list[Json], path: Path) -> tuple[EvalRecord, ...]:
                 step=_count(record["step"]), epoch=_count(record["epoch"]), metrics=dict(record["metrics"])
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{path}: an eval record lacks or garbles {error}: {_short(record)}") from None
+            raise InputError(
+                f"{path}: an eval record lacks or garbles {error}: {_short(record)}; take that line out"
+            ) from None
         last[look.step] = look
     return tuple(last[step] for step in sorted(last))
 

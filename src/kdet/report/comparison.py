@@ -21,6 +21,11 @@ from kdet.report.views import environment_rows
 
 _TABLES = {
     "classes": ("By class", "Class", "AP, and the difference from the first arm."),
+    "voc": (
+        "Pascal VOC's own AP",
+        "Metric",
+        "At IoU 0.5: over eleven recalls as in 2007, over all of them since 2010.",
+    ),
     "sizes": ("By size of the object", "Size", "COCO's bounds: small below 32² px of the image, large above 96² px."),
     "ious": ("By the IoU asked for", "IoU", "What gains at high IoU comes from better boxes."),
     "errors": (
@@ -126,7 +131,9 @@ def comparison_page(folder: Path) -> str:
             environment=environment_rows(list(shown.values())[-1]),
         )
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{folder / 'compare.json'}: not a result of `kdet compare` ({error!r})") from None
+        raise InputError(
+            f"{folder / 'compare.json'}: not a result of `kdet compare` ({error!r}); it writes one anew"
+        ) from None
 
 
 def arms_of_comparison(path: Path) -> list[ArmView]:
@@ -138,7 +145,7 @@ def arms_of_comparison(path: Path) -> list[ArmView]:
     try:
         return _arms(_read(path)["arms"])
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: not a result of `kdet compare` ({error!r})") from None
+        raise InputError(f"{path}: not a result of `kdet compare` ({error!r}); it writes one anew") from None
 
 
 def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -272,7 +279,7 @@ def _tables(breakdown: Mapping[str, Any], names: Sequence[str]) -> list[TableVie
     return [
         TableView(title=title, label=label, note=note, rows={row: _cells(of, names) for row, of in table.items()})
         for key, (title, label, note) in _TABLES.items()
-        if (table := breakdown[key]) is not None
+        if (table := breakdown.get(key)) is not None
     ]
 
 

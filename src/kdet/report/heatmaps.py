@@ -76,7 +76,9 @@ def insides_of(run: RunSummary) -> tuple[Inside, ...]:
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{folder / 'maps.json'}: lacks or garbles {error}") from None
+        raise InputError(
+            f"{folder / 'maps.json'}: lacks or garbles {error}; take the folder away, and the page is without it"
+        ) from None
 
 
 @cache

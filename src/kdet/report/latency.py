@@ -25,7 +25,7 @@ def latency_chart(path: Path) -> Chart:
         )
         where = f"{devices}, {content['threads']} threads"
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a result of `kdet speed` ({error!r})") from None
+        raise InputError(f"{path}: not a result of `kdet speed` ({error!r}); `kdet speed --out` writes one") from None
     known = [(name, ms, ap) for name, ms, ap in rows if ms is not None and ap is not None]
     if not known:
         raise InputError(f"{path}: no model in it has an AP; measure run folders, or files of `kdet export`")

@@ -17,7 +17,7 @@ from kdet.report.heatmaps import ACTIVATION, SIMILARITY, scale_picture
 from kdet.report.latency import latency_chart
 from kdet.report.sights import gallery_of
 from kdet.report.verdict import Arm, arms_of, signed, verdict_of
-from kdet.report.views import AP_NAMES, environment_rows, named, overview, view
+from kdet.report.views import ap_names, environment_rows, named, overview, view
 
 
 def run_page(folders: Sequence[Path], *, speed: Path | None = None) -> str:
@@ -35,7 +35,8 @@ def run_page(folders: Sequence[Path], *, speed: Path | None = None) -> str:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("a run folder is given twice; name each run once")
     runs = named([read_run(folder) for folder in folders])
-    views = [view(name, run) for name, run in runs.items()]
+    names = ap_names(runs.values())
+    views = [view(name, run, names) for name, run in runs.items()]
     title = views[0].name if len(views) == 1 else f"{len(views)} runs"
     charts = overview(runs) if len(views) > 1 else ()
     return render(
@@ -46,7 +47,7 @@ def run_page(folders: Sequence[Path], *, speed: Path | None = None) -> str:
         speed=None if speed is None else latency_chart(speed),
         gallery=gallery_of(runs),
         scales={name: scale_picture(name) for name in (ACTIVATION, SIMILARITY)},
-        ap_names=AP_NAMES,
+        ap_names=names,
     )
 
 

@@ -70,7 +70,9 @@ def gallery_of(runs: Mapping[str, RunSummary]) -> Gallery | None:
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{owner.folder}: maps/maps.json or a predictions file lacks or garbles {error}") from None
+        raise InputError(
+            f"{owner.folder}: maps/maps.json or a predictions file lacks or garbles {error}; take them away"
+        ) from None
 
 
 def _models(owner_name: str, runs: Mapping[str, RunSummary]) -> dict[str, Json]:

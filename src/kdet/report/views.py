@@ -1,6 +1,6 @@
 """RunSummary → the words, tables and charts that a page shows of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from kdet.report.curves import number
 from kdet.report.heatmaps import Inside, insides_of
 
 AP_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+VOC_NAMES = ("AP50_VOC2007", "AP50_VOC2010")
 _LONGEST_VALUE = 400
 _DEEPEST = 8
 
@@ -30,7 +31,7 @@ class ClassRow:
 
     name: str
     values: Mapping[str, float | None]
-    """Values by the names of AP_NAMES."""
+    """Values by the names of `ap_names`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,14 @@ def named(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
     return {str(run.folder) if names.count(run.name) > 1 else run.name: run for run in runs}
 
 
-def view(name: str, run: RunSummary) -> RunView:
-    """Everything about one run."""
+def ap_names(runs: Iterable[RunSummary]) -> tuple[str, ...]:
+    """The metrics that a page shows: COCO's, and VOC's own where a run was on VOC data."""
+    found = [run.metrics or {} for run in runs]
+    return (*AP_NAMES, *(name for name in VOC_NAMES if any(name in metrics for metrics in found)))
+
+
+def view(name: str, run: RunSummary, names: Sequence[str]) -> RunView:
+    """Everything about one run, with the metrics of these names."""
     metrics, teacher = run.metrics or {}, run.teacher or {}
     compared = curves.with_teacher(name, run)
     return RunView(
@@ -73,12 +80,12 @@ def view(name: str, run: RunSummary) -> RunView:
         run=run,
         scores=tuple(
             Score(name=key, value=number(metrics.get(key)), teacher=number(teacher.get(key)))
-            for key in AP_NAMES
+            for key in names
             if run.metrics is not None
         ),
         best=_best(metrics),
         stopped_early=_words(metrics.get("stopped_early") or ""),
-        classes=_classes(metrics),
+        classes=_classes(metrics, names),
         training=_known(curves.loss_parts(run), curves.ap_against_teacher(run)),
         gradients=_known(curves.term_shares(run), curves.term_cosines(run), curves.auto_weights(run)),
         precision=_known(
@@ -151,10 +158,10 @@ def _best(metrics: Mapping[str, Any]) -> str:
     return "" if value is None else f"AP {value:.3f} after epoch {best.get('epoch', '?')}"
 
 
-def _classes(metrics: Mapping[str, Any]) -> tuple[ClassRow, ...]:
+def _classes(metrics: Mapping[str, Any], names: Sequence[str]) -> tuple[ClassRow, ...]:
     per_class = _mapping(metrics.get("per_class"))
     return tuple(
-        ClassRow(name=name, values={key: number(_mapping(values).get(key)) for key in AP_NAMES})
+        ClassRow(name=name, values={key: number(_mapping(values).get(key)) for key in names})
         for name, values in per_class.items()
     )
 

@@ -21,7 +21,7 @@ from kdet.train.prepare import Prepared, prepare
 from kdet.train.processes.engine import Engine
 from kdet.train.recipe.schema import Recipe
 from kdet.train.scoring import Scorer
-from kdet.train.sound_data import require_sound
+from kdet.train.sound_data import require_apart, require_sound
 from kdet.train.state import checkpoint
 from kdet.train.state.failures import require_finite
 from kdet.train.state.interruption import Interruption, said
@@ -83,6 +83,8 @@ def fit(
     prepared = prepare(recipe, splits=splits, rank=engine.rank, world=engine.world)
     distiller = prepared.distiller
     notes += prepared.notes
+    if prepared.unlabelled is not None:
+        require_apart(prepared.unlabelled, splits.val, notes.append, strict=strict)
     recorded = resolved(recipe, splits.train)
     changes = changed(recorded, folder) if resume and saved_state(folder) else {}
     going_on = engine.is_main and begin(folder, recorded, resume=resume)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kdet.data import DetectionDataset, EpochSampler, Source
+from kdet.data import DetectionDataset, EpochSampler, Joined, Source
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train.build import Splits, build_distiller, build_student, open_data, training_data
@@ -35,6 +35,11 @@ class Prepared:
     def val(self) -> Source:
         """The validation images."""
         return self.splits.val
+
+    @property
+    def unlabelled(self) -> Source | None:
+        """The training images beside the labelled ones."""
+        return self.data.source.unlabelled if isinstance(self.data.source, Joined) else None
 
     @property
     def student(self) -> Detector:

@@ -8,7 +8,7 @@ from typing import Any
 from kdet.data import DetectionDataset, Pipeline, Source, evaluation_batches, make_loader
 from kdet.distill import PairedTeacher
 from kdet.errors import InputError
-from kdet.evaluate import coco_metrics, predict_loader, write_predictions
+from kdet.evaluate import coco_metrics, predict_loader, with_voc_ap, write_predictions
 from kdet.train.processes.engine import Engine
 from kdet.train.recipe.schema import Recipe
 from kdet.train.state.run_folder import CURVES, PREDICTIONS, TEACHER, TEACHER_CURVES, TEACHER_PREDICTIONS, write_json
@@ -92,7 +92,7 @@ class Scorer:
         )
         progress.close()
         found = [one for of_rank in self.engine.gather(own) for one in of_rank]
-        metrics = coco_metrics(self.truth, found)
+        metrics = with_voc_ap(coco_metrics(self.truth, found), self.truth, found)
         if metrics.ap is None:
             raise InputError("the validation images hold no object, so there is no AP; check `data.val`")
         if self.engine.is_main:

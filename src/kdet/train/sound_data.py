@@ -20,6 +20,15 @@ def require_sound(train: Source, val: Source, say: Say, *, strict: bool = False)
             raise InputError(f"{name} data: {'; '.join(found.faults)}; mend or leave out what is named")
         for note in found.notes:
             say(f"{name} data: {note}")
+    require_apart(train, val, say, strict=strict)
+
+
+def require_apart(train: Source, val: Source, say: Say, *, strict: bool = False) -> None:
+    """Say, or with `strict` refuse, that validation images are trained on, with labels or without.
+
+    Raises:
+        InputError: with `strict` images in both.
+    """
     if shared := leak(train, val):
         if strict:
             raise InputError(shared)

@@ -158,7 +158,7 @@ def _known(wish: Wish) -> str:
     if wish.int8 and wish.to != "onnx":
         raise InputError(f"--int8: ONNX Runtime's quantiser writes ONNX; got --to {wish.to}")
     if min(wish.images, wish.calibration) < 1 or (wish.batch is not None and wish.batch < 1):
-        raise InputError("expected at least one image to check with, to calibrate with and in a batch")
+        raise InputError("--check-images, --calibration-images and --batch-size: expected at least 1")
     if wish.batch and wish.batch > 1 and not TARGETS[wish.to].any_batch:
         raise InputError(f"--batch-size {wish.batch}: {wish.to} files of kdet take one image at a time")
     return wish.to
@@ -227,7 +227,11 @@ def _checked(
     parity = compare(detector, exported, _batches(sample, exported))
     say(f"model and file: {parity}")
     if not parity.good:
-        raise WorkError(f"the {target.name} file does not find what the model finds ({parity}); it was not kept")
+        raise WorkError(
+            f"the {target.name} file does not find what the model finds ({parity}); it was not kept: choose another "
+            "--to, or "
+            "leave the selection to the caller with --no-postprocess"
+        )
     return exported, parity
 
 

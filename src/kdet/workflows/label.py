@@ -107,7 +107,11 @@ def _labeller(model: str, prompts: tuple[Prompt, ...] | None, say: Say) -> Label
         return _of_file(path)
     if prompts is None:
         if is_folder(path) and not is_zero_shot(path):
-            raise InputError(f"{model}: neither a run folder (no {RECIPE} in it) nor a zero-shot detector")
+            raise InputError(
+                f"{model}: neither a run folder (no {RECIPE} in it) nor a zero-shot detector; name one of these, a "
+                "recipe or "
+                "a weights file"
+            )
         kind = "a zero-shot detector" if is_folder(path) else "no such file; a zero-shot detector of the hub"
         raise InputError(f"{model}: {kind} needs `--prompt`, such as 'car: a car; bus: a bus'")
     own = open_zero_shot(model, prompts, "cuda" if torch.cuda.is_available() else "cpu")

@@ -78,7 +78,9 @@ def measure(
         InputError: no such model, or one without detections, or no GPU where one is wanted.
     """
     if batch < 1 or seconds <= 0:
-        raise InputError(f"expected a batch of at least 1 and a time above 0, got {batch} and {seconds:g}")
+        raise InputError(
+            f"--batch-size {batch}, --seconds {seconds:g}: expected a batch of at least 1 and a time above 0"
+        )
     detectors, devices = zip(*(_ready(path, device, in_fp32) for path in models), strict=True)
     sizes = [image_size or detector.image_size for detector in detectors]
     canvases = [detector.canvas for detector in detectors]

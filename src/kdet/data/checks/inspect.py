@@ -6,6 +6,7 @@ import numpy as np
 
 from kdet.data.checks.headers import look
 from kdet.data.source import Source
+from kdet.ops.classes import real_classes
 
 SMALL_PX2, LARGE_PX2 = 32.0**2, 96.0**2
 """COCO's limits between small, medium and large objects."""
@@ -23,6 +24,14 @@ def inspect(source: Source, *, decode: bool = False) -> dict[str, Any]:
     areas = index.areas[~index.crowd]
     found = look(source, decode=decode)
     problems = [*index.notes, *found.faults, *found.notes]
+    objects = real_classes(index.classes)
+    for name, count in index.class_counts().items():
+        if count and name not in objects:
+            problems.append(
+                f"boxes of class {name!r}, which stands for no object, are refused in training ({count}); rename the "
+                "class, "
+                "or take them out"
+            )
     if not areas.size:
         problems.append("no image holds an object, so nothing can be learned or measured")
     small, large = int((areas < SMALL_PX2).sum()), int((areas >= LARGE_PX2).sum())

@@ -12,7 +12,7 @@ from kdet.data.formats.draft import Draft
 from kdet.data.formats.naming import located
 from kdet.data.formats.splits import chosen, is_split
 from kdet.data.formats.validate import OnBadBox, checked
-from kdet.data.images import read_size_hw
+from kdet.data.images import sizes_of
 from kdet.data.index import DetectionIndex
 from kdet.data.listing import listed, skipped_note
 from kdet.errors import InputError, counted
@@ -20,6 +20,8 @@ from kdet.files import exists, is_file, read_text
 
 _NAME = "_annotations.csv"
 _COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
+_NUMBERS = ("width", "height", "xmin", "ymin", "xmax", "ymax")
+_BETWEEN = (",", ";", "\t")
 _MOST_BYTES = 2**28
 
 
@@ -64,12 +66,19 @@ def read(
     of = np.array([rows[name] for name in found.names], np.int64)
     if empty := len(names) - len(set(found.names)):
         notes += (f"{file}: {counted(empty, 'image')} that no row names, taken for images without objects",)
-    sizes = [(0, 0)] * len(names)
+    sizes = np.zeros((len(names), 2), np.int32)
+    differ = set[int]()
     for row, (width, height) in zip(of.tolist(), columns.sizes, strict=True):
+        if sizes[row].any() and (height, width) != tuple(sizes[row]):
+            differ.add(row)
         sizes[row] = (height, width)
-    sizes = [
-        size if min(size) > 0 else read_size_hw(found.root / name) for size, name in zip(sizes, names, strict=True)
-    ]
+    unsaid = [row for row in range(len(names)) if row in differ or not sizes[row].all()]
+    sizes[unsaid] = sizes_of(found.root, [names[row] for row in unsaid])
+    if differ:
+        first = names[min(differ)]
+        notes += (
+            f"{file}: {counted(len(differ), 'image')} with several sizes, that of the file is taken (first: {first!r})",
+        )
     class_names = tuple(classes) if classes is not None else tuple(sorted(set(columns.classes)))
     labels = {name: label for label, name in enumerate(class_names)}
     for name, line in zip(columns.classes, columns.lines, strict=True):
@@ -81,7 +90,7 @@ def read(
         classes=class_names,
         image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
         file_names=names,
-        sizes_hw=np.array(sizes, np.int32).reshape(-1, 2),
+        sizes_hw=sizes,
         rows=of,
         boxes_xyxy=np.array(columns.boxes, np.float64).reshape(-1, 4),
         labels=np.array([labels[name] for name in columns.classes], np.int64),
@@ -138,8 +147,11 @@ def _files_in(folder: Path) -> dict[str, Path]:
 
 
 def _parse(file: Path) -> _Columns:
-    """The rows of a file whose first line names its columns, in any order."""
-    rows = csv.reader(io.StringIO(read_text(file, _MOST_BYTES) or ""))
+    """The rows of a file whose first line names its columns, in any order; `;` and tabs, too, as spreadsheets write."""
+    text = read_text(file, _MOST_BYTES) or ""
+    first = text.partition("\n")[0]
+    between = max(_BETWEEN, key=first.count)
+    rows = csv.reader(io.StringIO(text), delimiter=between)
     columns = _Columns()
     try:
         header = [name.strip().lower() for name in next(rows, [])]
@@ -147,19 +159,23 @@ def _parse(file: Path) -> _Columns:
             raise InputError(f"{file}:1: has no column {missing[0]!r}; expected {','.join(_COLUMNS)}")
         places = {name: header.index(name) for name in _COLUMNS if name in header}
         for row in rows:
-            if row:
-                _take(f"{file}:{rows.line_num}", row, places, columns)
+            if any(cell.strip() for cell in row):
+                _take(f"{file}:{rows.line_num}", row, places, columns, comma=between == ";")
                 columns.lines.append(rows.line_num)
     except csv.Error as problem:
         raise InputError(f"{file}:{rows.line_num}: not a CSV file ({problem})") from None
     return columns
 
 
-def _take(where: str, row: list[str], places: dict[str, int], columns: _Columns) -> None:
+def _take(where: str, row: list[str], places: dict[str, int], columns: _Columns, *, comma: bool) -> None:
+    """One row; `comma`: whether 8,5 is a number, as where `;` divides."""
     try:
         values = {name: row[place].strip() for name, place in places.items()}
-        box = tuple(float(values[side]) for side in ("xmin", "ymin", "xmax", "ymax"))
-        width, height = (int(values.get(side) or 0) for side in ("width", "height"))
+        own = {side: values.get(side, "").replace(",", ".") if comma else values.get(side, "") for side in _NUMBERS}
+        box = tuple(float(own[side]) for side in ("xmin", "ymin", "xmax", "ymax"))
+        width, height = (float(own[side] or 0) for side in ("width", "height"))
+        if not (width.is_integer() and height.is_integer()):
+            raise ValueError
     except (IndexError, ValueError, OverflowError):
         raise InputError(f"{where}: expected whole width and height, and four numbers, got {row[:8]}") from None
     if not values["class"] or not 0 <= max(width, height) < 2**31 or min(width, height) < 0:
@@ -167,4 +183,4 @@ def _take(where: str, row: list[str], places: dict[str, int], columns: _Columns)
     columns.names.append(values["filename"])
     columns.classes.append(values["class"])
     columns.boxes.append(box)
-    columns.sizes.append((width, height))
+    columns.sizes.append((int(width), int(height)))

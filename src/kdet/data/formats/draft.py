@@ -45,6 +45,8 @@ class Draft:
     """Whether the caller gave the classes, all of which stay."""
     boxless: str = "has no box"
     """What a box of four NaN means."""
+    outside: str = ""
+    """What a box that lies wholly outside its image is a sign of."""
     first_pixel: int | None = None
     """Number of the first pixel in VOC data, as in `DetectionIndex.first_pixel`."""
     notes: tuple[str, ...] = ()

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdet.data.index import Ints
 from kdet.data.listing import missing_rows, most_complete
 from kdet.errors import InputError, counted
 from kdet.files import is_file
 
+_PROBED = 8
+"""Number of the first names that are looked for elsewhere."""
 HELP = "give names inside it, or name the folder of the images with --images"
 
 
@@ -42,6 +45,14 @@ def located(
     own, notes = _inside(file, names, places, top, given=images is not None)
     root = most_complete(places, own)
     missing = missing_rows(root, own)
+    if images and missing.size:
+        own, shorter = _by_last_part(file, own, missing, root)
+        notes, missing = (*notes, *shorter), missing_rows(root, own)
+    elif not missing.size and (other := _elsewhere(own, places, root)):
+        notes += (
+            f"{file}: images of these names lie in {root} and in {other}; the first are taken, or name others with "
+            "--images",
+        )
     if missing.size and len(places) > 1:  # in several folders, or named from the data set's folder
         joined = [_below(top, name, places) for name in own]
         if all(joined):
@@ -124,9 +135,38 @@ def _inside(
         names_of = counted(slashed, "image name")
         notes.append(f"{file}: {names_of} with backslashes, read as separators (first: {_first(names)!r})")
     if shortened:
-        names_of = counted(shortened, "image name")
-        notes.append(f"{file}: {names_of} outside of it, looked up in {places[0]} by their last part")
+        notes.append(_looked_up(file, shortened, places[0]))
     return own, tuple(notes)
+
+
+def _by_last_part(file: Path, own: list[str], missing: Ints, root: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Names that stand below other folders than the one that the user named, where it holds what they end in."""
+    shorter = {int(row): last_part(own[int(row)]) for row in missing}
+    found = {row: name for row, name in shorter.items() if is_file(root / name)}
+    first: dict[str, str] = {}
+    for row, name in found.items():
+        if first.setdefault(name, own[row]) != own[row]:
+            raise InputError(
+                f"{file}: images {first[name]!r} and {own[row]!r} both end in {name!r}; name the folder above them "
+                "with "
+                "--images"
+            )
+    names = [found.get(row, name) for row, name in enumerate(own)]
+    return names, (_looked_up(file, len(found), root),) if found else ()
+
+
+def _looked_up(file: Path, count: int, root: Path) -> str:
+    return f"{file}: {counted(count, 'image name')} outside of it, looked up in {root} by their last part"
+
+
+def _elsewhere(names: Sequence[str], places: Sequence[Path], root: Path) -> Path | None:
+    """Another folder that holds other files under all of the first names."""
+    probe = names[:_PROBED]
+    same = root.resolve()
+    for place in places:
+        if probe and place.resolve() != same and all(is_file(place / name) for name in probe):
+            return None if (place / probe[0]).samefile(root / probe[0]) else place
+    return None
 
 
 def _first(names: Sequence[str]) -> str:

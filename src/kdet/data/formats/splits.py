@@ -13,6 +13,8 @@ NAMES = {
     "test": ("test", "testing"),
 }
 """What tools call a split; the first that is there counts."""
+UNDIVIDED = "has no splits, so that all of it is read as"
+"""Part of the note about a set that nobody divided."""
 _WHOLE = ("default", "all", "")
 """What they call a data set that nobody divided."""
 _T = TypeVar("_T")
@@ -35,7 +37,7 @@ def chosen(where: Path, wanted: str, found: Mapping[str, _T]) -> tuple[_T, tuple
     if wanted == "val" and (key := _test(found)) is not None:
         return found[key], (f"{where}: there is no validation split; {key!r} is taken for it",)
     if wanted in NAMES and found and all(key.lower() in _WHOLE for key in found):
-        note = f"{where}: has no splits, so that all of it is read as {wanted!r}"
+        note = f"{where}: {UNDIVIDED} {wanted!r}"
         return next(iter(found.values())), (note,) if wanted != "train" else ()
     there = ", ".join(repr(key) if key else "one without a name" for key in found) or "none"
     raise InputError(

@@ -10,12 +10,13 @@ from kdet.data.formats import csv_boxes
 from kdet.data.formats.coco import reader as coco
 from kdet.data.formats.validate import OnBadBox
 from kdet.data.formats.voc import reader as voc
+from kdet.data.formats.voc.xml import parse as parse_xml
 from kdet.data.formats.yolo import reader as yolo
 from kdet.data.index import DetectionIndex
 from kdet.data.shapes.generator import Shapes, ShapesSource
 from kdet.data.source import FileSource, Source
 from kdet.errors import InputError
-from kdet.files import exists
+from kdet.files import exists, is_file
 
 
 class Reader(Protocol):
@@ -57,7 +58,12 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "coco": Format("annotation JSON, or a folder with annotations_{split}.json", coco.read, coco.write, coco.recognise),
-    "voc": Format("folder with Annotations/, JPEGImages/ and ImageSets/Main/", voc.read, voc.write, voc.recognise),
+    "voc": Format(
+        "folder with Annotations/, JPEGImages/ and ImageSets/Main/, or a list in there",
+        voc.read,
+        voc.write,
+        voc.recognise,
+    ),
     "yolo": Format("data.yaml with images/ and labels/", yolo.read, yolo.write, yolo.recognise),
     "csv": Format("_annotations.csv with its images beside it", csv_boxes.read, csv_boxes.write, csv_boxes.recognise),
     "shapes": Format("generated images of coloured shapes, nothing to download"),
@@ -75,6 +81,9 @@ def recognise(path: Path) -> str:
     for name, form in FORMATS.items():
         if form.recognise(path):
             return name
+    if path.suffix.lower() == ".xml" and is_file(path):
+        parse_xml(path)  # says what it is, if it is none of VOC's
+        raise InputError(f"{path}: one file of a VOC data set; name the folder that holds it")
     expected = "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items() if form.read)
     raise InputError(f"{path}: not a data set that kdet knows; expected one of {expected}")
 

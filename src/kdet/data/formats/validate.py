@@ -231,6 +231,7 @@ def _refuse(draft: Draft, fatal: Flags) -> NoReturn:
         reason = f"{box} has no area"
     else:
         reason = f"{box} lies outside its image of {width}×{height} px"
+        reason += draft.outside if x1 > width and y1 > height else ""
         mend = "mend the file, or read it with --on-bad-box clip or --on-bad-box drop"
     more = f" ({found.size - 1} more like it)" if found.size > 1 else ""
     raise InputError(f"{where}: {reason}{more}; {mend}")

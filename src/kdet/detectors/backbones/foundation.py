@@ -16,6 +16,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from kdet.detectors.backbones.hf_backbones import transformers_backbone
 from kdet.detectors.backbones.timm_backbones import timm_backbone
 from kdet.detectors.batching import make_batch, normalised
+from kdet.detectors.weights import require_finite
 from kdet.errors import InputError
 from kdet.types import Batch, Canvas, Detections, Level, Need, Observation, Target
 
@@ -116,4 +117,6 @@ def foundation(
     """
     if library not in LIBRARIES:
         raise InputError(f"unknown library {library!r}; known: {', '.join(LIBRARIES)}")
-    return FoundationDetector(name, Backbone(**LIBRARIES[library](name, weights, options or {})))
+    made = FoundationDetector(name, Backbone(**LIBRARIES[library](name, weights, options or {})))
+    require_finite(made.model, name if weights in (None, "pretrained") else str(weights))
+    return made

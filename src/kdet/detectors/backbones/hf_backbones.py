@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdet.detectors.weights import read_weights
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, with which DINOv2, DINOv3 and ConvNeXt were trained; for models that do not say."""
@@ -31,7 +31,7 @@ def transformers_backbone(name: str, weights: str | None, options: Mapping[str, 
             model = library.AutoBackbone.from_config(config)
     except OSError as error:
         raise InputError(
-            f"{name} could not be had from transformers' hub or its cache ({str(error).splitlines()[0]}); fetch it on "
+            f"{name} could not be had from transformers' hub or its cache ({one_line(error)[:300]}); fetch it on "
             "another machine and name its folder, or a file as `weights:` with a kind such as dinov2"
         ) from None
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kdet.detectors.weights import read_weights
-from kdet.errors import InputError
+from kdet.errors import InputError, one_line
 
 FINEST_STRIDE = 8
 """Smallest stride of the levels that are taken from a backbone with several strides."""
@@ -31,7 +31,7 @@ def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) ->
         model = _created(timm, name, weights, arguments)
     except OSError as error:
         raise InputError(
-            f"timm's weights of {name} could not be had ({str(error).splitlines()[0]}); fetch them on another machine "
+            f"timm's weights of {name} could not be had ({one_line(error)[:300]}); fetch them on another machine "
             "and name the file as `weights:`, or put them into the hub's cache"
         ) from None
     except (RuntimeError, TypeError, ValueError, KeyError, AssertionError) as error:
@@ -56,6 +56,22 @@ def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) ->
         "mean": model.pretrained_cfg["mean"],
         "std": model.pretrained_cfg["std"],
     }
+
+
+def timm_weights(name: str) -> dict[str, Tensor]:
+    """Fetch timm's own weights of a network, or take them from the hub's cache.
+
+    Raises:
+        InputError: timm is missing, has no such network, or its weights cannot be had.
+    """
+    timm = _library()
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"timm's weights of {name} could not be had ({str(error).splitlines()[0]}); name a file as "
+            "`backbone_weights:`, or put them into the hub's cache"
+        ) from None
 
 
 def _library() -> Any:

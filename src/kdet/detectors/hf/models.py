@@ -199,10 +199,16 @@ def _from_pretrained(library: Any, weights: str, names: Sequence[str], notes: No
             weights, config=config, ignore_mismatched_sizes=True, output_loading_info=True, dtype="float32"
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"weights {weights}: cannot be loaded ({one_line(error)})") from None
+        raise InputError(
+            f"weights {weights}: cannot be loaded ({one_line(error)}); save them anew with save_pretrained"
+        ) from None
     if about["missing_keys"]:
         missing = sorted(about["missing_keys"])
-        raise InputError(f"weights {weights}: no tensor {missing[0]} for its own config.json ({len(missing)} missing)")
+        raise InputError(
+            f"weights {weights}: no tensor {missing[0]} for its own config.json ({len(missing)} missing); the two do "
+            "not "
+            "belong together, save both anew with save_pretrained"
+        )
     return model
 
 

@@ -119,10 +119,16 @@ def open_zero_shot(weights: str, prompts: Sequence[Prompt], device: str) -> Zero
             weights, output_loading_info=True, dtype="float32"
         )
     except Exception as error:  # whatever is missing or damaged in somebody's folder
-        raise InputError(f"{weights}: cannot be loaded ({one_line(error)})") from None
+        raise InputError(
+            f"{weights}: cannot be loaded ({one_line(error)}); save it anew with save_pretrained"
+        ) from None
     if about["missing_keys"]:
         missing = sorted(about["missing_keys"])
-        raise InputError(f"{weights}: no tensor {missing[0]} for its own config.json ({len(missing)} missing)")
+        raise InputError(
+            f"{weights}: no tensor {missing[0]} for its own config.json ({len(missing)} missing); the two do not "
+            "belong "
+            "together, save both anew with save_pretrained"
+        )
     return ZeroShotDetector(model.to(device), processor, prompts)
 
 

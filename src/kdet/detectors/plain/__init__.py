@@ -9,6 +9,7 @@ from .atss import ATSS
 from .backbones import BACKBONES, NORMS
 from .cascade import CascadeHeads, CascadeRCNN
 from .gfl import GFL
+from .library_bodies import TIMM
 from .models import build_model
 from .stored import build_any, load_student
 
@@ -17,6 +18,7 @@ __all__ = [
     "BACKBONES",
     "GFL",
     "NORMS",
+    "TIMM",
     "CascadeHeads",
     "CascadeRCNN",
     "build_any",

@@ -12,6 +12,8 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from .library_bodies import LIBRARY_BACKBONES, TimmBody, TimmPyramid, library_body, stage_ends
+
 Norm = Callable[[int], nn.Module]
 
 RESNETS = (
@@ -21,7 +23,8 @@ RESNETS = (
 NARROW_RESNETS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 """Blocks per stage of the networks that take a `width`."""
 MOBILENETS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
-BACKBONES = ("resnet10", *RESNETS, *MOBILENETS)
+BACKBONES = ("resnet10", *RESNETS, *MOBILENETS, *LIBRARY_BACKBONES)
+"""Besides them `timm/` and a name."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -89,8 +92,14 @@ def _body(backbone: str, width: float, norm: Norm) -> nn.Module:
         whole: Any = get_model(backbone, weights=None, norm_layer=norm, width_mult=width)
         return whole.features
     if width != 1:
-        raise ValueError(f"expected width 1 for {backbone}, got {width}; {', '.join(NARROW_RESNETS)} take a width")
-    return get_model(backbone, weights=None, norm_layer=norm)
+        take_one = ", ".join((*NARROW_RESNETS, *MOBILENETS))
+        raise ValueError(f"expected width 1 for {backbone}, got {width}; {take_one} take a width")
+    if backbone in RESNETS:
+        return get_model(backbone, weights=None, norm_layer=norm)
+    if norm is group_norm:
+        raise ValueError(f"expected the library's own norms for {backbone}: norm batch, frozen or eval, got group")
+    body = library_body(backbone)
+    return body if norm is nn.BatchNorm2d else with_fixed_statistics(body, trained=norm is EvalBatchNorm2d)
 
 
 def freeze_stages(body: nn.Module, trainable_layers: int) -> None:
@@ -101,13 +110,18 @@ def freeze_stages(body: nn.Module, trainable_layers: int) -> None:
     """
     if trainable_layers == 5:
         return
+    if isinstance(body, TimmBody):
+        body.freeze(trainable_layers)
+        return
     names = [name for name, _ in body.named_children()]
     if "layer1" in names:
         trained = ["layer4", "layer3", "layer2", "layer1", "conv1"][:trainable_layers]
         fixed = [name for name in names if name not in trained]
-    else:
-        starts = [0, *_strided(body), len(names) - 1, len(names)]
+    elif strided := _strided(body):
+        starts = [0, *strided, len(names) - 1, len(names)]
         fixed = names[: starts[-1 - trainable_layers]]
+    else:
+        fixed = names[: stage_ends(body)[4 - trainable_layers][0] + 1]
     for name in fixed:
         setattr(body, name, freeze_norms(getattr(body, name).requires_grad_(False)))
 
@@ -126,21 +140,25 @@ def feature_pyramid(
     body: nn.Module, backbone: str, first_stage: int, channels: int, extra: nn.Module
 ) -> BackboneWithFPN:
     """Feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
-    if backbone in MOBILENETS:
-        stages = _mobilenet_stages(body)[first_stage - 1 :]
-        layers = {str(index): str(level) for level, index in enumerate(stages)}
-    else:
-        layers = {f"layer{stage}": str(level) for level, stage in enumerate(range(first_stage, 5))}
-    widths = _stage_widths(body, backbone)[first_stage - 1 :]
+    if isinstance(body, TimmBody):
+        return TimmPyramid(body, first_stage, channels, extra)  # pyright: ignore[reportArgumentType]
+    stages = _stages(body, backbone)[first_stage - 1 :]
+    layers = {name: str(level) for level, (name, _) in enumerate(stages)}
+    widths = [width for _, width in stages]
     return BackboneWithFPN(body, layers, widths, channels, extra_blocks=extra)  # pyright: ignore[reportArgumentType]
 
 
-def _stage_widths(body: nn.Module, backbone: str) -> list[int]:
-    """Channels of the four stages."""
+def _stages(body: nn.Module, backbone: str) -> list[tuple[str, int]]:
+    """Name of the child that gives each of the four stages, and its channels."""
+    if isinstance(body, TimmBody):
+        return [("", width) for width in body.channels]
     if backbone in MOBILENETS:
         blocks: list[Any] = list(body.children())
-        return [int(blocks[index].out_channels) for index in _mobilenet_stages(body)]
-    return [_width_out(getattr(body, f"layer{stage}")) for stage in range(1, 5)]
+        return [(str(index), int(blocks[index].out_channels)) for index in _mobilenet_stages(body)]
+    if backbone in BACKBONES[: 1 + len(RESNETS)]:
+        return [(f"layer{stage}", _width_out(getattr(body, f"layer{stage}"))) for stage in range(1, 5)]
+    names = [name for name, _ in body.named_children()]
+    return [(names[index], width) for index, width in stage_ends(body)[1:]]
 
 
 def _width_out(stage: nn.Module) -> int:
@@ -152,9 +170,32 @@ def p6_p7(body: nn.Module, backbone: str, channels: int, source: Literal["p5", "
     """Build the two coarsest levels, of strides 64 and 128, from the pyramid's P5 or the backbone's last stage, C5."""
     if source == "p5":
         return LastLevelP6P7(channels, channels)
-    extra = LastLevelP6P7(_stage_widths(body, backbone)[-1], channels)
+    extra = LastLevelP6P7(_stages(body, backbone)[-1][1], channels)
     extra.use_P5 = False  # torchvision tells the two apart by their widths, which may agree
     return extra
+
+
+def with_fixed_statistics(body: nn.Module, *, trained: bool) -> nn.Module:
+    """Fix the statistics of all batch norms in place, of those too that have an activation inside, as timm's do.
+
+    Args:
+        body: its other norms, such as ConvNeXt's, have no statistics and stay.
+        trained: whether scale and shift are trained.
+    """
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = type(f"Fixed{type(module).__name__}", (_Fixed, type(module)), {})
+            module.train(False)
+            module.requires_grad_(trained)
+    return body
+
+
+class _Fixed(nn.Module):
+    """A norm that stays in evaluation mode, whatever the model around it is told."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Ignore the mode."""
+        return super().train(False)
 
 
 def freeze_norms(module: nn.Module, eps: float | None = None) -> nn.Module:
@@ -176,7 +217,8 @@ def freeze_norms(module: nn.Module, eps: float | None = None) -> nn.Module:
 def _load_body(body: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a classification network's weights into a backbone; only its classifier may be left over."""
     own = body.state_dict()
-    stripped = {key.removeprefix("features."): value for key, value in state.items()}
+    before = "net." if isinstance(body, TimmBody) else ""
+    stripped = {before + key.removeprefix("features.").removeprefix("trunk_output."): v for key, v in state.items()}
     missing = [key for key in own if key not in stripped and not key.startswith("fc.") and "num_batches" not in key]
     if missing:
         raise ValueError(f"expected backbone weights with {missing[0]} ({len(missing)} keys are missing)")

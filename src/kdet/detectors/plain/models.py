@@ -16,6 +16,7 @@ from .atss import ATSS
 from .backbones import NORMS, Norm, feature_pyramid, freeze_norms, group_norm, make_body, p6_p7
 from .cascade import CascadeRCNN
 from .gfl import GFL
+from .library_bodies import TimmBody
 
 RATIOS = (0.5, 1.0, 2.0)
 _STRIDES = (8, 16, 32, 64, 128)
@@ -132,7 +133,8 @@ def build_model(
     Args:
         detector: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss or gfl.
         num_classes: columns of the class layer, background (column 0) included.
-        backbone: one of BACKBONES; ssdlite has mobilenet_v3_large alone.
+        backbone: one of BACKBONES, or `timm/` and the name of a convolutional network of timm; ssdlite has
+            mobilenet_v3_large alone.
         width: channel multiplier of resnet10/18/34 and the MobileNets.
         fpn_channels: channels of every neck output; FCOS needs a multiple of 32.
         norm: normalisation of the backbone: batch, frozen (a fixed affine map), eval (fixed statistics, scale and shift
@@ -167,4 +169,7 @@ def build_model(
 
     build = FPN_DETECTORS[detector]
     options = {"head_norm": head_norm, "anchor_scale": anchor_scale, "min_size": short, "max_size": limit}
-    return build(pyramid, fpn_channels, num_classes, **options)
+    model: Any = build(pyramid, fpn_channels, num_classes, **options)
+    if isinstance(body, TimmBody):
+        model.transform.image_mean, model.transform.image_std = body.mean, body.std
+    return model

@@ -7,11 +7,14 @@ from typing import Any
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from kdet.detectors.plain import NORMS, build_any, build_model
+from kdet.detectors.backbones.timm_backbones import timm_weights
+from kdet.detectors.plain import NORMS, TIMM, build_any, build_model
 from kdet.detectors.weights import StoredWeights, download, is_file, library_weights, load, named_as, read_weights
 from kdet.errors import InputError
 
 Notes = Callable[[str], None]
+PRETRAINED = "pretrained"
+"""In the place of a file: timm's own weights."""
 
 
 def backbone_defaults(
@@ -67,7 +70,7 @@ def plain_model(arguments: dict[str, Any], backbone_weights: str | None) -> nn.M
 
     Args:
         arguments: of `build_model`.
-        backbone_weights: a file or torchvision's weights by name; None = random.
+        backbone_weights: a file, torchvision's weights by name, or PRETRAINED; None = random.
 
     Raises:
         InputError: arguments that do not go together, or weights of another backbone.
@@ -75,13 +78,20 @@ def plain_model(arguments: dict[str, Any], backbone_weights: str | None) -> nn.M
     state = None
     if backbone_weights is not None:
         given = backbone_weights
-        state = read_weights(Path(given)).state if is_file(given) else download(library_weights(given))
+        if given == PRETRAINED and arguments["backbone"].startswith(TIMM):
+            state = timm_weights(arguments["backbone"].removeprefix(TIMM))
+        else:
+            state = read_weights(Path(given)).state if is_file(given) else download(library_weights(given))
     if arguments["norm"] not in NORMS:
         raise InputError(f"unknown norm {arguments['norm']!r}; known: {', '.join(NORMS)}")
     try:
         return build_model(**arguments, body_state=state)
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{arguments['detector']} with {arguments['backbone']}: {error}") from None
+        raise InputError(
+            f"{arguments['detector']} with {arguments['backbone']} cannot be built: {error}; change what is named, "
+            "or leave "
+            "it out"
+        ) from None
 
 
 def library_model(
@@ -105,7 +115,11 @@ def library_model(
     """
     model = build_any(arguments)
     if not isinstance(model, expected):
-        raise InputError(f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}")
+        raise InputError(
+            f"weights {weights}: a {type(model).__name__}, but the recipe says {arguments['detector']}; name the "
+            "detector "
+            "that they belong to"
+        )
     categories = tuple(weights.meta["categories"])
     stored = StoredWeights(origin=str(weights), state=download(weights), class_names=categories)
     load_and_tell(model, stored, names, notes)

@@ -112,7 +112,7 @@ def _random(config: Mapping[str, Any], num_classes: int, *, pretrained: bool) ->
     try:
         return _BUILDERS[config["model"]](config["size"], num_classes, pretrained)
     except ValueError as error:
-        raise InputError(f"config: libreyolo has no such {config['model']}: {error}") from None
+        raise InputError(f"config: libreyolo has no such {config['model']}: {error}; name another `size`") from None
 
 
 def _yolov9(size: str, num_classes: int, pretrained: bool) -> Any:

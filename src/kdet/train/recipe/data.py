@@ -87,8 +87,8 @@ class FileData(_AnyData):
     format: Literal["coco", "voc", "yolo", "csv"]
     """Format of the files."""
     train: Paths
-    """Training data: for COCO an annotation file or folder, for VOC a folder, for YOLO a data.yaml, for CSV a file or
-    folder; or a list of these."""
+    """Training data: for COCO an annotation file or folder, for VOC a folder or a list in its ImageSets/, for YOLO a
+    data.yaml, for CSV a file or folder; or a list of these, read as one, classes matched by name."""
     val: Paths | None = None
     """Validation data, in the same form as `train`; may be the same folder when its format names the splits. `split` =
     a part of the training images, see `split_off`."""

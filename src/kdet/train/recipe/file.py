@@ -91,7 +91,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     text = read_text(path, MOST_YAML_BYTES) if is_file(path) else None
     if text is None:
-        raise InputError(f"{path}: no such recipe")
+        raise InputError(f"{path}: no such recipe; name a YAML file such as those in recipes/")
     content = parse_yaml(text, str(path), _RecipeLoader)
     root = yaml.compose(text, yaml.SafeLoader)
     if not isinstance(content, dict):
@@ -152,7 +152,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         else:
             target[last] = value
     except (ValueError, IndexError, TypeError, AttributeError):
-        raise InputError(f"-o {override}: there is no such place in the recipe") from None
+        raise InputError(
+            f"-o {override}: there is no such place in the recipe; name a key of it, such as train.lr=0.01"
+        ) from None
 
 
 def _first(error: ValidationError) -> ErrorDetails:
@@ -171,7 +173,7 @@ def _explain(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
     where = f"{path}:{line}" if line else str(path)
     if unknown:
         return f"{where}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location))}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = "needed, and not given" if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
     return f"{where}: {key}: {message}" if key else f"{where}: {message}"
 
 

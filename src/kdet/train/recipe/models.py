@@ -34,12 +34,13 @@ class ModelRecipe(Strict):
     """Architecture of hf with random weights (its `model_type`, and all that is not its default) or of libreyolo (its
     `model` and `size`)."""
     backbone: str | None = None
-    """Name of the backbone: resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…; None = resnet50 (ssdlite:
-    mobilenet_v3_large)."""
+    """Name of the backbone: torchvision's resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…, convnext_…,
+    efficientnet_…, regnet_…, shufflenet_v2_…, or timm/NAME; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
     """Initial weights: a file, or torchvision's by name; hf: a folder, or a name on the hub; None = random."""
     backbone_weights: str | None = None
-    """Initial weights of the backbone alone, as in `weights`; None = random."""
+    """Initial weights of the backbone alone, as in `weights`; for timm/NAME also `pretrained`, timm's own; None =
+    random."""
     norm: Literal["batch", "frozen", "eval", "group"] | None = None
     """Normalisation layers of the backbone: batch, frozen, eval (statistics fixed, scale and shift trained:
     mmdetection's norm_eval) or group; None = batch with random weights, else as torchvision has it, mostly frozen."""

@@ -76,7 +76,9 @@ def read(folder: Path) -> BadBatch:
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or folder}: no such file; name the folder {BAD_BATCH} of a run") from None
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise InputError(f"{folder}: damaged, or not the folder {BAD_BATCH} of a run ({error})") from None
+        raise InputError(
+            f"{folder}: damaged, or not the folder {BAD_BATCH} of a run ({error}); name that folder"
+        ) from None
 
 
 def restore(kept: BadBatch, module: nn.Module, device: torch.device) -> Batch:

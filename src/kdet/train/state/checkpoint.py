@@ -86,7 +86,9 @@ def save(
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: the state could not be saved ({error.strerror}); the state before it is intact"
+            f"{folder}: the state could not be saved ({error.strerror}); the state before it is intact: make room, "
+            "and go on "
+            "with --resume"
         ) from None
 
 
@@ -107,10 +109,14 @@ def load(folder: Path, module: nn.Module, optimizer: Optimizer, average: nn.Modu
         optimizer.load_state_dict(saved)
         return _counters(folder / _COUNTERS)
     except FileNotFoundError:
-        raise InputError(f"{folder}: the run saved no state yet; start it anew under another name") from None
+        raise InputError(f"{folder}: the run saved no state yet; start it anew under another name with --run") from None
     except Exception as error:  # broken bytes make each of these readers stumble in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder}: the saved state is damaged or does not fit this recipe ({reason})") from None
+        raise InputError(
+            f"{folder}: the saved state is damaged or does not fit this recipe ({reason}); begin anew under another "
+            "name "
+            "with --run"
+        ) from None
 
 
 def _require_same_groups(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:

@@ -25,6 +25,11 @@ MAY_CHANGE = frozenset(
 )
 """Everything else would make the first part of a run another's: its data, its models, its optimizer's state."""
 
+_AT_ANY_TIME = frozenset(
+    f"train.{name}" for name in ("workers", "log_every", "save_minutes", "evaluate_every", "shard")
+)
+"""Those of these settings that change nothing of what a run has learned."""
+
 
 def changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
     """Settings in which a recipe differs from the one that a run began with: old and new value by key.
@@ -64,10 +69,25 @@ def take_anew(run: Run, recorded: Recipe, changes: dict[str, tuple[Any, Any]]) -
         run: where its saved state stands.
         recorded: its recipe as it is recorded.
         changes: as `changed` returns them.
+
+    Raises:
+        InputError: the run has no step left for which they would hold.
     """
+    step = run.counters.step
+    if step >= run.total_steps:
+        # Of a run that is done nothing could change but its record.
+        if late := [key for key in changes if key not in _AT_ANY_TIME]:
+            old, new = changes[late[0]]
+            raise InputError(
+                f"{run.folder}: has done its {step} steps, so {late[0]} {_shown(new)} would hold for none of them "
+                "(it was "
+                f"{_shown(old)}); leave it as it was, raise train.epochs to go on, or begin anew under another name "
+                "with --run"
+            )
+        return []
     if not changes:
         return []
-    step, before = run.counters.step, begun_with(recorded, changes)
+    before = begun_with(recorded, changes)
     if run.engine.is_main:
         record(run.folder, changes, step)
         rewrite_recipe(recorded, run.folder)

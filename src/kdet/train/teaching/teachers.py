@@ -101,7 +101,11 @@ def load_detector(path: Path) -> Detector:
     """
     if is_folder(path):
         if not (path / RECIPE).exists():
-            raise InputError(f"{path}: not a run folder (no {RECIPE} in it)")
+            raise InputError(
+                f"{path}: not a run folder (no {RECIPE} in it); name what `kdet train` or `kdet distill` wrote, or a "
+                "weights "
+                "file"
+            )
         if not (path / BEST).exists():
             raise InputError(f"{path}: the run has no {BEST} yet; let it finish, or continue it with --resume")
         path = path / BEST

@@ -115,7 +115,9 @@ def probe(recipe: Recipe) -> Probe:
 def report_on(prepared: Probe) -> Report:
     """Look at everything; nothing of `prepared` is changed."""
     recipe, distiller = prepared.recipe, prepared.distiller
-    problems = [Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val)]
+    problems = [
+        Problem("data", "warning", text) for text in _data_doubts(prepared.train, prepared.val, prepared.unlabelled)
+    ]
     problems += _image_doubts(prepared.train, prepared.val)
     found = [paired.pairing.classes for paired in distiller.paired_teachers]
     problems += [Problem("classes", "warning", classes.unknown()) for classes in found if classes.only_student]
@@ -157,13 +159,14 @@ def _first_batches(loader: Iterable[Batch], engine: Engine) -> tuple[list[Batch]
     return [with_objects, *others], median(taken)
 
 
-def _data_doubts(train: Source, val: Source) -> Iterator[str]:
+def _data_doubts(train: Source, val: Source, unlabelled: Source | None) -> Iterator[str]:
     for split, source in (("training", train), ("validation", val)):
         counts = source.index.class_counts()
         if empty := [name for name in real_classes(source.index.classes) if not counts[name]]:
             yield f"no {split} image holds {', '.join(empty)}; add some, or leave the class out"
-    if shared := leak(train, val):
-        yield shared
+    for seen in (train, unlabelled):
+        if seen is not None and (shared := leak(seen, val)):
+            yield shared
 
 
 def _image_doubts(train: Source, val: Source) -> Iterator[Problem]:

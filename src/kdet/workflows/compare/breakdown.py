@@ -6,7 +6,7 @@ from typing import Any
 
 from kdet.data import DetectionIndex
 from kdet.errors import InputError
-from kdet.evaluate import ImagePredictions, error_types
+from kdet.evaluate import VOC_NAMES, ImagePredictions, error_types
 from kdet.workflows.compare.gain import Finished
 
 Table = dict[str, dict[str, float | None]]
@@ -16,12 +16,14 @@ Arms = Mapping[str, Sequence[Finished]]
 _SIZES = ("AP_S", "AP_M", "AP_L")
 
 
-def breakdown(arms: Arms) -> dict[str, Table]:
-    """AP of each arm in parts: `classes`, `sizes` and `ious`."""
+def breakdown(arms: Arms) -> dict[str, Table | None]:
+    """AP of each arm in parts: `classes`, `sizes` and `ious`; and `voc`, its own metrics, where the data are VOC."""
     first = next(iter(arms.values()))[0]
+    voc = [name for name in VOC_NAMES if name in first.metrics]
     return {
+        "voc": {name: _row(arms, _overall(name)) for name in voc} or None,
         "classes": {name: _row(arms, _class_ap(name)) for name in first.metrics["per_class"]},
-        "sizes": {name: _row(arms, _size_ap(name)) for name in _SIZES},
+        "sizes": {name: _row(arms, _overall(name)) for name in _SIZES},
         "ious": {f"{iou:.2f}": _row(arms, _iou_ap(place)) for place, iou in enumerate(first.curves["iou"])},
     }
 
@@ -54,7 +56,7 @@ def _class_ap(name: str) -> Callable[[Finished], Any]:
     return lambda run: run.metrics["per_class"][name]["AP"]
 
 
-def _size_ap(name: str) -> Callable[[Finished], Any]:
+def _overall(name: str) -> Callable[[Finished], Any]:
     return lambda run: run.metrics[name]
 
 

@@ -49,6 +49,7 @@ def table(result: Mapping[str, Any]) -> str:
     known = result["teacher"]["AP"]
     teacher = "" if known is None else f"teacher {known:.3f} AP; "
     lines.append(f"{teacher}{count} seed{'s' * (count > 1)}; AP of the last epoch")
+    lines += _voc(result)
     lines += _terms(result)
     lines += _against_longer(result)
     lines += _over_time(result)
@@ -80,6 +81,12 @@ def _sources(result: Mapping[str, Any]) -> Iterator[str]:
         if arm.get("expected") is not None:
             names.setdefault(arm["expected"]["source"], []).append(arm["name"])
     yield from (f"published, {', '.join(of)}: {source}" for source, of in names.items())
+
+
+def _voc(result: Mapping[str, Any]) -> Iterator[str]:
+    """Pascal VOC's own AP, where the data are VOC."""
+    for metric, arms in (result["breakdown"].get("voc") or {}).items():
+        yield f"{metric}: " + ", ".join(f"{name} {'–' if ap is None else f'{ap:.3f}'}" for name, ap in arms.items())
 
 
 def _terms(result: Mapping[str, Any]) -> Iterator[str]:

@@ -86,12 +86,13 @@ def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
     """Folders that may hold the images: the usual ones, then all others of the data set."""
     beside, year = file.parent, file.stem.removeprefix("instances_").removeprefix("annotations_")
     above = folder_of(file)
-    usual = [beside / "images", beside, beside / "images" / split, beside / split, beside / "data"]
+    # The file's own name says more than the split that is asked for: val.json may be named where training data are.
+    splits = [year, split] if is_split(year) or above != beside else [split, year]
+    usual = [beside / "images", beside, *(beside / "images" / name for name in splits if name)]
+    usual += [*(beside / name for name in splits if name), beside / "data"]
     if above != beside:
         usual += [above / year, above / "images" / year, above / "images", above / "images" / split, above / split]
         usual.append(above)
-    elif year:
-        usual += [beside / "images" / year, beside / year]
     if missing_rows(most_complete(usual, names[:32]), names[:32]).size:
         usual += folders_below(above)
     return usual

@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from kdet.data.formats.coco.records import ANNOTATION, IMAGE, Annotation, Image, OddAnnotation, OddImage, Records
+from kdet.data.formats.coco.records import (
+    ANNOTATION,
+    IMAGE,
+    Annotation,
+    Image,
+    OddAnnotation,
+    OddImage,
+    Records,
+    Written,
+)
 from kdet.errors import InputError
 from kdet.files import size_of
 
@@ -58,7 +67,7 @@ def parse(file: Path) -> Records:
     except RecursionError:
         raise InputError(f"{file}: not COCO; its JSON is nested far too deep") from None
     except ValueError as problem:
-        raise InputError(f"{file}: not JSON ({problem})") from None
+        raise InputError(f"{file}: not JSON ({problem}); mend it, or write it anew as UTF-8") from None
 
 
 @contextmanager
@@ -92,7 +101,10 @@ def _by_blocks(
         records.extend_annotations(block)
         _let_go(text)
     counts = len(records.file_names), len(records.ids)
-    others = {key: json.loads(bytes(memoryview(raw)), object_hook=records.take) for key, raw in parts.items()}
+    others = {
+        key: json.loads(bytes(memoryview(raw)), object_hook=records.take, parse_float=Written)
+        for key, raw in parts.items()
+    }
     if (len(records.file_names), len(records.ids)) != counts or not isinstance(others["categories"], list):
         raise _OutOfTheOrdinary
     records.categories = others["categories"]
@@ -145,7 +157,7 @@ def _let_go(text: mmap.mmap) -> None:
 def _record_by_record(file: Path) -> Records:
     """The records of any COCO file; no dictionary outlives its closing brace."""
     records = Records(file)
-    content = json.loads(file.read_bytes(), object_hook=records.take)
+    content = json.loads(file.read_bytes(), object_hook=records.take, parse_float=Written)
     if not isinstance(content, dict):
         raise InputError(f"{file}: not COCO; expected an object with images, annotations and categories")
     for key in ("images", "annotations", "categories"):
@@ -161,6 +173,6 @@ def _check_marks(file: Path, entries: list[Any], mark: str, taken: int, keys: st
     """Every entry of a list was taken, and nothing was taken from elsewhere."""
     for i, entry in enumerate(entries):
         if entry is not mark:
-            raise InputError(f"{file}: entry {i} has no '{keys}': {str(entry)[:80]}")
+            raise InputError(f"{file}: entry {i} has no '{keys}', give it one or take it out: {str(entry)[:80]}")
     if taken != len(entries):
-        raise InputError(f"{file}: records with '{keys}' stand outside their list, too")
+        raise InputError(f"{file}: records with '{keys}' stand outside their list, too; take those out")

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kdet.data.formats.coco.layout import find_annotations, folder_of, image_folders, recognise
 from kdet.data.formats.coco.parse import parse
-from kdet.data.formats.coco.records import Records
+from kdet.data.formats.coco.records import Records, Written
 from kdet.data.formats.draft import Draft
 from kdet.data.formats.naming import Located, located
 from kdet.data.formats.validate import OnBadBox, check_unique, checked, rows_of
-from kdet.data.images import read_size_hw
+from kdet.data.images import sizes_of
 from kdet.data.index import DetectionIndex, Ints
 from kdet.errors import InputError, counted
 
@@ -92,15 +92,16 @@ def _categories(file: Path, records: Records, classes: Sequence[str] | None) -> 
     pairs: list[tuple[int, str]] = []
     groups: list[tuple[object, str]] = []
     for i, entry in enumerate(records.categories):
-        name, group = (entry.get("name"), entry.get("supercategory")) if isinstance(entry, dict) else (None, None)
+        name, group = (entry.get("name", []), entry.get("supercategory")) if isinstance(entry, dict) else ([], None)
         try:
             identity = records.category_keys.number(entry.get("id"))
         except (AttributeError, ValueError):
             identity = None
-        # A name is what stands there, be it a number or a truth value.
-        name = name if isinstance(name, str | None) else json.dumps(name)
-        if identity is None or name is None or (name[:1] in ("[", "{") and not isinstance(entry["name"], str)):
-            raise InputError(f"{file}: categories entry {i} has no 'id' and 'name' that can be read: {str(entry)[:80]}")
+        name = _text(name)
+        if identity is None or name is None:
+            raise InputError(
+                f"{file}: categories entry {i} has no 'id' and 'name' that can be read; give it both: {str(entry)[:80]}"
+            )
         pairs.append((identity, name))
         groups.append((group, name))
     ids = np.array([identity for identity, _ in pairs], np.int64)
@@ -115,6 +116,15 @@ def _categories(file: Path, records: Records, classes: Sequence[str] | None) -> 
     unused = min([0, *ids.tolist()]) - 1
     numbers = [by_name.get(name, unused - i) for i, name in enumerate(classes)]
     return _Categories(tuple(classes), np.array(numbers, np.int64), frozenset())
+
+
+def _text(name: Any) -> str | None:
+    """A name is what stands there, be it a number or a truth value; spaces around it are nobody's meaning."""
+    if isinstance(name, str):
+        return name.strip()
+    if isinstance(name, Written):
+        return name.text
+    return json.dumps(name) if isinstance(name, int | float | None) else None
 
 
 def _is_root(groups: list[tuple[object, str]], i: int) -> bool:
@@ -188,15 +198,17 @@ def _check_references(file: Path, records: Records, rows: Ints, labels: Ints) ->
             more = f" ({unknown.size - 1} more like it)" if unknown.size > 1 else ""
             name = next((repr(text) for text, number in keys.texts.items() if number == wanted[i]), wanted[i])
             raise InputError(
-                f"{file}: annotation {records.ids[i]} is of {what} {name}, which the file does not have{more}"
+                f"{file}: annotation {records.ids[i]} is of {what} {name}, which the file does not have{more}; add "
+                "it, or "
+                "take out the annotation"
             )
 
 
 def _sizes_hw(records: Records, found: Located) -> NDArray[np.int32]:
     """Sizes as stated; where the file states none, from the image's header."""
     sizes = np.array([records.heights, records.widths], np.int32).T.copy()
-    for row in np.flatnonzero((sizes < 0).any(axis=1)):
-        sizes[row] = read_size_hw(found.root / found.names[int(row)])
+    unsaid = np.flatnonzero((sizes < 0).any(axis=1))
+    sizes[unsaid] = sizes_of(found.root, [found.names[int(row)] for row in unsaid])
     return sizes
 
 

@@ -64,6 +64,18 @@ class OddAnnotation(msgspec.Struct, omit_defaults=True):
     score: Any = None
 
 
+class Written(float):
+    """A number with the characters that stand in the file: a class may be called 1e3."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> "Written":
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+
 class Records:
     """Columns that grow record by record, or by blocks of ordinary ones."""
 
@@ -178,9 +190,12 @@ class Records:
     def _take_image(self, record: dict[str, Any]) -> None:
         name = record["file_name"]
         if not isinstance(name, str):
-            raise InputError(f"{self.file}: image {str(record.get('id'))[:40]} has no text as its file_name")
+            raise InputError(
+                f"{self.file}: image {str(record.get('id'))[:40]} has no text as its file_name; give it one, or take "
+                "it out"
+            )
         if "id" not in record:
-            raise InputError(f"{self.file}: image {name!r} has no id")
+            raise InputError(f"{self.file}: image {name!r} has no id; give it one")
         shown = f"image {name!r}"
         self.image_ids.append(self._number(self.image_keys, record["id"], shown, "id"))
         for column, key in ((self.widths, "width"), (self.heights, "height")):

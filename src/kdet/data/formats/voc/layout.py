@@ -36,7 +36,9 @@ class Layout:
 
 
 def recognise(path: Path) -> bool:
-    """Whether a path looks like VOC: a folder with XML files, or with folders of them."""
+    """Whether a path looks like VOC: a folder with XML files, or with folders of them, or a list in ImageSets/."""
+    if _is_list(path):
+        return True
     if not is_folder(path):
         return False
     folders = [path, *(path / name for name in _XML_FOLDERS), *_split_folders(path).values()]
@@ -44,11 +46,13 @@ def recognise(path: Path) -> bool:
 
 
 def layout(path: Path, split: str, images: Path | None) -> Layout:
-    """Return the files of a split.
+    """Return the files of a split, or of the images of a list where the path is one.
 
     Raises:
         InputError: no such folder, no XML files, or no such split.
     """
+    if _is_list(path):
+        return _of_list(path, folder_of(path), images, ())
     if not is_folder(path):
         raise InputError(f"{path}: no such folder; VOC data are a folder with Annotations/ and JPEGImages/")
     lists = path / "ImageSets" / "Main"
@@ -56,20 +60,22 @@ def layout(path: Path, split: str, images: Path | None) -> Layout:
         found = {file.stem: file for file in sorted(lists.glob("*.txt")) if is_file(file)}
         found = {name: file for name, file in found.items() if is_split(name)} or found
         file, notes = chosen(lists, split, found)
-        annotations = next((path / name for name in _XML_FOLDERS if (path / name).is_dir()), path)
-        stems, twice = _listed(file, annotations)
-        own = {annotations / f"{stem}.xml" for stem in stems}
-        others = [file for file in annotations.rglob("*.xml") if file not in own]
-        return Layout(annotations, images or _image_folder(path), stems, others, (*notes, *twice))
-    base, notes, others = path, (), list[Path]()
-    if folders := _split_folders(path):
-        base, notes = chosen(path, split, folders)
+        return _of_list(file, path, images, notes)
+    folders = _split_folders(path)
+    base, notes = chosen(path, split, folders or {"": path})
+    others = list[Path]()
+    if folders:
         others = [file for folder in folders.values() if folder != base for file in folder.rglob("*.xml")]
     annotations = next((base / name for name in _XML_FOLDERS if (base / name).is_dir()), base)
     stems = sorted(file.relative_to(annotations).with_suffix("").as_posix() for file in annotations.rglob("*.xml"))
     if not stems:
         raise InputError(f"{annotations}: no XML files; VOC data are a folder with Annotations/ and JPEGImages/")
     return Layout(annotations, images or _image_folder(base), stems, others, notes)
+
+
+def folder_of(path: Path) -> Path:
+    """Return the data set's folder: the path itself, or that of a list in ImageSets/."""
+    return path.parents[2] if _is_list(path) else path
 
 
 def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[list[str], tuple[str, ...]]:
@@ -89,7 +95,7 @@ def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[lis
         same_stem = by_stem.get(stem) or by_stem.get(last_part(stem)) or []
         if same_stem:
             name = next((name for name in same_stem if last_part(name) == last_part(stated)), same_stem[0])
-            if stated and stated not in (name, last_part(name)):
+            if stated and stated not in (name, last_part(name), stem, last_part(stem)):
                 others.append(f"{stem}.xml says {stated!r}")
         else:
             name = _stated(path, own, stem, stated, there)
@@ -120,26 +126,42 @@ def _stated(path: Path, own: Layout, stem: str, stated: str, there: set[str]) ->
     raise InputError(f"{path}: image {shown!r} of {stem}.xml is not in {own.images}; name its folder with --images")
 
 
+def _is_list(path: Path) -> bool:
+    """Whether a path names a split by its list, such as ImageSets/Main/trainval.txt."""
+    return path.suffix == ".txt" and path.parent.parent.name == "ImageSets" and is_file(path)
+
+
+def _of_list(file: Path, folder: Path, images: Path | None, notes: tuple[str, ...]) -> Layout:
+    annotations = next((folder / name for name in _XML_FOLDERS if (folder / name).is_dir()), folder)
+    stems, twice = _listed(file, annotations)
+    own = {annotations / f"{stem}.xml" for stem in stems}
+    others = [file for file in annotations.rglob("*.xml") if file not in own]
+    return Layout(annotations, images or _image_folder(folder), stems, others, (*notes, *twice))
+
+
 def _listed(file: Path, annotations: Path) -> tuple[list[str], tuple[str, ...]]:
     """The stems that a list names, each once: the whole line where there is such a file, spaces and all."""
     lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
     check_names(file, lines)
-    stems = [_stem(line.replace("\\", "/"), annotations) for line in lines]
+    stems = [_stem(file, line.replace("\\", "/"), annotations) for line in lines]
     once = list(dict.fromkeys(stems))
     if again := len(stems) - len(once):
         return once, (f"{file}: {counted(again, 'image')} listed twice, read once",)
     return once, ()
 
 
-def _stem(line: str, annotations: Path) -> str:
+def _stem(file: Path, line: str, annotations: Path) -> str:
+    """The XML file that a line means: its own, or that of the image and, behind it, the XML file that it names."""
     first, _, last = line.rpartition(" ")
-    word = line.split()[0]
     shorter = [line, first.strip()] if last in ("-1", "0", "1") else [line]
-    shorter += [Path(text).with_suffix("").as_posix() for text in shorter if Path(text).suffix.lower() in SUFFIXES]
-    for text in (*shorter, *(last_part(text) for text in shorter), word):
+    shorter += line.split()
+    known = {*SUFFIXES, ".xml"}
+    shorter += [Path(text).with_suffix("").as_posix() for text in shorter if Path(text).suffix.lower() in known]
+    for text in (*shorter, *(last_part(text) for text in shorter)):
         if text and is_file(annotations / f"{text}.xml"):
             return text
-    return word
+    missing = annotations / f"{line.split()[0][:200]}.xml"
+    raise InputError(f"{missing}: cannot be read (no such file); {file} names it: add it, or mend its line")
 
 
 def _split_folders(path: Path) -> dict[str, Path]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from kdet.data.formats.draft import Draft
 from kdet.data.formats.validate import OnBadBox, checked
-from kdet.data.formats.voc.layout import images_of, layout, recognise
+from kdet.data.formats.voc.layout import folder_of, images_of, layout, recognise
 from kdet.data.formats.voc.xml import Annotation, Thing, parse, render
-from kdet.data.images import read_size_hw
+from kdet.data.images import sizes_of
 from kdet.data.index import DetectionIndex, Ints
 from kdet.errors import InputError
 from kdet.files import read_text
@@ -38,8 +38,9 @@ def read(
     Objects marked `difficult` become crowd: ignored in training, neither hit nor miss in evaluation.
 
     Args:
-        path: folder with Annotations/, JPEGImages/ and ImageSets/Main/{split}.txt.
-        split: which list; without lists, every XML file counts, and split folders (`train/`, `val/`) are looked into.
+        path: folder with Annotations/, JPEGImages/ and ImageSets/Main/{split}.txt, or such a list itself.
+        split: which list, of a folder; without lists, every XML file counts, and split folders (`train/`, `val/`) are
+            looked into.
         images: image folder; by default JPEGImages/, images/ or beside the XML files.
         classes: names and their order; by default all names of both splits, sorted.
         on_bad_box: see `OnBadBox`.
@@ -101,14 +102,16 @@ def _draft(
 ) -> Draft:
     placed = [(row, number, thing) for row, a in enumerate(found) for number, thing in enumerate(a.things, 1)]
     corners = np.array([thing.corners for _, _, thing in placed], np.float64).reshape(-1, 4)
-    sizes = [a.size_hw or read_size_hw(root / name) for a, name in zip(found, names, strict=True)]
+    sizes = np.array([a.size_hw or (0, 0) for a in found], np.int32).reshape(-1, 2)
+    unsaid = np.flatnonzero((sizes == 0).any(axis=1))
+    sizes[unsaid] = sizes_of(root, [names[int(row)] for row in unsaid])
     return Draft(
         file=path,
         root=root,
         classes=classes,
         image_ids=np.arange(1, len(names) + 1, dtype=np.int64),
         file_names=names,
-        sizes_hw=np.array(sizes, np.int32).reshape(-1, 2),
+        sizes_hw=sizes,
         rows=np.array([row for row, _, _ in placed], np.int64),
         # Counted from 1, the first pixel begins at 0, and the last one, number n, ends at n. Tools that count from 0
         # write where a box begins and ends.
@@ -143,7 +146,7 @@ def _first_pixel(path: Path, files: Sequence[tuple[Path, Annotation]], given: Fi
                     f"{path}: object {number} of {file.name} begins at pixel 0, so pixels are counted from 0 in all "
                     "of its files; `first_pixel: 1` if that is wrong"
                 )
-    if _from_datumaro(path):
+    if _from_datumaro(folder_of(path)):
         return 0, (
             f"{path}: labelmap.txt is that of CVAT and datumaro, which count pixels from 0; `first_pixel: 1` if "
             "that is wrong"

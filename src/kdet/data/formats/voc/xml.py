@@ -79,7 +79,13 @@ def _root(file: Path) -> ET.Element:
     try:
         root = ET.fromstring(content)
     except (ET.ParseError, ValueError, LookupError) as problem:
-        raise InputError(f"{file}: not XML ({problem}){_encoding(content)}") from None
+        raise InputError(f"{file}: not XML ({problem}){_encoding(content) or '; mend it, or write it anew'}") from None
+    if root.tag == "annotations" and root.find("image") is not None:
+        raise InputError(
+            f"{file}: CVAT's own format (CVAT for images), which kdet does not read; export the task from CVAT as "
+            "COCO 1.0, "
+            "Pascal VOC 1.1 or Ultralytics YOLO Detection 1.0"
+        )
     if root.tag != "annotation":
         raise InputError(f"{file}: not a VOC annotation; its root is <{root.tag[:40]}>, expected <annotation>")
     return root
@@ -101,12 +107,14 @@ def _encoding(content: bytes) -> str:
 def _thing(file: Path, number: int, node: ET.Element) -> Thing:
     name = (node.findtext("name") or "").strip()
     if not name:
-        raise InputError(f"{file}: object {number} has no name")
+        raise InputError(f"{file}: object {number} has no name; give it one, or take it out")
     texts = [node.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
     try:
         x1, y1, x2, y2 = (float(text or "") for text in texts)
     except ValueError:
-        raise InputError(f"{file}: object {number} ({name!r}) needs four numbers in bndbox, got {texts}") from None
+        raise InputError(
+            f"{file}: object {number} ({name!r}) needs four numbers in bndbox, got {texts}; mend it, or take it out"
+        ) from None
     return Thing(name, (x1, y1, x2, y2), (node.findtext("difficult") or "0").strip() == "1")
 
 

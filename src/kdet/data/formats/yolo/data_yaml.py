@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import yaml
 
 from kdet.data.formats.splits import NAMES, is_split
+from kdet.data.images import SUFFIXES
 from kdet.errors import InputError
 from kdet.files import MOST_YAML_BYTES, is_file, is_folder, parse_yaml, read_text
 
@@ -67,9 +68,15 @@ def find_settings(path: Path) -> Path | None:
             return others[0]
     for name in _NAME_LISTS:
         inner = ("images", "labels", *_split_folders(path))
-        if is_file(path / name) and any((path / folder).is_dir() for folder in inner):
+        if is_file(path / name) and (any((path / folder).is_dir() for folder in inner) or _labels_beside(path)):
             return path / name
     return None
+
+
+def _labels_beside(folder: Path) -> bool:
+    """Whether a folder holds images with a label file beside them, as labelImg leaves them."""
+    texts = {file.stem for file in folder.glob("*.txt")}
+    return any(file.stem in texts and file.suffix.lower() in SUFFIXES for file in folder.iterdir())
 
 
 def recognise(path: Path) -> bool:
@@ -143,15 +150,20 @@ def _names(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
     """Class names from a list, or from a dictionary by number without gaps."""
     given = content.get("names")
     if isinstance(given, dict):
+        given = {
+            key.lstrip("0") or "0" if isinstance(key, str) and key.isdecimal() else key: given[key] for key in given
+        }
         if sorted(map(str, given)) != sorted(map(str, range(len(given)))):
             raise InputError(f"{file}: names must be numbered 0…{len(given) - 1} without gaps, got {list(given)[:20]}")
         given = [given[key] for key in sorted(given, key=int)]
-    if not isinstance(given, list) or not all(isinstance(name, str) and name for name in given):
+    if given == []:
+        raise InputError(f"{file}: names: none of the classes is named; expected a list, or names numbered from 0")
+    if not isinstance(given, list) or not all(isinstance(name, str) and name.strip() for name in given):
         raise InputError(f"{file}: expected class names under 'names', as a list or numbered from 0")
     count = content.get("nc")
     if isinstance(count, str) and count.isdecimal() and int(count) != len(given):
         raise InputError(f"{file}: nc: {count} classes, but 'names' has {len(given)}; mend one of them")
-    return tuple(given)
+    return tuple(name.strip() for name in given)
 
 
 def _has_names(file: Path) -> bool:

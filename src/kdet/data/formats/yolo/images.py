@@ -63,7 +63,9 @@ def images_of(settings: Settings, split: str, images: Path | None) -> Images:
         skipped += others
     if not names:
         shown = ", ".join(map(str, places))
-        raise InputError(f"{settings.file}: no images for {split!r} in {shown}{_shown(skipped)}")
+        raise InputError(
+            f"{settings.file}: no images for {split!r} in {shown}{_shown(skipped)}; name their folder with --images"
+        )
     notes += skipped_note(places[0], skipped)
     once = list(dict.fromkeys(names))
     if again := len(names) - len(once):
@@ -82,7 +84,7 @@ def _base(settings: Settings) -> tuple[Path, tuple[str, ...]]:
     beside = settings.file.parent
     given = str(settings.content.get("path") or ".")
     given = "." if given in ("~", "null") else given
-    base = beside / given.replace("\\", "/")
+    base = beside / (Path.home() / given[2:] if given.startswith("~/") else given.replace("\\", "/"))
     if is_folder(base):
         return base, ()
     return beside, (f"{settings.file}: path: {given[:200]!r} is not there; the folder of this file is taken for it",)
@@ -100,9 +102,15 @@ def _resolved(settings: Settings, base: Path, text: str) -> Path:
         for place in (base / tail, beside / tail):
             if tail and exists(place):
                 return place
+    stated = str(settings.content.get("path") or "")
+    lost = (
+        f" (its path: {stated[:200]!r} is not there)" if base == beside and stated not in ("", ".", "~", "null") else ""
+    )
+    looked = str(beside) if base == beside else f"{base} nor in {beside}"
     raise InputError(
-        f"{beside}: {settings.file.name} names {text!r}, which is neither in {base} nor in {beside}; mend it, or name "
-        "the folder of the images with --images"
+        f"{beside}: {settings.file.name} names {text!r}, which is not in {looked}{lost}; mend it, or name the folder "
+        "of "
+        "the images with --images"
     )
 
 

@@ -5,6 +5,7 @@ number of labels/, for other tools refuse that.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,25 @@ from kdet.data.formats.validate import OnBadBox, checked
 from kdet.data.formats.yolo.data_yaml import Settings, find_settings, read_settings, recognise
 from kdet.data.formats.yolo.images import Images, images_of
 from kdet.data.formats.yolo.rows import Rows
-from kdet.data.images import read_size_hw
+from kdet.data.images import sizes_of
 from kdet.data.index import DetectionIndex
-from kdet.errors import InputError
+from kdet.errors import InputError, counted
 from kdet.files import is_file, is_folder, read_text
 
 __all__ = ["read", "recognise", "write"]
+_NO_LABELS = {"classes", "labels", "obj", "train", "valid", "val", "test", "README", "readme", "requirements"}
+"""Texts that lie beside labels and are none."""
 _MOST_BYTES = 16 * 2**20
 """Largest label file of one image; room for a million boxes."""
+
+
+class _TextDumper(yaml.SafeDumper):
+    """Quotes what YAML 1.2 takes for a number and PyYAML does not, such as 1e3 and 0o7."""
+
+
+_TextDumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|0o[0-7]+"), list("-+.0123456789")
+)
 
 
 @dataclass
@@ -85,7 +97,7 @@ def read(
         raise InputError(
             f"{settings.file}: no label files; looked for {label_files[0]} and {len(found.names) - 1} others"
         )
-    notes = (*found.notes, *rows.notes(settings.file))
+    notes = (*found.notes, *rows.notes(settings.file), *_without_image(settings.file, found, label_files))
     return checked(_draft(settings, class_names, found, label_files, columns, notes, classes is not None), on_bad_box)
 
 
@@ -116,6 +128,18 @@ def write(index: DetectionIndex, folder: Path, *, split: str = "train") -> Path:
     return folder / "images" / split
 
 
+def _without_image(file: Path, found: Images, label_files: list[Path]) -> tuple[str, ...]:
+    """One line about label files that belong to no image, which a name spelt otherwise leaves behind."""
+    folders = {label.parent: (found.root / name).parent for label, name in zip(label_files, found.names, strict=True)}
+    alone: list[str] = []
+    for labels, images in folders.items():
+        if is_folder(labels):
+            known = {Path(entry.name).stem for entry in images.iterdir() if entry.suffix != ".txt"} | _NO_LABELS
+            alone += sorted(str(entry) for entry in labels.glob("*.txt") if entry.stem not in known)
+    files = counted(len(alone), "label file")
+    return (f"{file}: {files} without an image, left out (first: {alone[0]})",) if alone else ()
+
+
 def _draft(
     settings: Settings,
     classes: tuple[str, ...],
@@ -126,7 +150,7 @@ def _draft(
     settled: bool,
 ) -> Draft:
     root, names = found.root, found.names
-    sizes_hw = np.array([read_size_hw(root / name) for name in names], np.int32).reshape(-1, 2)
+    sizes_hw = sizes_of(root, names)
     rows = np.array(columns.rows, np.int64)
     relative = np.array(columns.boxes, np.float64).reshape(-1, 4)
     with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite, which is refused by name
@@ -148,6 +172,7 @@ def _draft(
         class_ids=None if settled else tuple(range(len(classes))),
         settled=settled,
         notes=notes,
+        outside=": a row counts in shares of the image, 0…1, and these look like pixels",
         describe=lambda row, entry: f"{label_files[row]}:{entry} (image {names[row]!r})",
     )
 
@@ -210,4 +235,5 @@ def _write_yaml(index: DetectionIndex, file: Path, split: str) -> None:
             raise InputError(f"{file}: has the classes {list(settings.names)}, this split has {list(index.classes)}")
         content |= settings.content
     content |= {split: f"images/{split}", "names": dict(enumerate(index.classes))}
-    file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = yaml.dump(content, Dumper=_TextDumper, sort_keys=False, allow_unicode=True)
+    file.write_text(text, encoding="utf-8")

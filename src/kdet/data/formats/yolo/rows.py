@@ -32,7 +32,10 @@ class Rows:
         box = self._box(where, values)
         label = values[0]
         if not (label.is_integer() and 0 <= label < self.num_classes):
-            raise InputError(f"{where}: class {label:g} is none of 0…{self.num_classes - 1}")
+            raise InputError(
+                f"{where}: class {label:g} is none of 0…{self.num_classes - 1}; name it in the list of classes, or "
+                "mend the row"
+            )
         return int(label), box
 
     def notes(self, file: Path) -> tuple[str, ...]:
