@@ -25,7 +25,7 @@ class Interrupted(WorkError):
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
+    """Return a number with its noun: `1 image`, `2 images`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

@@ -41,7 +41,7 @@ def exists(path: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a plain file.
+    """Return the size of a plain file in bytes.
 
     Raises:
         InputError: a folder, a pipe or a device, which might never end.
@@ -90,7 +90,7 @@ def read_text(path: Path, most: int | None = None) -> str | None:
 
 
 def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader, *, aliases: bool = True) -> Any:
-    """Plain values out of YAML.
+    """Parse plain values out of YAML.
 
     Args:
         text: one document.
@@ -121,7 +121,7 @@ def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeL
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """Plain values out of JSON.
+    """Parse plain values out of JSON.
 
     Raises:
         InputError: no JSON, nested too deep, or a number too large to be one.

@@ -61,7 +61,7 @@ def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:
-    """Height and width as shown, from the header alone.
+    """Read height and width as shown, from the header alone.
 
     Raises:
         InputError: not an image.
@@ -117,7 +117,7 @@ def opened(path: Path) -> Generator[Image.Image]:
 
 
 def sizes_hw(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width as the image is shown, and as it is stored."""
+    """Return the height and width as the image is shown, and as it is stored."""
     return _shown_hw(image), (image.height, image.width)
 
 

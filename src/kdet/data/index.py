@@ -174,7 +174,7 @@ class DetectionIndex:
 
 
 def as_labels(values: Ints, num_classes: int) -> Labels:
-    """Indices into so many classes, or -1, for an index."""
+    """Return the indices into so many classes, or -1, for an index."""
     return values.astype(np.int16) if num_classes < 2**15 else values.astype(np.int32)
 
 

@@ -17,7 +17,7 @@ _BESIDE = frozenset({".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".
 
 
 def missing_rows(root: Path, names: Sequence[str]) -> Ints:
-    """Positions of the names that are no files below `root`."""
+    """Return the positions of the names that are no files below `root`."""
     folders: dict[str, set[str]] = {}
     missing: list[int] = []
     for row, name in enumerate(names):
@@ -37,7 +37,7 @@ def most_complete(candidates: Sequence[Path], names: Sequence[str]) -> Path:
 
 
 def image_names(root: Path, folder: Path) -> list[str]:
-    """Images anywhere below a folder, sorted, as names relative to `root`.
+    """Return the images anywhere below a folder, sorted, as names relative to `root`.
 
     Raises:
         InputError: no such folder.

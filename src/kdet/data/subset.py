@@ -33,7 +33,7 @@ def taken(source: Source, rows: Ints) -> Source:
 
 
 def share_of(source: Source, share: float) -> Source:
-    """This share of the images, at least one, in their own order; a quarter is part of the half.
+    """Return this share of the images, at least one, in their own order; a quarter is part of the half.
 
     Args:
         source: where they come from.

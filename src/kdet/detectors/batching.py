@@ -31,7 +31,7 @@ def normalised(model: Any, batch: Batch) -> ImageList:
 def make_batch(
     detector: Detector, images: Sequence[Tensor], targets: Sequence[Target] | None, *, keep_size: bool = False
 ) -> Batch:
-    """Images 3×H×W on the detector's own canvas, resized as torchvision does (bilinear); pixels stay in 0…1.
+    """Lay images 3×H×W on the detector's own canvas, resized as torchvision does (bilinear); pixels stay in 0…1.
 
     Args:
         detector: whose size and canvas.
@@ -149,30 +149,30 @@ def own_canvas(model: Any) -> Canvas:
 
 
 def own_pixels(model: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation of the colours, of the model's own transform."""
+    """Return mean and standard deviation of the colours, of the model's own transform."""
     return tuple(model.transform.image_mean), tuple(model.transform.image_std)
 
 
 def grids(features: Sequence[Tensor]) -> tuple[SizeHW, ...]:
-    """Height and width of each level."""
+    """Return the height and width of each level."""
     return tuple((int(f.shape[2]), int(f.shape[3])) for f in features)
 
 
 def level_counts(features: Sequence[Tensor], per_cell: Sequence[int]) -> tuple[int, ...]:
-    """Anchors of each level, from those of a cell."""
+    """Return the number of anchors of each level, from those of a cell."""
     return tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
 
 
 def without_background(scores: Tensor) -> Tensor:
-    """Scores …×K with 0 in column 0, which is no object."""
+    """Return the scores …×K with 0 in column 0, which is no object."""
     return torch.cat([torch.zeros_like(scores[..., :1]), scores[..., 1:]], dim=-1)
 
 
 def detections(results: Sequence[dict[str, Any]]) -> list[Detections]:
-    """torchvision's dictionaries as Detections."""
+    """Convert torchvision's dictionaries to Detections."""
     return [Detections(boxes=r["boxes"].float(), scores=r["scores"].float(), labels=r["labels"]) for r in results]
 
 
 def as_dicts(targets: Sequence[Target]) -> list[dict[str, Tensor]]:
-    """Targets as the plain dictionaries that torchvision's functions take."""
+    """Return targets as the plain dictionaries that torchvision's functions take."""
     return [{"boxes": target["boxes"], "labels": target["labels"]} for target in targets]

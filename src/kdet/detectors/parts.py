@@ -61,7 +61,7 @@ def backbone_parameters(detector: Detector) -> list[nn.Parameter]:
 
 
 def usual_backbone_lr(detector: Detector) -> float:
-    """Factor on the learning rate with which a pretrained backbone of this family is usually trained."""
+    """Return the factor on the learning rate with which a pretrained backbone of this family is usually trained."""
     return SET_DETECTOR_BACKBONE_LR if isinstance(detector, DetrDetector | LibreDetrDetector) else 1.0
 
 

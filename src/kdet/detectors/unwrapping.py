@@ -139,7 +139,7 @@ def without_prefix(state: Mapping[str, Tensor], own: Sequence[str]) -> tuple[dic
 
 
 def said_by_torch(error: Exception) -> str:
-    """Why torch does not read a file, without terminal codes and advice to run what is in it."""
+    """Return why torch does not read a file, without terminal codes and advice to run what is in it."""
     text = _ESCAPES.sub("", str(error)) or type(error).__name__
     if refused := re.search(r"GLOBAL ([\w.]+)|Unsupported class\W*([\w.]+)", text):
         return f"it holds objects of {refused.group(1) or refused.group(2)}, whose reading could run code"

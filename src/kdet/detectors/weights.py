@@ -135,7 +135,7 @@ def is_file(weights: str) -> bool:
 
 
 def classes_in_weights(weights: str) -> tuple[str, ...] | None:
-    """Class names by column that weights come with; None where they do not say.
+    """Return the class names by column that weights come with; None where they do not say.
 
     Raises:
         InputError: no such weights.
@@ -146,7 +146,7 @@ def classes_in_weights(weights: str) -> tuple[str, ...] | None:
 
 
 def library_weights(name: str) -> WeightsEnum:
-    """torchvision's weights by name, such as `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
+    """Return torchvision's weights by name, such as `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
 
     Raises:
         InputError: torchvision has no such weights.

@@ -243,7 +243,7 @@ def _rebuilt(stored: StoredWeights, build: dict[str, Any], class_names: tuple[st
 
 
 def classes_in(weights: str, detector: str) -> tuple[str, ...] | None:
-    """Class names by column that the weights of such a detector come with; None where they do not say.
+    """Return the class names by column that the weights of such a detector come with; None where they do not say.
 
     Raises:
         InputError: no such weights.

@@ -20,7 +20,7 @@ _MOST_CELLS = 4_000_000
 
 
 def draws(num_images: int, *, count: int = NUM_DRAWS, seed: int = 0) -> Ints:
-    """B×N: how often each image is in each draw of N images with replacement."""
+    """Return B×N: how often each image is in each draw of N images with replacement."""
     equally = np.full(num_images, 1 / num_images)
     return np.random.default_rng(seed).multinomial(num_images, equally, size=count)
 

@@ -15,7 +15,7 @@ PAD_MULTIPLE = 32
 
 
 def resized_hw(size_hw: SizeHW, image_size: ImageSize, canvas: Canvas = "pad", factor: float = 1.0) -> SizeHW:
-    """Size of an image after resizing, at least one pixel a side.
+    """Return the size of an image after resizing, at least one pixel a side.
 
     With the aspect kept these are the numbers of torchvision's GeneralizedRCNNTransform for factor 1, and of
     libreyolo's letterbox.

@@ -71,7 +71,7 @@ def select(candidates: Candidates, rule: Selection, size_hw: SizeHW) -> Selected
 
 
 def best_of_levels(scores_NA: Tensor, counts: tuple[int, ...], best: int) -> tuple[Tensor, Tensor]:
-    """Scores N×B and places N×B of the `best` entries of each level, of which there are `counts`."""
+    """Return the scores N×B and places N×B of the `best` entries of each level, of which there are `counts`."""
     kept: list[Tensor] = []
     places: list[Tensor] = []
     start = 0
@@ -99,7 +99,7 @@ def without_overlaps(boxes_NB4: Tensor, scores_NB: Tensor, groups_NB: Tensor, io
 
 
 def clipped(boxes: Tensor, size_hw: SizeHW) -> Tensor:
-    """Boxes …×4 cut at the border."""
+    """Cut boxes …×4 at the border."""
     x1, y1, x2, y2 = boxes.clamp_min(0.0).unbind(-1)
     height, width = (float(side) for side in size_hw)
     limits = (width, height, width, height)

@@ -127,7 +127,7 @@ def line_chart(
 
 
 def bar_chart(title: str, bars: Sequence[Bar], *, digits: int = 3) -> Chart:
-    """Horizontal bars with the name above and the number behind each; intervals as lines."""
+    """Draw horizontal bars with the name above and the number behind each; intervals as lines."""
     ends = [end for bar in bars for end in (bar.value, *(bar.interval or ()))]
     low, high = min(0.0, *ends), max(0.0, *ends)
     span = (high - low) or 1.0

@@ -158,7 +158,7 @@ def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def weight_in_words(term: Mapping[str, Any]) -> str:
-    """`auto (ratio 3)` or the number, of a term of an arm."""
+    """Return `auto (ratio 3)` or the number, of a term of an arm."""
     return f"auto (ratio {term['ratio']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
 
 

@@ -33,7 +33,7 @@ def number(value: Any) -> float | None:
 
 
 def loss_parts(run: RunSummary, title: str = "Training loss by part") -> Chart | None:
-    """Every weighted part of the loss over the steps, and their sum where there are several."""
+    """Return every weighted part of the loss over the steps, and their sum where there are several."""
     names = dict.fromkeys(name for step in run.steps for name in step.parts)
     lines = [(name, [(step.step, step.parts[name]) for step in run.steps if name in step.parts]) for name in names]
     if len(lines) != 1:
@@ -81,7 +81,7 @@ def task_loss(runs: Named, title: str = "Task loss while training") -> Chart | N
 
 
 def ap_while_training(runs: Named, title: str = "AP while training") -> Chart | None:
-    """AP of each run's looks; None where no run looked twice."""
+    """Return AP of each run's looks; None where no run looked twice."""
     if all(len(run.evaluations) < 2 for run in runs.values()):
         return None
     lines = [(name, _looks(run)) for name, run in runs.items()]
@@ -89,7 +89,7 @@ def ap_while_training(runs: Named, title: str = "AP while training") -> Chart | 
 
 
 def ap_against_teacher(run: RunSummary, title: str = "AP while training") -> Chart | None:
-    """AP of one run's looks under the level of its teacher; None where it did not look twice."""
+    """Return AP of one run's looks under the level of its teacher; None where it did not look twice."""
     looks = _looks(run)
     if len(looks) < 2:
         return None

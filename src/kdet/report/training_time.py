@@ -53,7 +53,7 @@ def longer_rows(arms: Sequence[Mapping[str, Any]]) -> list[LongerRow]:
 
 
 def time_chart(lines: Mapping[str, Mapping[str, Any]]) -> Chart | None:
-    """AP of every arm over its training time; None where no step was measured, or no run looked.
+    """Return AP of every arm over its training time; None where no step was measured, or no run looked.
 
     Args:
         lines: `ap_over_time` of compare.json; the order gives the colours.

@@ -83,7 +83,7 @@ def verdict_of(arms: Mapping[str, Arm], seed: Any) -> Verdict:
 
 
 def signed(value: float) -> str:
-    """Three decimals with a sign, the minus as wide as the plus."""
+    """Format three decimals with a sign, the minus as wide as the plus."""
     return f"{value:+.3f}".replace("-", "−")
 
 

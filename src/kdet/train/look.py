@@ -51,7 +51,7 @@ def scored(run: Run) -> Detector:
 
 
 def stopped_early(run: Run) -> str | None:
-    """Why the run ended before its last step, where `patience` ended it."""
+    """Return why the run ended before its last step, where `patience` ended it."""
     counters = run.counters
     if not run.gave_up or counters.step >= run.total_steps:
         return None

@@ -116,7 +116,7 @@ def as_json(speeds: Sequence[Speed]) -> dict[str, Any]:
 
 
 def flops_of(detector: Detector, one: Batch) -> int:
-    """Floating-point operations of one image, convolutions and matrix products alone."""
+    """Return the floating-point operations of one image, convolutions and matrix products alone."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         detector.predict(one)
     return int(counter.get_total_flops())

@@ -71,7 +71,7 @@ FORMATS: dict[str, Format] = {
 
 
 def recognise(path: Path) -> str:
-    """Name of the format that a path holds.
+    """Return the name of the format that a path holds.
 
     Raises:
         InputError: no such path, or none of the formats.

@@ -251,7 +251,7 @@ def check_unique(file: Path, ids: Ints, what: str) -> None:
 
 
 def rows_of(ids: Ints, wanted: Ints) -> Ints:
-    """Position of each wanted id among unique `ids`, -1 where it is none of them."""
+    """Return the position of each wanted id among unique `ids`, -1 where it is none of them."""
     if not ids.size:
         return np.full(len(wanted), -1, np.int64)
     first, last = int(ids.min()), int(ids.max())

@@ -11,7 +11,7 @@ _FROM_THE_DATA = ("num_labels", "id2label", "label2id")
 
 
 def checked(library: Any, given: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """transformers' config from a recipe's, every key of it known; transformers itself takes any.
+    """Build transformers' config from a recipe's, every key of it known; transformers itself takes any.
 
     Args:
         library: transformers.

@@ -103,7 +103,7 @@ def wrap_detr(model: Any, classes: Sequence[str]) -> DetrDetector:
 
 
 def classes_of(weights: str) -> tuple[str, ...] | None:
-    """Class names by column that a folder or a model on the hub comes with; None where it has made-up ones.
+    """Return the class names by column that a folder or a model on the hub comes with; None where it has made-up ones.
 
     Raises:
         InputError: no such weights.

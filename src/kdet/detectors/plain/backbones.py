@@ -28,7 +28,7 @@ BACKBONES = ("resnet10", *RESNETS, *MOBILENETS, *LIBRARY_BACKBONES)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups where each keeps at least four channels, fewer groups in a narrow layer."""
+    """Build a GroupNorm with 32 groups where each keeps at least four channels, fewer groups in a narrow layer."""
     return nn.GroupNorm(gcd(channels, min(32, max(1, channels // 4))), channels)
 
 
@@ -139,7 +139,7 @@ def _mobilenet_stages(body: nn.Module) -> list[int]:
 def feature_pyramid(
     body: nn.Module, backbone: str, first_stage: int, channels: int, extra: nn.Module
 ) -> BackboneWithFPN:
-    """Feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
+    """Build a feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
     if isinstance(body, TimmBody):
         return TimmPyramid(body, first_stage, channels, extra)  # pyright: ignore[reportArgumentType]
     stages = _stages(body, backbone)[first_stage - 1 :]

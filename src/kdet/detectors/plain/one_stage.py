@@ -86,7 +86,7 @@ class Positives(NamedTuple):
 
 
 def run(model: OneStage, images: list[Tensor], targets: list[dict[str, Tensor]] | None) -> Any:
-    """Losses by name in training mode, else a dictionary of boxes, scores and labels for each image."""
+    """Return the losses by name in training mode, else a dictionary of boxes, scores and labels for each image."""
     if model.training:
         _require_sound(targets)
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
@@ -113,7 +113,7 @@ def _require_sound(targets: list[dict[str, Tensor]] | None) -> None:
 
 
 def resizer(min_size: int, max_size: int) -> GeneralizedRCNNTransform:
-    """torchvision's resizing, padding, and normalisation by the statistics of ImageNet."""
+    """Return torchvision's resizing, padding, and normalisation by the statistics of ImageNet."""
     return GeneralizedRCNNTransform(min_size, max_size, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -150,7 +150,7 @@ def decode_levels(
     regression: Sequence[Tensor],
     anchors: Sequence[Sequence[Tensor]],
 ) -> list[list[Tensor]]:
-    """Boxes A×4 by image and level; regression is N×A×4 by level."""
+    """Return the boxes A×4 by image and level; regression is N×A×4 by level."""
     return [
         [decode(level[index], own) for level, own in zip(regression, by_level, strict=True)]
         for index, by_level in enumerate(anchors)
@@ -163,7 +163,7 @@ def best_detections(
     image_shapes: Sequence[tuple[int, int]],
     limits: Limits,
 ) -> list[dict[str, Tensor]]:
-    """Detections of each image from scores N×A×K by level and boxes A×4 by image and level."""
+    """Return the detections of each image from scores N×A×K by level and boxes A×4 by image and level."""
     return [
         _of_image([level[index] for level in scores], boxes[index], image_hw, limits)
         for index, image_hw in enumerate(image_shapes)

@@ -61,6 +61,6 @@ def last_layer(channels: int, columns: int) -> nn.Conv2d:
 
 
 def rows(maps: Sequence[Tensor], columns: int) -> Tensor:
-    """Maps N×(A·K)×H×W of all levels, A here the anchors of one cell, as N×A×K, A of all levels."""
+    """Turn maps N×(A·K)×H×W of all levels, A here the anchors of one cell, into N×A×K, A of all levels."""
     split = [m.reshape(m.shape[0], -1, columns, *m.shape[2:]).permute(0, 3, 4, 1, 2) for m in maps]
     return torch.cat([m.reshape(m.shape[0], -1, columns) for m in split], dim=1)

@@ -228,7 +228,7 @@ def cell_points(features: Sequence[Tensor], strides: Sequence[int], offset: floa
 
 
 def boxes_around(points_A2: Tensor, distances: Tensor) -> Tensor:
-    """N×A×4 boxes whose left, top, right and bottom edges lie so many pixels from the points."""
+    """Return N×A×4 boxes whose left, top, right and bottom edges lie so many pixels from the points."""
     return torch.cat([points_A2 - distances[..., :2], points_A2 + distances[..., 2:]], dim=-1)
 
 

@@ -243,7 +243,7 @@ class RegionSoftLabels:
 
 
 def soft_label_inputs(context: StepContext, student_logits: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
-    """Columns of the shared classes, the activation, and the count of candidates over all ranks."""
+    """Return the columns of the shared classes, the activation, and the count of candidates over all ranks."""
     classes, activation = context.pairing.classes, context.student.activation
     background: Sequence[int] = [0] if activation == "softmax" else []
     count = torch.tensor(float(len(student_logits)), device=student_logits.device)

@@ -152,7 +152,7 @@ def gradient_at(features: Sequence[Tensor], value: Tensor) -> list[Tensor]:
 
 
 def pull(task: Sequence[Tensor], term: Sequence[Tensor]) -> GradientRatio:
-    """Share and cosine of a weighted term's gradient."""
+    """Return ratio and cosine of a weighted term's gradient."""
     norms = float(_norm(task)), float(_norm(term))
     if not all(norms):
         return GradientRatio(ratio=0.0, cosine=0.0)

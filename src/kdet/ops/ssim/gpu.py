@@ -23,7 +23,7 @@ MOST_CELLS = 2**26
 def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
-    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing.
+    """Return Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing.
 
     Levels of as many images and channels share their launches.
     """

@@ -22,12 +22,12 @@ def check_normalize(normalize: Normalize) -> None:
 
 
 def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
-    """(x − lo) / max(hi − lo, floor), with the range over H×W ("channel") or C×H×W ("sample")."""
+    """Return (x − lo) / max(hi − lo, floor), with the range over H×W ("channel") or C×H×W ("sample")."""
     return _rescaled_and_alive(features_NCHW, normalize)[0]
 
 
 def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
-    """1 where the teacher has something to teach, else 0; N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
+    """Return 1 where the teacher has something to teach, else 0; N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
 
     The teacher's dead channels have nothing to teach, and no student's channel can follow them: ν stretches whatever
     range it has to [0, 1]. The nearest to a constant is one cell far above all others, which grows without end: after

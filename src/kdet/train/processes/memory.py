@@ -82,7 +82,7 @@ def kept_for_backward(module: nn.Module, batch: Batch, engine: Engine) -> int:
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Sum of the tensors' sizes in bytes."""
+    """Return the sum of the tensors' sizes in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -9,7 +9,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def loaders(asked: int | Literal["auto"], *, on_gpu: bool, processes: int) -> int:
-    """Processes that load images.
+    """Return the number of processes that load images.
 
     Args:
         asked: of the recipe. auto = none on the CPU, whose cores are busy with the step; beside a GPU, which would wait

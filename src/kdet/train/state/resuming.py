@@ -32,7 +32,7 @@ _AT_ANY_TIME = frozenset(
 
 
 def changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
-    """Settings in which a recipe differs from the one that a run began with: old and new value by key.
+    """Return the settings in which a recipe differs from the one that a run began with: old and new value by key.
 
     Args:
         recipe: as it is recorded, defaults spelt out.

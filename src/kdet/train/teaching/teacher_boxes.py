@@ -160,7 +160,7 @@ class _Finder:
 
 
 def objects_of(found: ImagePredictions, least: NDArray[np.float64]) -> Objects:
-    """Those detections whose score is at least their class'."""
+    """Return those detections whose score is at least their class'."""
     kept = found.scores >= least[found.labels]
     boxes = found.boxes_xyxy[kept]
     return Objects(

@@ -74,7 +74,7 @@ def _levels(paired: PairedTeacher) -> dict[str, Any]:
 
 
 def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
-    """Each term's value, weight and pull on the first batch, and what the proof looked at."""
+    """Return each term's value, weight and pull on the first batch, and what the proof looked at."""
     criterion = distiller.criterion
     assert criterion is not None
     terms: dict[str, Any] = {}
@@ -94,7 +94,7 @@ def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
 def step_section(
     settings: TrainRecipe, device: str, workers: int, steps_per_epoch: int, load: float, cost: StepCost
 ) -> dict[str, Any]:
-    """Seconds of a step, and of the run that is made of them; evaluation is not in it."""
+    """Return the seconds of a step, and of the run that is made of them; evaluation is not in it."""
     batches = steps_per_epoch * settings.epochs
     if settings.max_steps is not None:
         batches = min(batches, settings.max_steps * settings.accumulate)
@@ -115,7 +115,7 @@ def step_section(
 
 
 def memory_section(cost: StepCost) -> dict[str, Any]:
-    """Bytes by what they are for."""
+    """Return the bytes by what they are for."""
     return asdict(cost.memory) | {"total": cost.memory.total}
 
 

@@ -75,7 +75,7 @@ class Side:
 
 
 def seconds_in_turns(sides: Sequence[Side], engine: Engine) -> list[float]:
-    """Median seconds of a step of each; afterwards all is as before.
+    """Measure the median seconds of a step of each; afterwards all is as before.
 
     They take turns, the last one first in every other round: what else the machine does meets all of them alike.
     """

@@ -151,7 +151,7 @@ def _partly_loaded(worth: Worth, classes_are_read: bool) -> Problem:
 
 
 def sampled(images: int, seed: int, *, most: int = SAMPLE) -> list[int]:
-    """Rows of a set of images, each at most once, in order."""
+    """Return the rows of a set of images, each at most once, in order."""
     chosen = np.random.default_rng(seed).permutation(images)[:most]
     return sorted(int(row) for row in chosen)
 
@@ -167,7 +167,7 @@ def score(
     image_size: ImageSize,
     canvas: Canvas,
 ) -> dict[str, Any]:
-    """COCO metrics of a detector on these rows of a source, seen on a canvas.
+    """Compute COCO metrics of a detector on these rows of a source, seen on a canvas.
 
     Raises:
         InputError: none of the images holds an object.

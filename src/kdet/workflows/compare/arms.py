@@ -65,7 +65,7 @@ def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) ->
 
 
 def usual_arms(recipe: Recipe) -> list[str]:
-    """Those of the recipe where it names any, else a few that most pairs can serve."""
+    """Return the arms of the recipe where it names any, else a few that most pairs can serve."""
     return [NONE, *recipe.arms] if recipe.arms else [NONE, "l2", "structural", "rm+pfi", "all"]
 
 

@@ -62,7 +62,7 @@ class Planned:
 def plan(
     recipe: Recipe, arms: Sequence[Arm], num_seeds: int, out: Path, *, fair_start: bool = False
 ) -> list[list[Planned]]:
-    """Rounds of runs; seeds count up from the recipe's, `fair_start` is as of `recipe_for`.
+    """Return the rounds of runs; seeds count up from the recipe's, `fair_start` is as of `recipe_for`.
 
     Raises:
         InputError: a folder holds a run of another recipe.

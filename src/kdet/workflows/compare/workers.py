@@ -22,7 +22,7 @@ _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def processes(count: int, *, threads: int | None = None, device: str | None = None) -> ProcessPoolExecutor:
-    """Fresh processes.
+    """Start fresh processes.
 
     Args:
         count: of them.

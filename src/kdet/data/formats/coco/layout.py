@@ -83,7 +83,7 @@ def folder_of(file: Path) -> Path:
 
 
 def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
-    """Folders that may hold the images: the usual ones, then all others of the data set."""
+    """Return the folders that may hold the images: the usual ones, then all others of the data set."""
     beside, year = file.parent, file.stem.removeprefix("instances_").removeprefix("annotations_")
     above = folder_of(file)
     # The file's own name says more than the split that is asked for: val.json may be named where training data are.
@@ -99,7 +99,7 @@ def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
 
 
 def folders_below(folder: Path) -> list[Path]:
-    """Folders inside a folder, so many at most, the upper ones first."""
+    """Return the folders inside a folder, so many at most, the upper ones first."""
     found, first = [folder], 0
     while first < len(found) < _MOST_FOLDERS:
         with suppress(OSError):
