@@ -75,7 +75,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes | None:
 
 
 def read_text(path: Path, most: int | None = None) -> str | None:
-    """The same as text.
+    """Read a plain file as text.
 
     Raises:
         InputError: as there, or not UTF-8.

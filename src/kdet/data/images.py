@@ -71,7 +71,7 @@ def read_size_hw(path: Path) -> tuple[int, int]:
 
 
 def sizes_of(root: Path, names: Sequence[str]) -> NDArray[np.int32]:
-    """The same of many images, N×2.
+    """Read height and width of many images, N×2.
 
     Raises:
         InputError: some are no images; names the first and counts them.
@@ -90,7 +90,7 @@ def sizes_of(root: Path, names: Sequence[str]) -> NDArray[np.int32]:
 
 @contextmanager
 def opened(path: Path) -> Generator[Image.Image]:
-    """The image file, open; whatever goes wrong inside names it.
+    """Open the image file; whatever goes wrong inside names it.
 
     Raises:
         InputError: missing, not an image, truncated or too large.

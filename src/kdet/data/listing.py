@@ -46,7 +46,7 @@ def image_names(root: Path, folder: Path) -> list[str]:
 
 
 def listed(root: Path, folder: Path) -> tuple[list[str], Counter[str]]:
-    """The same, and how many other files of each suffix lie there; annotations and hidden files are not counted.
+    """Return the image names, and how many other files of each suffix lie there, without annotations and hidden ones.
 
     Raises:
         InputError: no such folder.

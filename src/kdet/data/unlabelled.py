@@ -54,13 +54,13 @@ def image_folder(folder: Path) -> Source:
 
 
 def without_labels(source: Source) -> Source:
-    """The same images with nothing said about them."""
+    """Return the same images with nothing said about them."""
     index = source.index.only_boxes(np.zeros(len(source.index.labels), np.bool_))
     return IndexedSource(replace(index, classes=(), scores=None), source)
 
 
 def with_objects(source: Source, classes: Sequence[str], objects: Sequence[Objects]) -> Source:
-    """The same images with these objects on them, one entry an image; all of them have scores, and labels of `classes`.
+    """Put these objects on the images, one entry an image; all of them have scores, and labels of `classes`.
 
     What a detector finds beyond the image, or of less than a pixel in it, is left out.
     """

@@ -46,7 +46,7 @@ def evaluate(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """COCO metrics of a detector on the images of a loader, in this process; VOC's own too where the data are VOC.
+    """Compute a detector's COCO metrics on a loader's images, in this process; VOC's own too where the data are VOC.
 
     With several processes: `predict_loader` in each, gather, then `coco_metrics` (and `with_voc_ap`) in one.
 

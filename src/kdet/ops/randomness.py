@@ -19,7 +19,7 @@ def seed_of(*key: int) -> int:
 
 @contextmanager
 def seeded(*key: int, device: torch.device | None = None) -> Generator[None]:
-    """Inside, the generators of torch, numpy and Python follow from the key; afterwards they are as before.
+    """Seed the generators of torch, numpy and Python from the key; afterwards they are as before.
 
     Args:
         key: named integers.

@@ -45,7 +45,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def channel_moments(values_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, 1×C×1×1, over the cells of all images of all ranks; with a gradient.
+    """Return each channel's mean and variance, 1×C×1×1, over the cells of all images of all ranks; with a gradient.
 
     Every rank must take part, as in `sum_over_ranks`.
     """

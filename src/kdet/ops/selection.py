@@ -54,7 +54,7 @@ class Selected(NamedTuple):
 
 
 def select(candidates: Candidates, rule: Selection, size_hw: SizeHW) -> Selected:
-    """Threshold, the best of each group, NMS by class, the best of all; size_hw is that of the input."""
+    """Select by threshold, the best of each group, NMS by class, and the best of all; size_hw is that of the input."""
     num_classes = candidates.scores.shape[2]
     scores_NAK = torch.where(candidates.scores > rule.score, candidates.scores, 0.0)
     scores_NB, places_NB = _best_of_groups(scores_NAK, candidates.counts, rule)

@@ -102,7 +102,7 @@ def line_chart(
     mark_ends: bool = False,
     note: str = "",
 ) -> Chart:
-    """Lines over a common x axis; long ones are thinned by averaging, wide positive ones get a logarithmic y axis."""
+    """Draw lines over a common x axis; long ones are thinned by averaging, wide positive ones get a logarithmic y."""
     thinned = [_thin(one) for one in series]
     with _settings():
         figure = Figure(figsize=(3.9, 2.5), layout="constrained")

@@ -105,14 +105,14 @@ def with_teacher(name: str, run: RunSummary) -> Curves:
 
 
 def precision_recall(runs: Named | Curves, iou: str = "50") -> Chart | None:
-    """Precision over recall at one IoU (in percent, or "all" for the mean over the ten), mean over classes."""
+    """Chart precision over recall at one IoU (in percent, or "all" for the mean over the ten), mean over classes."""
     lines = [(name, _curve(run, "recall", ("precision", iou))) for name, run in runs.items()]
     title = f"Precision over recall, {_IOU_WORDS.get(iou, f'IoU 0.{iou}')}"
     return _chart(title, lines, x_label="recall", y_limits=_UNIT, x_limits=_UNIT)
 
 
 def precision_by_class(run: RunSummary, iou: str = "all") -> Chart | None:
-    """The same of one run for each class that has objects; None where there are too many to tell apart."""
+    """Chart precision over recall of one run for each class with objects; None where there are too many."""
     per_class: Any = (run.curves or {}).get("per_class")
     if not isinstance(per_class, Mapping) or not 1 < len(cast(Mapping[str, Any], per_class)) <= MOST_CLASSES:
         return None

@@ -9,7 +9,7 @@ from kdet.types import Detector
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score the student as it stands; keeps the last weights and the best ones, and counts looks without a new best.
+    """Score the student as it stands, keep the last and the best weights, and count looks without a new best.
 
     Raises:
         InputError: the validation images hold no object.

@@ -37,7 +37,7 @@ def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimize
 
 
 def backbone_lr(distiller: Distiller, recipe: Recipe) -> float:
-    """Factor on the backbone's learning rate: the recipe's, else the usual one of a family with pretrained weights.
+    """Return the factor on the backbone's learning rate: the recipe's, else the usual one of a pretrained family.
 
     Raises:
         InputError: a factor for a student whose backbone kdet does not know.

@@ -122,7 +122,7 @@ def recipe_of(
 
 
 def summary(done: Mapping[str, Outcome], seed: int) -> dict[str, Any]:
-    """Return the numbers of the table; AP is that of the last epoch."""
+    """Return the table's numbers; AP is that of the last epoch."""
     alone = done["alone"].metrics["AP"]
     rows = {
         name: {

@@ -29,7 +29,7 @@ def open_model(path: Path, *, in_fp32: bool = True) -> Detector:
 
 
 def open_to_run(path: Path, device: str | None = None, *, in_fp32: bool = True) -> tuple[Detector, str]:
-    """The same, and the device that it stands on: the GPU where there is one; the toolkits of files have the processor.
+    """Open a detector on its device, the GPU where there is one; the toolkits of files have the processor.
 
     Args:
         path: see `open_model`.

@@ -226,7 +226,7 @@ class DetrDetector:
 
 
 def describe_levels(model: Any, family: Family) -> tuple[Level, ...]:
-    """Channels and strides of the neck's maps, from a small empty image: transformers looks at values on the way.
+    """Return channels and strides of the neck's maps, from a small empty image: transformers looks at values.
 
     Neither mode, weights, statistics nor random numbers change.
     """

@@ -87,7 +87,7 @@ class NeckReached(Exception):
 def neck_maps(
     model: nn.Module, family: Family, *, stop: bool, shown: tuple[float, float] = (1.0, 1.0)
 ) -> Generator[list[Tensor]]:
-    """The list that the next forward pass fills with the neck's maps, N×C×H×W each; hooks are gone afterwards.
+    """Yield the list that the next forward pass fills with the neck's maps, N×C×H×W each; hooks are gone afterwards.
 
     The maps are what the rest of the model reads, so that its losses have a gradient there: an output that is cut into
     maps, or to its top left part, is put together again for the model to go on with.
@@ -152,7 +152,7 @@ def _put_into(whole: Tensor, part: Tensor) -> Tensor:
 
 
 def own_queries(output: Any, num_queries: int) -> Callable[[Tensor], Tensor]:
-    """Takes from N×Q×… the queries that also predict: training puts denoising queries first, or groups behind."""
+    """Take from N×Q×… the queries that also predict: training puts denoising queries first, or groups behind."""
     denoising = output.get("denoising_meta_values")
     first = 0 if denoising is None else int(denoising["dn_num_split"][0])
     return lambda queries: queries[:, first : first + num_queries]

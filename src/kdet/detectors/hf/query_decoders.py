@@ -56,7 +56,7 @@ def query_form(config: Any, asking: Asking | None) -> str:
 
 @contextmanager
 def listening(model: nn.Module, asking: Asking | None) -> Generator[Heard]:
-    """What the next pass gives to the decoder; the hooks are gone afterwards. None hears nothing."""
+    """Yield what the next pass gives to the decoder; the hooks are gone afterwards. None hears nothing."""
     heard = Heard()
 
     def at_decoder(_: nn.Module, given: Any, named: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def own_queries_of(asking: Asking, heard: Heard, output: Any, num_queries: int) 
 
 
 def answered(model: Any, asking: Asking, heard: Heard, queries: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits N×Q×K and boxes N×Q×4 (centre and size, fractions) of these queries, in a pass of the decoder alone."""
+    """Run the decoder alone on these queries: logits N×Q×K and boxes N×Q×4 (centre and size, fractions)."""
     given = {**heard.given, **{name: queries[name] for name in asking.names}}
     if asking.by_cells:
         memory_NLD = heard.memory[0].detach()

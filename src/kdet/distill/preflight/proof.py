@@ -208,7 +208,7 @@ def _without_effect(distiller: Distiller, values: Mapping[str, Tensor]) -> Itera
 
 @contextmanager
 def buffers_kept(module: nn.Module) -> Generator[None]:
-    """Batch statistics and the like are afterwards as they are now."""
+    """Keep batch statistics and the like: they are afterwards as they are now."""
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         yield

@@ -158,7 +158,7 @@ def _best_of_cell(score: Scorer, image: Tensor, anchors_PA: Tensor, rows: Tensor
 
 
 def class_scores(observation: Observation, image: Tensor, anchor: Tensor, columns: Tensor, score: Score) -> Tensor:
-    """Score of each anchor for one column: softmax with background, or sigmoid, times centreness where there is one."""
+    """Return each anchor's score for one column: softmax with background, or sigmoid, times any centreness."""
     assert observation.class_logits is not None
     logits = observation.class_logits[image, anchor].float()
     if observation.activation == "softmax":

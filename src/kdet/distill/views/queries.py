@@ -128,7 +128,7 @@ def _fractions(context: StepContext, seen: Observation, columns: Sequence[int]) 
 
 
 def binary_logits(logits: Tensor, activation: Activation) -> Tensor:
-    """log p − log(1 − p) of each class: a sigmoid head's logits themselves, a softmax head's as one question each."""
+    """Return log p − log(1 − p) of each class: a sigmoid head's own logits, a softmax head's as one question each."""
     if activation == "sigmoid":
         return logits
     log_p = logits.log_softmax(-1).clamp_max(-1e-6)  # beyond it 1 − p is 0 in float32

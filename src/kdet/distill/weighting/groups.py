@@ -52,7 +52,7 @@ def weight_groups(term: Term, pairing: Pairing) -> tuple[WeightGroup, ...]:
 
 
 def ratios_of(parts: Sequence[WeightGroup]) -> dict[str, float]:
-    """Pull that each auto part is to have, 1 = as hard as the task: the terms divide theirs among each other."""
+    """Return the gradient ratio that each auto part is to have, 1 = as hard as the task: terms divide theirs."""
     auto = [part for part in parts if part.term.weight == "auto"]
     terms = len({part.term.name for part in auto})
     return {part.name: part.term.ratio / terms for part in auto}

@@ -58,7 +58,7 @@ def alive(extent: Tensor, floor: Tensor) -> Tensor:
 
 
 def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached)."""
+    """Return lowest and highest value (N×C×1×1 or N×1×1×1), and the least believed range (N×1×1×1, detached)."""
     return with_range_floor(
         features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True), normalize
     )

@@ -64,7 +64,7 @@ def memory_of(
 
 
 def kept_for_backward(module: nn.Module, batch: Batch, engine: Engine) -> int:
-    """Bytes that autograd keeps of one forward pass, each storage once, weights and the batch itself left out."""
+    """Count the bytes that autograd keeps of one forward pass, each storage once, without weights and the batch."""
     own = [*module.parameters(), *module.buffers(), batch.images]
     known = {tensor.untyped_storage().data_ptr() for tensor in own}
     kept: dict[int, int] = {}

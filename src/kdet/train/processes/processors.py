@@ -23,7 +23,7 @@ def loaders(asked: int | Literal["auto"], *, on_gpu: bool, processes: int) -> in
 
 
 def usable(cgroups: Path = _CGROUPS) -> int:
-    """Processors of the machine, of this process's affinity, or of its container's quota, whichever is least."""
+    """Count the processors: the machine's, this process's affinity or its container's quota, whichever is least."""
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroups)
     return granted if quota is None else max(1, min(granted, int(quota)))

@@ -119,7 +119,7 @@ def same_everywhere(tensors: Iterable[Tensor]) -> None:
 
 
 def whole_of(value: Any, *, keep: bool) -> Any:
-    """State dicts without parts, on the CPU, where `keep`; all ranks must take part. One tensor at a time is whole."""
+    """Make state dicts whole, on the CPU, where `keep`; all ranks must take part. One tensor at a time is whole."""
     if isinstance(value, dict):
         return {name: whole_of(own, keep=keep) for name, own in cast(dict[Any, Any], value).items()}
     if not isinstance(value, DTensor):

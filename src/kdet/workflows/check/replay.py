@@ -45,7 +45,7 @@ def replay(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The same for a person."""
+    """Return the replay as text for a person."""
     lines = [
         f"step {result['step'] + 1} on images {result['images']}, done again:",
         *(f"  {t}" for t in result["text"]),

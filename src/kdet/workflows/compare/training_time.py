@@ -37,7 +37,7 @@ def ap_over_time(
 
 
 def ap_by(line: Line, seconds: float) -> float | None:
-    """AP that one has after so much training: that of the last look before; None before the first, or without times."""
+    """Return the AP after so much training: that of the last look before; None before the first, or without times."""
     times, aps = line["seconds"], line["AP"]
     if times is None or aps is None:
         return None

@@ -35,7 +35,7 @@ def processes(count: int, *, threads: int | None = None, device: str | None = No
 
 @contextmanager
 def stopping_children() -> Generator[None]:
-    """Ctrl-C or SIGTERM here is SIGTERM for every child, so that a training saves its state before it ends.
+    """Turn Ctrl-C or SIGTERM here into SIGTERM for every child, so that a training saves its state before it ends.
 
     Raises:
         KeyboardInterrupt: by either.
