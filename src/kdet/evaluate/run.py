@@ -58,6 +58,9 @@ def evaluate(
         precision: as in `predict_loader`.
         progress: as in `predict_loader`.
 
+    Returns:
+        Metrics and the detections of every image.
+
     Raises:
         InputError: no class in common, no object to find, or an image that the loader did not give.
         WorkError: a box or a score is not finite.

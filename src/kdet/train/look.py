@@ -11,6 +11,9 @@ from kdet.types import Detector
 def evaluate(run: Run) -> dict[str, Any]:
     """Score the student as it stands, keep the last and the best weights, and count looks without a new best.
 
+    Returns:
+        COCO's metrics in 0…1, per class too; VOC's own where the data are VOC.
+
     Raises:
         InputError: the validation images hold no object.
     """

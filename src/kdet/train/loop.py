@@ -70,6 +70,9 @@ def fit(
         strict: refuse data that would flatter the student.
         watch: asked after each look at AP; what it has to warn of goes to the log.
 
+    Returns:
+        Metrics of the last epoch, the best epoch, training time and where the run lies.
+
     Raises:
         InputError: wrong input; nothing is left half-written.
         WorkError: the training itself failed.

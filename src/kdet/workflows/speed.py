@@ -74,6 +74,9 @@ def measure(
         device: "cpu" or "cuda"; None = the GPU where there is one.
         in_fp32: whether the toolkits of exported files compute in float32; else as they choose on this processor.
 
+    Returns:
+        One Speed for each model, in their order.
+
     Raises:
         InputError: no such model, or one without detections, or no GPU where one is wanted.
     """

@@ -65,6 +65,9 @@ def check(recipe: Recipe, *, trial: str | None = None) -> Report:
         recipe: the recipe.
         trial: time for a few steps with and without each term, such as 2m; None = no such trial.
 
+    Returns:
+        What was found, in sections, with problems and how to mend them.
+
     Raises:
         InputError: it cannot even be built: missing files, other classes, terms that the pair cannot serve. Or it
             cannot be tried: no terms, or no time.

@@ -61,6 +61,9 @@ def try_terms(recipe: Recipe, seconds: float, step: Mapping[str, Any]) -> dict[s
         seconds: that it may take.
         step: what a step costs: the section of `kdet check`.
 
+    Returns:
+        Steps, images and notes, and under `students` the fields of a `Tried` for each.
+
     Raises:
         InputError: no terms to try.
         TooShort: there is no time for a dozen steps.

@@ -59,6 +59,9 @@ def compare(
         fair_start: let `none` start from the teacher's weights too, where the recipe's student inherits them.
         longer: further arms, the student alone for so many times the steps.
 
+    Returns:
+        The content of compare.json: numbers of all complete rounds (`arms`, `teacher`), what was left out, and seconds.
+
     Raises:
         InputError: wrong input, or a folder with other runs.
         WorkError: a run failed.

@@ -48,6 +48,9 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
         out: folder; the same call with the same folder goes on where an earlier one ended.
         methods: what to choose from, names joined by +.
 
+    Returns:
+        The evidence: the best candidate with its gain, every run, and what was left out.
+
     Raises:
         InputError: wrong input, no candidate that the detectors can serve, or a folder with other runs.
         WorkError: a run failed.
