@@ -74,8 +74,21 @@ def wrap(
         image_size: long side, or short side and limit, that images are resized to; None = they keep their size.
         canvas: how images of any shape become one input, see `kdet.types.Canvas`; None = pad.
 
+    Returns:
+        The detector around the same module; with `frozen` a FrozenTeacher.
+
     Raises:
         InputError: no adapter for this module, names, taps or strides that do not fit, or something is missing.
+
+    Examples:
+        >>> import kdet
+        >>> from torch import nn
+        >>> backbone = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.Conv2d(8, 16, 3, stride=2, padding=1))
+        >>> detector = kdet.wrap(backbone, features=["0", "1"], strides=[8, 16])
+        >>> [level.channels for level in detector.levels]
+        [8, 16]
+        >>> detector.model is backbone
+        True
     """
     options = {"strides": strides, "predict": predict, "losses": losses, "forward": forward, "normalize": normalize}
     if features is None:
@@ -105,6 +118,15 @@ def build(detector: str, *, classes: Sequence[str], **arguments: Any) -> Detecto
 
     Raises:
         InputError: an unknown name, or arguments that do not go together.
+
+    Examples:
+        >>> import kdet
+        >>> arguments = {"backbone": "resnet10", "width": 0.25, "fpn_channels": 16}
+        >>> detector = kdet.build("retinanet", classes=["circle", "square"], **arguments)
+        >>> detector.class_names
+        ('__background__', 'circle', 'square')
+        >>> [level.stride for level in detector.levels]
+        [8, 16, 32, 64, 128]
     """
     return detectors.build(detector, classes=classes, **arguments)
 
@@ -112,7 +134,7 @@ def build(detector: str, *, classes: Sequence[str], **arguments: Any) -> Detecto
 def foundation(
     name: str, *, library: Library = "timm", weights: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Detector:
-    """A pretrained ViT or ConvNeXt as a teacher of features; arguments as of `kdet.detectors.foundation`.
+    """Return a pretrained ViT or ConvNeXt as a teacher of features; arguments as of `kdet.detectors.foundation`.
 
     Raises:
         InputError: no such model, or its library or weights are not there.

@@ -1,7 +1,7 @@
 """The two ways a command can end badly; the command line turns them into one line and an exit status."""
 
 _LONGEST = 1500
-"""Of a message; what quotes the user's file may be of any length."""
+"""Longest message in characters; what quotes the user's file may be of any length."""
 
 
 class InputError(ValueError):
@@ -25,12 +25,12 @@ class Interrupted(WorkError):
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
+    """Return a number with its noun: `1 image`, `2 images`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def one_line(text: object) -> str:
-    """A message as one printable line: file names and what libraries say may hold line breaks and terminal codes."""
+    """Make a message one printable line: file names and libraries' messages may hold line breaks, terminal codes."""
     words = " ".join(str(text).split())
     shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
     if len(shown) <= _LONGEST:

@@ -11,7 +11,7 @@ from kdet.errors import InputError, one_line
 
 MOST_YAML_BYTES = 2**20
 _MOST_VALUES = 100_000
-"""Of a YAML file once its aliases are written out; eleven lines can stand for a billion."""
+"""Most values of a YAML file once its aliases are written out; eleven lines can stand for a billion."""
 _MOST_DEEP = 24
 """Lists and mappings inside one another; the time that PyYAML takes grows with the square."""
 
@@ -41,7 +41,7 @@ def exists(path: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a plain file.
+    """Return the size of a plain file in bytes.
 
     Raises:
         InputError: a folder, a pipe or a device, which might never end.
@@ -54,7 +54,7 @@ def size_of(path: Path) -> int:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes | None:
-    """The content of a plain file, at most so many bytes; None where there is no such file.
+    """Return the content of a plain file, at most so many bytes; None where there is no such file.
 
     Raises:
         InputError: a folder, a pipe or a device, larger, or not to be read.
@@ -75,7 +75,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes | None:
 
 
 def read_text(path: Path, most: int | None = None) -> str | None:
-    """The same as text.
+    """Read a plain file as text.
 
     Raises:
         InputError: as there, or not UTF-8.
@@ -90,7 +90,7 @@ def read_text(path: Path, most: int | None = None) -> str | None:
 
 
 def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader, *, aliases: bool = True) -> Any:
-    """Plain values out of YAML.
+    """Parse plain values out of YAML.
 
     Args:
         text: one document.
@@ -121,7 +121,7 @@ def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeL
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """Plain values out of JSON.
+    """Parse plain values out of JSON.
 
     Raises:
         InputError: no JSON, nested too deep, or a number too large to be one.

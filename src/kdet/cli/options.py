@@ -35,7 +35,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the 
 
 
 class Precision(StrEnum):
-    """In what the toolkit of an exported file computes."""
+    """Precision in which the toolkit of an exported file computes."""
 
     FP32 = "fp32"
     DEFAULT = "default"
@@ -51,7 +51,7 @@ RuntimePrecision = Annotated[
 
 
 def _allow_code(allowed: bool) -> bool:
-    """For this process and those that it starts."""
+    """Allow code for this process and those that it starts."""
     if allowed:
         from kdet.detectors import ALLOWED
 

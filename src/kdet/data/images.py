@@ -33,7 +33,7 @@ _TURNED = {5, 6, 7, 8}
 
 
 def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
-    """The image as it is shown.
+    """Read the image as it is shown.
 
     EXIF orientation is applied, grey and palette images become RGB, 16-bit values are scaled to 8, transparency is laid
     over black, and of an animation the first frame counts. Where annotations state a size (`size_hw`), it decides: an
@@ -61,7 +61,7 @@ def read_image(path: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:
-    """Height and width as shown, from the header alone.
+    """Read height and width as shown, from the header alone.
 
     Raises:
         InputError: not an image.
@@ -71,7 +71,7 @@ def read_size_hw(path: Path) -> tuple[int, int]:
 
 
 def sizes_of(root: Path, names: Sequence[str]) -> NDArray[np.int32]:
-    """The same of many images, N×2.
+    """Read height and width of many images, N×2.
 
     Raises:
         InputError: some are no images; names the first and counts them.
@@ -90,7 +90,7 @@ def sizes_of(root: Path, names: Sequence[str]) -> NDArray[np.int32]:
 
 @contextmanager
 def opened(path: Path) -> Generator[Image.Image]:
-    """The image file, open; whatever goes wrong inside names it.
+    """Open the image file; whatever goes wrong inside names it.
 
     Raises:
         InputError: missing, not an image, truncated or too large.
@@ -117,7 +117,7 @@ def opened(path: Path) -> Generator[Image.Image]:
 
 
 def sizes_hw(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width as the image is shown, and as it is stored."""
+    """Return the height and width as the image is shown, and as it is stored."""
     return _shown_hw(image), (image.height, image.width)
 
 

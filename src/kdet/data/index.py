@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Labels = NDArray[np.int16] | NDArray[np.int32]
-"""As few bits as serve; there may be ten million."""
+"""Class numbers, in the smaller type where it suffices: there may be ten million."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class DetectionIndex:
     class_ids: tuple[int, ...] | None = None
     """The number of each class in its file, where that numbers them; kept when the data are written again."""
     first_pixel: int | None = None
-    """Of VOC data: from which number its files count pixels, 0 or 1."""
+    """Number of the first pixel in VOC data, 0 or 1; None in other formats."""
     notes: tuple[str, ...] = ()
     """What the reader mended, one line a kind; for the caller to print."""
 
@@ -174,10 +174,10 @@ class DetectionIndex:
 
 
 def as_labels(values: Ints, num_classes: int) -> Labels:
-    """Indices into so many classes, or -1, for an index."""
+    """Return the indices into so many classes, or -1, for an index."""
     return values.astype(np.int16) if num_classes < 2**15 else values.astype(np.int32)
 
 
 def offsets_of(counts: Ints) -> Ints:
-    """Where each of the runs of these lengths starts, and where the last one ends."""
+    """Return where each of the runs of these lengths starts, and where the last one ends."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])

@@ -29,7 +29,7 @@ class Concatenated:
 
 
 def concatenated(parts: Sequence[Source]) -> Source:
-    """One source of all; classes are those of the first, then what the others add, matched by name.
+    """Join sources into one; classes are those of the first, then what the others add, matched by name.
 
     Args:
         parts: at least one; all on the disk.

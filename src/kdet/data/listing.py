@@ -17,7 +17,7 @@ _BESIDE = frozenset({".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".
 
 
 def missing_rows(root: Path, names: Sequence[str]) -> Ints:
-    """Positions of the names that are no files below `root`."""
+    """Return the positions of the names that are no files below `root`."""
     folders: dict[str, set[str]] = {}
     missing: list[int] = []
     for row, name in enumerate(names):
@@ -31,13 +31,13 @@ def missing_rows(root: Path, names: Sequence[str]) -> Ints:
 
 
 def most_complete(candidates: Sequence[Path], names: Sequence[str]) -> Path:
-    """The folder that holds most of the first names; the first candidate among equals."""
+    """Return the folder that holds most of the first names; the first candidate among equals."""
     probe = names[:32]
     return max(candidates, key=lambda folder: sum(is_file(folder / name) for name in probe))
 
 
 def image_names(root: Path, folder: Path) -> list[str]:
-    """Images anywhere below a folder, sorted, as names relative to `root`.
+    """Return the images anywhere below a folder, sorted, as names relative to `root`.
 
     Raises:
         InputError: no such folder.
@@ -46,7 +46,7 @@ def image_names(root: Path, folder: Path) -> list[str]:
 
 
 def listed(root: Path, folder: Path) -> tuple[list[str], Counter[str]]:
-    """The same, and how many other files of each suffix lie there; annotations and hidden files are not counted.
+    """Return the image names, and how many other files of each suffix lie there, without annotations and hidden ones.
 
     Raises:
         InputError: no such folder.
@@ -67,7 +67,7 @@ def listed(root: Path, folder: Path) -> tuple[list[str], Counter[str]]:
 
 
 def skipped_note(folder: Path, skipped: Mapping[str, int]) -> tuple[str, ...]:
-    """One line about files that are no images, where there are some."""
+    """Return one line about files that are no images, where there are some."""
     if not skipped:
         return ()
     counts = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(skipped.items()))

@@ -22,7 +22,7 @@ Item = tuple[int, int]
 
 
 def collate(samples: Sequence[Sample], *, teacher_scale: float = 1.0) -> Batch:
-    """Images at the top left of one zero-padded tensor; values 0…1. `teacher_scale` as of the samples' pipeline."""
+    """Lay images at the top left of one zero-padded tensor; values 0…1. `teacher_scale` as of the samples' pipeline."""
     sizes_hw = [(sample.image.shape[-2], sample.image.shape[-1]) for sample in samples]
     needed_hw = [sample.canvas_hw or size_hw for sample, size_hw in zip(samples, sizes_hw, strict=True)]
     canvas_hw = padded_hw((max(h for h, _ in needed_hw), max(w for _, w in needed_hw)))
@@ -114,7 +114,7 @@ class EpochSampler:
 
 
 def evaluation_batches(length: int, *, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Item]]:
-    """Batches in which every image stands exactly once over all ranks; the last may be smaller, a rank may get none."""
+    """Return batches with every image exactly once over all ranks; the last may be smaller, a rank may get none."""
     own = range(rank, length, world)
     return [[(0, i) for i in own[first : first + batch_size]] for first in range(0, len(own), batch_size)]
 
@@ -122,7 +122,7 @@ def evaluation_batches(length: int, *, batch_size: int, rank: int = 0, world: in
 def make_loader(
     dataset: DetectionDataset, batches: Iterable[list[Item]], *, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Batch]:
-    """A loader over batches of (epoch, image); with workers=0 everything happens in this process."""
+    """Make a loader over batches of (epoch, image); with workers=0 everything happens in this process."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=batches,  # pyright: ignore[reportArgumentType]

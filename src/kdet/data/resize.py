@@ -9,11 +9,11 @@ from kdet.ops.canvas import resized_hw
 from kdet.types import Canvas, ImageSize
 
 MOST_PX = 16_384
-"""Of a side; more is a slip that would fill the memory."""
+"""Longest side of a resized image; a larger number is a slip that would fill the memory."""
 
 
 def image_size_of(value: int | list[int] | tuple[int, ...]) -> ImageSize:
-    """A recipe's `image_size`.
+    """Check a recipe's `image_size`.
 
     Raises:
         InputError: neither a positive number nor a short side with its limit.
@@ -32,7 +32,7 @@ def image_size_of(value: int | list[int] | tuple[int, ...]) -> ImageSize:
 def resize(
     image: Tensor, boxes_xyxy: Tensor, image_size: ImageSize, canvas: Canvas = "pad", factor: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """An image (3×H×W uint8) and its boxes (M×4) at the network's size, times a factor."""
+    """Resize an image (3×H×W uint8) and its boxes (M×4) to the network's size, times a factor."""
     height, width = image.shape[-2:]
     size_hw = resized_hw((height, width), image_size, canvas, factor)
     if size_hw == (height, width):

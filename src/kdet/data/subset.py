@@ -28,12 +28,12 @@ class Subset:
 
 
 def taken(source: Source, rows: Ints) -> Source:
-    """The images at these positions, in this order."""
+    """Return the images at these positions, in this order."""
     return Subset(source.index.subset(rows), source, rows)
 
 
 def share_of(source: Source, share: float) -> Source:
-    """This share of the images, at least one, in their own order; a quarter is part of the half.
+    """Return this share of the images, at least one, in their own order; a quarter is part of the half.
 
     Args:
         source: where they come from.
@@ -43,7 +43,7 @@ def share_of(source: Source, share: float) -> Source:
 
 
 def rest_of(source: Source, share: float) -> Source:
-    """The images that `share_of` leaves out.
+    """Return the images that `share_of` leaves out.
 
     Args:
         source: where they come from.
@@ -53,7 +53,7 @@ def rest_of(source: Source, share: float) -> Source:
 
 
 def split_off(source: Source, share: float) -> tuple[Source, Source]:
-    """The rest and this share of the images, at least one each, for choices that must not see the validation images.
+    """Split into the rest and this share of the images, at least one each, for choices that must not see `val`.
 
     Args:
         source: at least two images.

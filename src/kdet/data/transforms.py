@@ -22,14 +22,14 @@ MIN_CROP_PX = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What happens to a training image at random."""
+    """Random changes of a training image."""
 
     flip: float = 0.5
     """Probability of a horizontal flip."""
     vertical_flip: float = 0.0
     """Probability of a vertical flip; for images without an up, such as cells or aerial views."""
     scale: tuple[float, float] | None = None
-    """Size of the image relative to `image_size`, drawn from this range; larger than 1 is cropped back at random."""
+    """Range of the image's size relative to `image_size`; larger than 1 is cropped back at random. None = always 1."""
     crop: float = 0.0
     """Probability of a random crop that keeps objects (as SSD was trained)."""
     photometric: float = 0.0
@@ -53,9 +53,9 @@ class Viewed(NamedTuple):
     """3×H×W uint8."""
     target: Target
     larger: Tensor | None
-    """As a teacher of another size sees it: with the same colours, flips and crop."""
+    """The image for a teacher of another input size: with the same colours, flips and crop."""
     corners: Tensor
-    """As of a Sample."""
+    """Corners of the whole image, as in `Sample.corners`."""
 
 
 class Pipeline:
@@ -83,7 +83,7 @@ class Pipeline:
         self.image_size = image_size
         self.canvas: Canvas = canvas
         self.canvas_hw = canvas_hw(image_size, canvas)
-        """As of a Sample."""
+        """Size of the canvas, as in `Sample.canvas_hw`."""
         self.augmentation = augmentation
         self.teacher_scale = teacher_scale
         strength = augmentation.photometric

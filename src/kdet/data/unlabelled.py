@@ -30,7 +30,7 @@ class Joined:
 
 
 def image_folder(folder: Path) -> Source:
-    """All images below a folder.
+    """Open all images below a folder.
 
     Raises:
         InputError: no such folder, no image in it, or one that cannot be read.
@@ -54,13 +54,13 @@ def image_folder(folder: Path) -> Source:
 
 
 def without_labels(source: Source) -> Source:
-    """The same images with nothing said about them."""
+    """Return the same images with nothing said about them."""
     index = source.index.only_boxes(np.zeros(len(source.index.labels), np.bool_))
     return IndexedSource(replace(index, classes=(), scores=None), source)
 
 
 def with_objects(source: Source, classes: Sequence[str], objects: Sequence[Objects]) -> Source:
-    """The same images with these objects on them, one entry an image; all of them have scores, and labels of `classes`.
+    """Put these objects on the images, one entry an image; all of them have scores, and labels of `classes`.
 
     What a detector finds beyond the image, or of less than a pixel in it, is left out.
     """
@@ -82,7 +82,7 @@ def with_objects(source: Source, classes: Sequence[str], objects: Sequence[Objec
 
 
 def joined(labelled: Source, unlabelled: Source) -> Joined:
-    """One source of both; the other images have ids above all others, and boxes with labels of the first's classes."""
+    """Join both into one source; the other images get ids above all, and boxes with labels of the first's classes."""
     ours, theirs = labelled.index, unlabelled.index
     first = int(ours.image_ids.max(initial=-1)) + 1
     names = [ours.file_names[i] for i in range(len(ours))] + [str(theirs.image(i)) for i in range(len(theirs))]

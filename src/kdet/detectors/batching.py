@@ -17,7 +17,7 @@ from kdet.types import Batch, Canvas, Detections, Detector, ImageSize, Level, Si
 
 
 def normalised(model: Any, batch: Batch) -> ImageList:
-    """The batch as the model wants it: its own mean and std, padding zero *after* normalisation as in torchvision."""
+    """Normalise a batch by the model's own mean and std, padding zero *after* normalisation as in torchvision."""
     images = model.transform.normalize(batch.images)
     height, width = images.shape[-2:]
     if any(size != (height, width) for size in batch.sizes_hw):
@@ -31,7 +31,7 @@ def normalised(model: Any, batch: Batch) -> ImageList:
 def make_batch(
     detector: Detector, images: Sequence[Tensor], targets: Sequence[Target] | None, *, keep_size: bool = False
 ) -> Batch:
-    """Images 3×H×W on the detector's own canvas, resized as torchvision does (bilinear); pixels stay in 0…1.
+    """Lay images 3×H×W on the detector's own canvas, resized as torchvision does (bilinear); pixels stay in 0…1.
 
     Args:
         detector: whose size and canvas.
@@ -64,7 +64,7 @@ def make_batch(
 
 
 def _size_for(detector: Detector) -> ImageSize:
-    """Of the next image. In training torchvision's models draw it, of several short sides or of one."""
+    """Size for the next image. In training torchvision's models draw it, from several short sides or from one."""
     transform: Any = getattr(detector.model, "transform", None)
     if not isinstance(transform, GeneralizedRCNNTransform) or not transform.training or detector.canvas != "pad":
         return detector.image_size
@@ -121,11 +121,11 @@ _PARTS = (
     *("torch.nn.", "torchvision.ops.", "torchvision.models._utils", "torchvision.models.detection."),
     "kdet.detectors.plain.",
 )
-"""Where the modules are defined of which any network may be built."""
+"""Packages of the modules of which any network may be built."""
 
 
 def backbone_kind(backbone: nn.Module) -> str:
-    """The network that a backbone is made of: the file that defines its blocks; ResNet and ResNeXt share one."""
+    """Return the network that a backbone is made of: the file that defines its blocks; ResNet and ResNeXt share one."""
     blocks = [module for module in backbone.modules() if not type(module).__module__.startswith(_PARTS)]
     kind = type(blocks[0] if blocks else backbone)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
@@ -134,7 +134,7 @@ def backbone_kind(backbone: nn.Module) -> str:
 
 
 def own_image_size(model: Any) -> int | tuple[int, int]:
-    """The size that the model's own transform resizes to: a fixed one, else the last short side and the limit."""
+    """Read the size that the model's own transform resizes to: a fixed one, else the last short side and the limit."""
     transform = model.transform
     if transform.fixed_size is not None:
         return max(transform.fixed_size)
@@ -143,36 +143,36 @@ def own_image_size(model: Any) -> int | tuple[int, int]:
 
 
 def own_canvas(model: Any) -> Canvas:
-    """What the model's own transform does: SSD's squeezes into a fixed size, the others' pads."""
+    """Return what the model's own transform does: SSD's squeezes into a fixed size, the others' pads."""
     fixed = model.transform.fixed_size
     return "stretch" if fixed is not None and fixed[0] == fixed[1] else "pad"
 
 
 def own_pixels(model: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation of the colours, of the model's own transform."""
+    """Return mean and standard deviation of the colours, of the model's own transform."""
     return tuple(model.transform.image_mean), tuple(model.transform.image_std)
 
 
 def grids(features: Sequence[Tensor]) -> tuple[SizeHW, ...]:
-    """Height and width of each level."""
+    """Return the height and width of each level."""
     return tuple((int(f.shape[2]), int(f.shape[3])) for f in features)
 
 
 def level_counts(features: Sequence[Tensor], per_cell: Sequence[int]) -> tuple[int, ...]:
-    """Anchors of each level, from those of a cell."""
+    """Return the number of anchors of each level, from those of a cell."""
     return tuple(h * w * a for (h, w), a in zip(grids(features), per_cell, strict=True))
 
 
 def without_background(scores: Tensor) -> Tensor:
-    """Scores …×K with 0 in column 0, which is no object."""
+    """Return the scores …×K with 0 in column 0, which is no object."""
     return torch.cat([torch.zeros_like(scores[..., :1]), scores[..., 1:]], dim=-1)
 
 
 def detections(results: Sequence[dict[str, Any]]) -> list[Detections]:
-    """torchvision's dictionaries as Detections."""
+    """Convert torchvision's dictionaries to Detections."""
     return [Detections(boxes=r["boxes"].float(), scores=r["scores"].float(), labels=r["labels"]) for r in results]
 
 
 def as_dicts(targets: Sequence[Target]) -> list[dict[str, Tensor]]:
-    """Targets as the plain dictionaries that torchvision's functions take."""
+    """Return targets as the plain dictionaries that torchvision's functions take."""
     return [{"boxes": target["boxes"], "labels": target["labels"]} for target in targets]

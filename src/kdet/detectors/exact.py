@@ -14,7 +14,7 @@ from kdet.detectors.plain.exact import at_least_float32, sizes_alone
 
 
 def exact(value: Any) -> Any:
-    """What a module returned, its floating tensors in float32 at least; lists, tuples and mappings keep their form."""
+    """Cast a module's floating outputs to float32 at least; lists, tuples and mappings keep their form."""
     if isinstance(value, Tensor):
         return at_least_float32(value) if value.is_floating_point() else value
     if isinstance(value, Mapping):
@@ -27,7 +27,7 @@ def exact(value: Any) -> Any:
 
 @contextmanager
 def saying_exactly(modules: Iterable[nn.Module]) -> Generator[None]:
-    """The outputs of these modules are float32 meanwhile; their arithmetic stays as autocast has it."""
+    """Make the outputs of these modules float32 meanwhile; their arithmetic stays as autocast has it."""
 
     def saying(run: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *given, **named: exact(run(*given, **named))
@@ -38,7 +38,7 @@ def saying_exactly(modules: Iterable[nn.Module]) -> Generator[None]:
 
 @contextmanager
 def computing_exactly(modules: Iterable[nn.Module]) -> Generator[None]:
-    """These modules compute in float32 meanwhile, as if autocast were off, from inputs brought to float32."""
+    """Let these modules compute in float32 meanwhile, as if autocast were off, from inputs brought to float32."""
 
     def computing(run: Callable[..., Any]) -> Callable[..., Any]:
         def computed(*given: Any, **named: Any) -> Any:
@@ -54,7 +54,7 @@ def computing_exactly(modules: Iterable[nn.Module]) -> Generator[None]:
 
 @contextmanager
 def laying_exactly(generator: nn.Module) -> Generator[None]:
-    """A generator of anchors reads the sizes of maps alone meanwhile: it would lay anchors in their precision."""
+    """Let a generator of anchors read the sizes of maps alone meanwhile: it would lay anchors in their precision."""
 
     def laying(run: Callable[..., Any]) -> Callable[..., Any]:
         return lambda images, maps: run(images, sizes_alone(maps))

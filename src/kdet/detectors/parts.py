@@ -35,11 +35,12 @@ _YOLO_LAYER = re.compile(r"model\.(\d+)\.(?!(one2one_)?(cv[23]\.\d|dfl))")
 """A layer of a YOLO that is not its head; only the model's own description tells which of them are its backbone."""
 
 SET_DETECTOR_BACKBONE_LR = 0.1
-"""Of DETR, Deformable DETR, RT-DETR and RF-DETR; D-FINE and RT-DETRv4 have 0.02 to 0.5, by size."""
+"""Factor on the backbone's learning rate in DETR, Deformable DETR, RT-DETR and RF-DETR; D-FINE and RT-DETRv4 have 0.02
+to 0.5, by size."""
 
 
 def part_of(name: str) -> Part:
-    """The part of a tensor by its name; a YOLO's neck counts as backbone, for names cannot tell them apart."""
+    """Return the part of a tensor by its name; a YOLO's neck counts as backbone, for names cannot tell them apart."""
     for prefix, part in _PREFIXES.items():
         if name.startswith(prefix):
             return part
@@ -47,7 +48,7 @@ def part_of(name: str) -> Part:
 
 
 def backbone_parameters(detector: Detector) -> list[nn.Parameter]:
-    """The parameters of a detector's backbone; none where kdet cannot know it, as in a module wrapped by its taps."""
+    """List the parameters of a detector's backbone; none where kdet cannot know it, as in a module with taps."""
     if isinstance(detector, HookedDetector):
         return []
     depth = _yolo_depth(detector.model)
@@ -60,7 +61,7 @@ def backbone_parameters(detector: Detector) -> list[nn.Parameter]:
 
 
 def usual_backbone_lr(detector: Detector) -> float:
-    """Factor on the learning rate with which a pretrained backbone of this family is usually trained."""
+    """Return the factor on the learning rate with which a pretrained backbone of this family is usually trained."""
     return SET_DETECTOR_BACKBONE_LR if isinstance(detector, DetrDetector | LibreDetrDetector) else 1.0
 
 

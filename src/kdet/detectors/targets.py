@@ -18,7 +18,7 @@ _FORMATS = {"XYXY": "xyxy", "XYWH": "xywh", "CXCYWH": "cxcywh"}
 
 
 def checked_images(images: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Images in the type of the weights; their values are not looked at.
+    """Cast images to the type of the weights; their values are not looked at.
 
     Args:
         images: 3×H×W each, or 1×H×W.
@@ -42,7 +42,7 @@ def checked_images(images: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]
 
 
 def checked_targets(images: Sequence[Tensor], targets: Sequence[Target], class_names: Sequence[str]) -> list[Target]:
-    """Targets as the detectors read them: boxes x1 y1 x2 y2 in float32 or float64, labels int64.
+    """Return targets as the detectors read them: boxes x1 y1 x2 y2 in float32 or float64, labels int64.
 
     Values are looked at by one reduction over all targets, and only where they lie in the processor's memory: a GPU
     would have to be waited for.

@@ -19,15 +19,15 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "n
 _SECOND = ("ema", "average", "swa", "teacher")
 """Words in the names of what lies beside the model that was trained, and is taken where nothing else is."""
 _INSIDE = ("_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Of torch.compile, Lightning's Fabric, FSDP and activation checkpointing, anywhere in a name; no module is called "
-"so."""
+"""Words of torch.compile, Lightning's Fabric, FSDP and activation checkpointing, anywhere in a name; no module is
+called so."""
 _PREFIX = "module."
-"""Of DataParallel and DDP."""
+"""Prefix of DataParallel and DDP."""
 _MOST_DEEP = 4
 _FEW = 4
 """Tensors under a key that nobody knows, below which they are no model."""
 _PROBED = 8
-"""Of a model's names, to see behind which words they stand in a file."""
+"""Number of a model's names that show behind which words they stand in a file."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 _MULTIARRAY: Any = getattr(np, "_core" if hasattr(np, "_core") else "core").multiarray
@@ -42,11 +42,12 @@ HARMLESS: list[Any] = [
     ),
     *(type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u4", "u8", "u1", "?")),
 ]
-"""Beside tensors in many files: a trainer's arguments, paths and counts. None of them runs anything when it is read."""
+"""Types that stand beside tensors in many files: a trainer's arguments, paths and counts. None of them runs anything
+when it is read."""
 
 
 def unwrapped(path: Path, loaded: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict in what a file holds, and what was taken off to find it.
+    """Return the state dict in what a file holds, and what was taken off to find it.
 
     Raises:
         InputError: there is none.
@@ -121,7 +122,7 @@ def is_state(content: Any) -> bool:
 
 
 def without_prefix(state: Mapping[str, Tensor], own: Sequence[str]) -> tuple[dict[str, Tensor], str]:
-    """A state dict under a model's own names, where most of them stand behind the same words; and these words.
+    """Return a state dict under a model's own names, where most of them stand behind the same words; and these words.
 
     Lightning and trainers of one's own keep the model as an attribute, and beside it losses, an average or a teacher.
     """
@@ -138,7 +139,7 @@ def without_prefix(state: Mapping[str, Tensor], own: Sequence[str]) -> tuple[dic
 
 
 def said_by_torch(error: Exception) -> str:
-    """Why torch does not read a file, without terminal codes and advice to run what is in it."""
+    """Return why torch does not read a file, without terminal codes and advice to run what is in it."""
     text = _ESCAPES.sub("", str(error)) or type(error).__name__
     if refused := re.search(r"GLOBAL ([\w.]+)|Unsupported class\W*([\w.]+)", text):
         return f"it holds objects of {refused.group(1) or refused.group(2)}, whose reading could run code"

@@ -30,7 +30,7 @@ CLASS_LAYERS = (
     *("model.enc_out_class_embed", "model.denoising_class_embed"),
     *("head.cls_preds", "head.rtm_cls"),
 )
-"""Where torchvision's and our detectors, then those of transformers and libreyolo, keep what depends on the classes."""
+"""Layers that depend on the classes: torchvision's and our detectors', then transformers' and libreyolo's."""
 _YOLO_CLASS_LAYER = re.compile(r"(model\.\d+|head)\.(one2one_)?cv3\.\d+\.2\.")
 """The last convolution of a YOLO head's class branch, per level."""
 
@@ -48,7 +48,7 @@ class StoredWeights:
     said: tuple[str, ...] = ()
     """What was taken off to find the weights, for the user to read."""
     canvas: Canvas = "pad"
-    """On which it was trained; files that kdet wrote before it had others do not say, and were trained on this one."""
+    """Canvas on which it was trained; older files of kdet do not say, and were trained on this one."""
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -66,7 +66,7 @@ def read_weights(path: Path) -> StoredWeights:
 
 
 def load_torch(path: Path) -> Any:
-    """What a torch file holds: tensors in plain containers, nothing else.
+    """Load what a torch file holds: tensors in plain containers, nothing else.
 
     Raises:
         InputError: damaged, other objects in it, or compressed, as torch never does and as could fill the memory.
@@ -135,7 +135,7 @@ def is_file(weights: str) -> bool:
 
 
 def classes_in_weights(weights: str) -> tuple[str, ...] | None:
-    """Class names by column that weights come with; None where they do not say.
+    """Return the class names by column that weights come with; None where they do not say.
 
     Raises:
         InputError: no such weights.
@@ -146,7 +146,7 @@ def classes_in_weights(weights: str) -> tuple[str, ...] | None:
 
 
 def library_weights(name: str) -> WeightsEnum:
-    """torchvision's weights by name, such as `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
+    """Return torchvision's weights by name, such as `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
 
     Raises:
         InputError: torchvision has no such weights.
@@ -161,7 +161,7 @@ def library_weights(name: str) -> WeightsEnum:
 
 
 def download(weights: WeightsEnum) -> dict[str, Tensor]:
-    """The enum's state dict, from torch's cache or its server.
+    """Download the enum's state dict, unless torch's cache has it.
 
     Raises:
         InputError: it could not be fetched.
@@ -197,7 +197,7 @@ def load(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...])
 
 
 def check(model: nn.Module, weights: StoredWeights, class_names: tuple[str, ...]) -> list[str]:
-    """What `load` would leave as built; the model may be without memory, on the device `meta`.
+    """Return what `load` would leave as built; the model may be without memory, on the device `meta`.
 
     Raises:
         InputError: as there.
@@ -235,7 +235,7 @@ def require_finite(model: nn.Module, origin: str) -> None:
 
 
 def named_as(weights: StoredWeights, own: Mapping[str, Tensor]) -> StoredWeights:
-    """The weights under a model's own names, if all that keeps them from these is the same words before each."""
+    """Return the weights under a model's own names, if all that keeps them from these is the same words before each."""
     state, word = without_prefix(weights.state, list(own))
     if not word:
         return weights

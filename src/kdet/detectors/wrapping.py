@@ -36,7 +36,7 @@ BARE: dict[str, tuple[type[nn.Module], Adapter]] = {
 
 
 def adapt(model: nn.Module, class_names: tuple[str, ...], build_arguments: dict[str, Any] | None = None) -> Detector:
-    """The adapter for a bare detector; `build_arguments` go with its weights file."""
+    """Wrap a bare detector in its adapter; `build_arguments` go with its weights file."""
     for library_class, adapter in BARE.values():
         if isinstance(model, library_class):
             channels_last: Any = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

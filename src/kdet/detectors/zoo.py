@@ -39,11 +39,11 @@ DETECTORS: dict[str, dict[str, frozenset[Need]]] = {
 """Name in a recipe → its models, and what each of them reveals."""
 _WITH_P6 = ("retinanet", "fcos", "atss", "gfl")
 FACTORY = "factory"
-"""In the place of such a name: the user's own function builds it."""
+"""Word in the place of such a name where the user's own function builds the detector."""
 
 
 def _quiet(_: str) -> None:
-    """Where nobody asked for the notes."""
+    """Drop a note that nobody asked for."""
 
 
 def build(
@@ -192,7 +192,7 @@ def _bare(
 
 
 def rebuild(stored: StoredWeights) -> Detector:
-    """The detector of a file that kdet wrote.
+    """Rebuild the detector of a file that kdet wrote.
 
     Raises:
         InputError: the file does not say how it was built.
@@ -243,7 +243,7 @@ def _rebuilt(stored: StoredWeights, build: dict[str, Any], class_names: tuple[st
 
 
 def classes_in(weights: str, detector: str) -> tuple[str, ...] | None:
-    """Class names by column that the weights of such a detector come with; None where they do not say.
+    """Return the class names by column that the weights of such a detector come with; None where they do not say.
 
     Raises:
         InputError: no such weights.
@@ -252,7 +252,7 @@ def classes_in(weights: str, detector: str) -> tuple[str, ...] | None:
 
 
 def with_background(classes: Sequence[str]) -> tuple[str, ...]:
-    """The class list as torchvision's class layers count it: background first.
+    """Return the class list as torchvision's class layers count it: background first.
 
     Raises:
         InputError: no class, or a name twice.

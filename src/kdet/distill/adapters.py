@@ -45,7 +45,7 @@ def _convolution(student_channels: int, teacher_channels: int, identity_start: b
 
 
 def make_adapter(mode: AdapterMode, levels: Sequence[LevelPair], student: Detector, teacher: Detector) -> nn.Module:
-    """The adapter that a term's mode asks for; `auto` as the structural paper found φ of use: across architectures.
+    """Make the adapter for a term's mode; `auto` as the structural paper found φ of use: across architectures.
 
     Raises:
         InputError: `never`, where the channels differ.

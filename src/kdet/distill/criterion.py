@@ -23,7 +23,7 @@ class Criterion(nn.Module):
     """Holds everything trainable of the terms: adapters, and losses that learn."""
 
     def __init__(self, paired_teachers: Sequence[PairedTeacher], student: Detector) -> None:
-        """Of these teachers.
+        """Collect the terms of all teachers and build what learns in them.
 
         Raises:
             InputError: two terms of one name, or a term that student and teacher cannot serve.
@@ -55,7 +55,7 @@ class Criterion(nn.Module):
         self.teacher_needs = [
             NO_NEEDS.union(*(term.view.teacher_needs for term in paired.terms)) for paired in paired_teachers
         ]
-        """Of each teacher."""
+        """Needs of the terms of each teacher."""
 
     def raw(self, contexts: Sequence[StepContext]) -> dict[str, Tensor]:
         """The terms' values before weight and schedule, by name; one entry for each part of a term.

@@ -33,6 +33,20 @@ class Distiller(nn.Module):
     Everything that learns (the student's model, adapters, learned losses) is registered here and runs inside
     `forward`, so DDP needs no `find_unused_parameters`. The teacher follows `.to(device)` and is otherwise
     invisible: not in `state_dict()`, not in `parameters()`.
+
+    Examples:
+        >>> import kdet
+        >>> import torch
+        >>> arguments = {"classes": ["circle"], "backbone": "resnet10", "fpn_channels": 16, "image_size": 64}
+        >>> student = kdet.build("retinanet", width=0.25, **arguments)
+        >>> teacher = kdet.build("retinanet", width=0.5, **arguments)  # yours has trained weights
+        >>> distiller = kdet.Distiller(student, teacher, kdet.methods.structural(weight=2.0))
+        >>> images = [torch.rand(3, 64, 64)]
+        >>> targets = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}]
+        >>> report = distiller(images, targets)
+        >>> list(report.parts)
+        ['task/classification', 'task/bbox_regression', 'structural']
+        >>> report.total.backward()
     """
 
     def __init__(
@@ -74,7 +88,7 @@ class Distiller(nn.Module):
             self.criterion = Criterion(self.paired_teachers, student) if has_terms else None
 
     def train(self, mode: bool = True) -> Self:
-        """As torch's, but norms inside frozen layers keep their statistics; see `kdet.ops.modes.frozen_norms`."""
+        """Set the mode as torch does, but keep the statistics of `kdet.ops.modes.frozen_norms` as they are."""
         super().train(mode)
         for norm in frozen_norms(self.model):
             norm.eval()
@@ -92,7 +106,7 @@ class Distiller(nn.Module):
 
     @property
     def pairing(self) -> Pairing | None:
-        """Of necks, with the first teacher."""
+        """Pairing of the student's neck with the first teacher's; None without a teacher."""
         return self.paired_teachers[0].features if self.paired_teachers else None
 
     def forward(
@@ -220,7 +234,7 @@ class Distiller(nn.Module):
 
 
 def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None) -> Observation:
-    """What a student reveals; where a loss of its own refuses the numbers, as matching does NaN, NaN is its loss.
+    """Observe a student; where a loss of its own refuses the numbers, as matching does NaN, NaN is its loss.
 
     Raises:
         InputError: as the detector's own.
@@ -239,7 +253,7 @@ def observed(student: Detector, batch: Batch, needs: frozenset[Need], targets: S
 
 
 def as_seen_by(paired: PairedTeacher, batch: Batch) -> Batch:
-    """The batch with or without its larger images, as this teacher needs them.
+    """Return the batch with or without its larger images, as this teacher needs them.
 
     Raises:
         InputError: they are needed and not there.
@@ -255,7 +269,7 @@ def as_seen_by(paired: PairedTeacher, batch: Batch) -> Batch:
 
 
 def sum_of(parts: Mapping[str, Tensor]) -> Tensor:
-    """The sum of the parts."""
+    """Sum the parts."""
     values = iter(parts.values())
     total = next(values)
     for value in values:

@@ -37,7 +37,7 @@ class LevelMaps:
 
 
 def level_maps(distiller: Distiller, student: Detector, batch: Batch) -> list[LevelMaps]:
-    """The levels of the first image of a batch that a feature term compares, or all that are paired.
+    """Return the levels of the first image of a batch that a feature term compares, or all that are paired.
 
     Args:
         distiller: with a teacher; its adapters bring the student's channels to the teacher's.

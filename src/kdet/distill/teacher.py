@@ -13,7 +13,7 @@ from kdet.types import Batch, Detections, Detector, DividedHead, HeadFeatures, N
 
 
 def _stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
-    """Stands in for `train()`: evaluation mode is where a teacher stays."""
+    """Stand in for `train()`: evaluation mode is where a teacher stays."""
     return module
 
 
@@ -38,7 +38,7 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def observe(self, batch: Batch, needs: frozenset[Need]) -> Observation:
-        """What the teacher makes of the batch, boxes in pixels of the student's input; it stops where needs are met."""
+        """Observe the batch, boxes in pixels of the student's input; the pass stops where needs are met."""
         own = batch.for_teacher()
         if self.cache is None:
             seen = self.detector.observe(own, needs)
@@ -52,7 +52,7 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:
-        """What the teacher finds, boxes in pixels of the student's input."""
+        """Detect objects, boxes in pixels of the student's input."""
         own = batch.for_teacher()
         found = self.detector.predict(own)
         if batch.teacher_images is None:

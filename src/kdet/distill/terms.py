@@ -19,7 +19,7 @@ identity-start as the identity where the channels agree; else, and under always,
 Weight = float | Literal["auto"]
 """A number, or what `kdet.distill.weighting.balance` measures: `ratio` of the task's pull, for all auto terms."""
 RATIO = 1.0
-"""Where a recipe names none; docs/adr/0010-ratio-1.md says why."""
+"""Ratio where a recipe names none; docs/adr/0010-ratio-1.md says why."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,18 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """A published loss with what it reads and how much it counts."""
+    """A published loss with what it reads and how much it counts.
+
+    Examples:
+        >>> from kdet import losses, methods
+        >>> from kdet.distill import Term
+        >>> from kdet.distill.views.base import Features
+        >>> term = Term(name="hint", loss=losses.hint_loss, view=Features(), weight="auto", adapter="auto")
+        >>> methods.hint() == [term]
+        True
+        >>> term.renamed("hint of t1").name
+        'hint of t1'
+    """
 
     name: str
     loss: Callable[..., Tensor] | Learned
@@ -39,13 +50,13 @@ class Term:
     view: View
     weight: Weight
     ratio: float = RATIO
-    """Of `weight: auto`: how hard the auto terms together pull at the student's neck, 1 = as hard as the task."""
+    """Gradient of all auto terms together at the student's neck as a multiple of the task's, for `weight: auto`."""
     adapter: AdapterMode = "never"
     """1×1 convolutions on the student's features."""
     strides: tuple[int, ...] | None = None
-    """Only the levels of these strides; None = those of `finest`. For terms that read features."""
+    """Strides of the levels that are compared, for terms that read features; None = those of `finest`."""
     finest: int | None = None
-    """Only so many of the paired levels, the finest; None = all."""
+    """Number of the paired levels that are compared, the finest ones; None = all."""
     schedule: Schedule = field(default_factory=Schedule)
     placebo: bool = False
     """The user knows that this term does nothing; the one way past the proof that distillation acts."""
@@ -56,6 +67,6 @@ class Term:
 
     @property
     def reads_class_scores(self) -> bool:
-        """Of the teacher: on its own grid or queries, or on the regions that the student samples."""
+        """Whether it reads class scores of the teacher: on its grid or queries, or on the student's sampled regions."""
         scores = {Need.CLASS_LOGITS, Need.QUERIES}
         return bool(scores & self.view.teacher_needs) or Need.PROPOSALS in self.view.student_needs

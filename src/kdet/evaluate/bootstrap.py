@@ -20,7 +20,7 @@ _MOST_CELLS = 4_000_000
 
 
 def draws(num_images: int, *, count: int = NUM_DRAWS, seed: int = 0) -> Ints:
-    """B×N: how often each image is in each draw of N images with replacement."""
+    """Return B×N: how often each image is in each draw of N images with replacement."""
     equally = np.full(num_images, 1 / num_images)
     return np.random.default_rng(seed).multinomial(num_images, equally, size=count)
 
@@ -39,7 +39,7 @@ def resampled_ap(classes: Sequence[ClassMatches], weights: Ints) -> Floats:
 
 
 def percentile_interval(values: Floats, *, level: float = 0.95) -> tuple[float, float] | None:
-    """The middle of the values, by their rank; None where there is none."""
+    """Return the middle of the values, by their rank; None where there is none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None

@@ -18,7 +18,7 @@ from kdet.evaluate.predictions import ImagePredictions
 Array = NDArray[np.float64]
 
 MAX_DETECTIONS = 100
-"""Per image and class, as COCO counts."""
+"""Largest number of detections for an image and class, as COCO counts."""
 _IOU_50, _IOU_75 = 0, 5
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 

@@ -33,7 +33,7 @@ class CocoTables:
 
 
 def coco_tables(ground_truth: DetectionIndex, predictions: Sequence[ImagePredictions]) -> CocoTables:
-    """Both sides of an evaluation.
+    """Turn ground truth and predictions into COCO's tables.
 
     Raises:
         InputError: predictions of an unknown image, twice of the same, of an unknown class, or with a negative side.

@@ -14,7 +14,7 @@ _MATCH_IOU = 0.5
 
 
 def difference(one: ImagePredictions, other: ImagePredictions) -> float:
-    """Scores of what only one of them found, and differences of score where both found the same; 0 where equal.
+    """Sum the scores of what only one found, and the differences of score where both found the same; 0 where equal.
 
     Found the same: one class, IoU of at least 0.5. The better scores of the one choose first.
     """

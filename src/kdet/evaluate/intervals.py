@@ -23,7 +23,7 @@ def paired_t_interval(differences: Sequence[float], *, level: float = LEVEL) -> 
 
 
 def smallest_shown(count: int, *, tests: int = 1, level: float = LEVEL) -> float | None:
-    """What a mean of so many paired differences must exceed, as a multiple of their standard deviation s.
+    """Return what a mean of so many paired differences must exceed, as a multiple of their standard deviation s.
 
     Args:
         count: of differences; None is returned for fewer than two, which show nothing.

@@ -40,7 +40,7 @@ class ClassMatches:
 
 
 def match(ground_truth: DetectionIndex, predictions: Sequence[ImagePredictions]) -> list[ClassMatches]:
-    """One entry for each class of the data.
+    """Return one entry for each class of the data.
 
     Raises:
         InputError: as in `coco_metrics`.

@@ -9,7 +9,7 @@ Values = Mapping[str, float | None]
 
 AP_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 _DIGITS = 4
-"""Of the curves of single classes, which are there to be drawn, and which are many."""
+"""Decimals in the curves of single classes, which are many and only drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)

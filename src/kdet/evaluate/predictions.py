@@ -56,7 +56,7 @@ def coco_results(image: ImagePredictions) -> list[dict[str, Any]]:
 
 
 def read_predictions(path: Path) -> tuple[list[ImagePredictions], tuple[str, ...]]:
-    """The images' predictions and the class names that their labels index.
+    """Return the images' predictions and the class names that their labels index.
 
     Raises:
         InputError: the file is absent or is not what `write_predictions` writes.

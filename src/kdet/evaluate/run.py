@@ -46,7 +46,7 @@ def evaluate(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """COCO metrics of a detector on the images of a loader, in this process; VOC's own too where the data are VOC.
+    """Compute a detector's COCO metrics on a loader's images, in this process; VOC's own too where the data are VOC.
 
     With several processes: `predict_loader` in each, gather, then `coco_metrics` (and `with_voc_ap`) in one.
 
@@ -57,6 +57,9 @@ def evaluate(
         device: where the batches go.
         precision: as in `predict_loader`.
         progress: as in `predict_loader`.
+
+    Returns:
+        Metrics and the detections of every image.
 
     Raises:
         InputError: no class in common, no object to find, or an image that the loader did not give.
@@ -82,7 +85,7 @@ def predict_loader(
     precision: str = "fp32",
     progress: Progress | None = None,
 ) -> list[ImagePredictions]:
-    """What a detector finds on every image of a loader, in the loader's order.
+    """Return what a detector finds on every image of a loader, in the loader's order.
 
     The model is in evaluation mode meanwhile, and afterwards in the mode of before.
 

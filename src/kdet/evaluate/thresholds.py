@@ -22,11 +22,11 @@ class Threshold:
     f1: float
     """Harmonic mean of precision and recall that it comes to."""
     num_objects: int
-    """On which it was chosen: the class', or those of all classes where it has few."""
+    """Number of objects on which it was chosen: the class', or those of all classes where it has few."""
 
 
 def best_thresholds(truth: DetectionIndex, predictions: Sequence[ImagePredictions]) -> Mapping[str, Threshold]:
-    """For each class of the data the score with the largest F1 at IoU 0.5; few objects share the one of all classes.
+    """Choose for each class the score with the largest F1 at IoU 0.5; classes with few objects share that of all.
 
     Args:
         truth: images on which all objects are labelled.
@@ -42,7 +42,7 @@ def best_thresholds(truth: DetectionIndex, predictions: Sequence[ImagePrediction
 
 
 def _best(matches: Sequence[ClassMatches]) -> Threshold:
-    """Over the detections of these classes together; where nothing is hit, 1: no box is taken."""
+    """Find the best score over the detections of these classes together; where nothing is hit, 1: no box is taken."""
     counted = [~own.ignored[0] for own in matches]
     scores = np.concatenate([own.scores[kept] for own, kept in zip(matches, counted, strict=True)])
     hits = np.concatenate([own.hit[0][kept] for own, kept in zip(matches, counted, strict=True)])

@@ -41,7 +41,7 @@ def with_voc_ap(metrics: Metrics, ground_truth: DetectionIndex, predictions: Seq
 
 
 def voc_ap(ground_truth: DetectionIndex, predictions: Sequence[ImagePredictions]) -> dict[str, Values]:
-    """AP at IoU 0.5 of each class by the rules of VOC's development kit; None where the class has no object.
+    """Return AP at IoU 0.5 of each class by the rules of VOC's development kit; None where the class has no object.
 
     Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, IJCV 2010. A detection belongs to the object
     of its class that it overlaps most. Of those that overlap it by half or more the one with the highest score is a

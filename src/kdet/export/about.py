@@ -30,7 +30,7 @@ class About:
     batch: int | None
     """Images at a time; None = any number."""
     mean: tuple[float, float, float]
-    """Of the colours red, green, blue in 0…1."""
+    """Mean of red, green and blue in 0…1."""
     std: tuple[float, float, float]
     fill: tuple[float, float, float]
     """The colour of the rest of the input, before normalisation."""
@@ -71,7 +71,7 @@ class About:
 def about_export(
     detector: Detector, *, size_hw: SizeHW | None, batch: int | None, normalises: bool, selects: bool
 ) -> About:
-    """The metadata of a detector's export; `counts` are filled in when its graph is made.
+    """Return the metadata of a detector's export; `counts` are filled in when its graph is made.
 
     Args:
         detector: with candidates.

@@ -41,7 +41,7 @@ class Graph(nn.Module):
 
 
 def graph_of(detector: Detector, about: About) -> tuple[Graph, About]:
-    """A copy of the detector on the CPU, in evaluation mode, as a graph; and its metadata with the levels' counts."""
+    """Copy the detector to the CPU, in evaluation mode, as a graph; and its metadata with the levels' counts."""
     copied = copy.deepcopy(detector)  # tracing leaves its placeholders in anchors that the model keeps
     assert isinstance(copied, Exportable), "checked with the metadata"
     copied.model.cpu().float().to(memory_format=torch.contiguous_format)  # pyright: ignore

@@ -47,7 +47,7 @@ def _write(graph: Graph, about: About, path: Path) -> None:
 
 
 def _without_checks(written: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Without what a model asserts of its own tensors on the way: ONNX has no words for that, nor for all it needs."""
+    """Leave out what a model asserts of its own tensors: ONNX has no words for that, nor for all it needs."""
     nodes = written.graph_module.graph
     for node in list(nodes.nodes):
         if str(node.target).startswith("aten._assert_"):

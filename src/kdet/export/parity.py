@@ -31,9 +31,9 @@ class Parity:
 
     images: int
     detections: int
-    """Of both."""
+    """Number of detections of model and file together."""
     alone: int
-    """Of them, without a partner of the same class with an IoU of at least 0.9."""
+    """Number of detections without a partner of the same class with an IoU of at least 0.9."""
     box_px: float
     """The largest difference of a coordinate between partners, in pixels of the input."""
     score: float

@@ -16,7 +16,7 @@ _ENTRY = f"{KEY}.json"
 
 
 def exported(graph: Graph, about: About) -> torch.export.ExportedProgram:
-    """The graph as torch.export writes it down, for one number of images or for any."""
+    """Return the graph as torch.export writes it down, for one number of images or for any."""
     batch = about.batch or 2  # an example of one image would be taken for "always one"
     shapes = {"images": {0: torch.export.Dim("batch")}} if about.batch is None else None
     # What torch and torchvision warn of is between the two of them.
@@ -28,7 +28,7 @@ def exported(graph: Graph, about: About) -> torch.export.ExportedProgram:
 
 
 def refusal(tool: str, about: About, error: BaseException) -> str:
-    """One line of an exporter's many, from what it met first."""
+    """Return one line of an exporter's many, from what it met first."""
     while error.__cause__:
         error = error.__cause__
     what = "for any number of images" if about.batch is None else f"for {about.batch} image{'s' * (about.batch > 1)}"

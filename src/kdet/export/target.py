@@ -20,7 +20,7 @@ class Target:
     """One kind of file."""
 
     name: str
-    """As in `--to`."""
+    """Name in `--to`."""
     suffix: str
     needs: tuple[str, ...]
     """Modules that write and run it."""

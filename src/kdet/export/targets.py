@@ -22,7 +22,7 @@ def is_exported(path: Path) -> bool:
 
 
 def open_exported(path: Path, *, in_fp32: bool = True) -> ExportedDetector:
-    """An exported file as a detector.
+    """Return an exported file as a detector.
 
     Args:
         path: the file.

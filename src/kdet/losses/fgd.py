@@ -15,7 +15,7 @@ from kdet.ops.temperature import check_temperature
 
 
 class FGDLoss(nn.Module):
-    """Squared error by region and attention, difference of the attentions, squared error in context; one number.
+    """Squared error by region and attention, difference of the attentions, and squared error in context.
 
     Paper: Yang, Li, Jiang, Gong, Yuan, Zhao, Yuan, "Focal and Global Knowledge Distillation for Detectors", CVPR 2022,
     https://arxiv.org/abs/2111.11837. Official code: https://github.com/yzd-v/FGD.
@@ -56,6 +56,17 @@ class FGDLoss(nn.Module):
         ValueError: a temperature not above 0; when called, other levels, channels or shapes, integer tensors, NaN (on
             the CPU; elsewhere the loss is NaN).
 
+    Examples:
+        >>> import torch
+        >>> from kdet.losses import FGDLoss
+        >>> loss = FGDLoss([8])  # one level of 8 channels
+        >>> student, teacher = torch.zeros(1, 8, 2, 2), torch.ones(1, 8, 2, 2)
+        >>> foreground = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])  # an object of one cell
+        >>> background = (1 - foreground) / 3
+        >>> value = loss(student, teacher, foreground=foreground, background=background)
+        >>> round(value.item(), 5)  # 8 · (alpha + beta) + 32 · lambda_
+        0.01216
+
     Deviations: the constants are those of the official configurations; the default γ is RetinaNet's, GFL's and SOLO's,
     where the official class has 1e-3. w has no bias, which would cancel in the softmax. Which cells an object has is
     said in `kdet.ops.regions`.
@@ -80,13 +91,16 @@ class FGDLoss(nn.Module):
         self.teacher_contexts = nn.ModuleList(_Context(c) for c in channels)
 
     def forward(self, student: Levels, teacher: Levels, *, foreground: Levels, background: Levels) -> Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             student: The student's levels, in the teacher's channels.
             teacher: The teacher's levels, of the same shapes; no gradient goes there.
             foreground: `kdet.ops.regions.foreground_by_area` of each level, N×1×H×W.
             background: `kdet.ops.regions.background_mask` of each level, N×1×H×W.
+
+        Returns:
+            A scalar; float64 if an input is, else float32.
         """
         levels = pair_levels(student, teacher)
         students = [s for s, _ in levels]

@@ -11,7 +11,7 @@ from kdet.ops.reduce import cell_weights, reduce_map
 
 
 def hint_loss(student: Levels, teacher: Levels, *, weight: Levels | None = None) -> Tensor:
-    """Half the squared difference of the features, averaged over channels and weighted cell by cell; one number.
+    """Compute half the squared difference of the features, averaged over channels and weighted cell by cell.
 
     Paper: Romero, Ballas, Kahou, Chassang, Gatta, Bengio, "FitNets: Hints for Thin Deep Nets", ICLR 2015,
     https://arxiv.org/abs/1412.6550. On detectors: Chen, Choi, Yu, Han, Chandraker, "Learning Efficient Object Detection
@@ -34,8 +34,20 @@ def hint_loss(student: Levels, teacher: Levels, *, weight: Levels | None = None)
             sum is 1 in their mean, as `kdet.ops.ranks.mean_over_ranks` makes it. None weighs all cells alike,
             1/(N·H·W). No gradient goes there.
 
+    Returns:
+        A scalar; float64 if an input is, else float32.
+
     Raises:
         ValueError: levels or shapes differ, integer tensors, NaN (on the CPU; elsewhere the loss is NaN).
+
+    Examples:
+        >>> import torch
+        >>> from kdet.losses import hint_loss
+        >>> student, teacher = torch.zeros(2, 8, 4, 4), torch.ones(2, 8, 4, 4)
+        >>> hint_loss(student, teacher).item()
+        0.5
+        >>> hint_loss([student, student], [teacher, teacher]).item()  # two levels of the neck
+        1.0
 
     Deviations: FitNets sums over channels and cells, CVPR 2019 over channels; with means a weight stands for the same
     at any width and size. NIPS 2017 has no 1/2. Which cells are chosen is the caller's affair. In the papers a hint

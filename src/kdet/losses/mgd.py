@@ -14,7 +14,7 @@ from kdet.ops.reduce import cell_weights
 
 
 class MGDLoss(nn.Module):
-    """Squared error between the teacher's features and those generated from the student's masked ones; one number.
+    """Squared error between the teacher's features and those generated from the student's masked ones.
 
     Paper: Yang, Li, Shao, Shi, Yuan, Yuan, "Masked Generative Distillation", ECCV 2022,
     https://arxiv.org/abs/2205.01529. Official code: https://github.com/yzd-v/MGD.
@@ -43,6 +43,15 @@ class MGDLoss(nn.Module):
         ValueError: a mask ratio out of range; when called, other levels, channels or shapes, integer tensors, NaN (on
             the CPU; elsewhere the loss is NaN).
 
+    Examples:
+        >>> import torch
+        >>> from kdet.losses import MGDLoss
+        >>> loss = MGDLoss([8])  # one level of 8 channels
+        >>> student, teacher = torch.zeros(1, 8, 4, 4), torch.ones(1, 8, 4, 4)
+        >>> loss(student, teacher).backward()
+        >>> all(parameter.grad is not None for parameter in loss.parameters())
+        True
+
     Deviations: the mask is drawn on the features' device, not on the CPU, so that the host need not wait.
     """
 
@@ -55,13 +64,16 @@ class MGDLoss(nn.Module):
         self.generators = nn.ModuleList(_generator(c) for c in channels)
 
     def forward(self, student: Levels, teacher: Levels, *, keep: Levels | None = None) -> Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             student: The student's levels, in the teacher's channels.
             teacher: The teacher's levels, of the same shapes; no gradient goes there.
             keep: 1 in the cells that the generator sees and 0 in the others, N×1×H×W a level; None draws it from
                 torch's generator of the device; a Distiller lets it draw numbers that are not the student's.
+
+        Returns:
+            A scalar; float64 if an input is, else float32.
         """
         levels = pair_levels(student, teacher)
         students = [s for s, _ in levels]

@@ -17,7 +17,7 @@ Statistics = Literal["batch", "image"]
 
 
 def pkd_loss(student: Levels, teacher: Levels, *, statistics: Statistics = "batch") -> Tensor:
-    """Half the squared difference of standardised channels, that is one minus their correlation; one number.
+    """Compute half the squared difference of standardised channels, that is one minus their correlation.
 
     Paper: Cao, Zhang, Gao, Cheng, Cheng, Cheng, "PKD: General Distillation Framework for Object Detectors via Pearson
     Correlation Coefficient", NeurIPS 2022, https://arxiv.org/abs/2207.02039.
@@ -38,9 +38,19 @@ def pkd_loss(student: Levels, teacher: Levels, *, statistics: Statistics = "batc
         statistics: "batch" takes μ and σ over the batches of all processes; every process must then call the loss and
             its backward pass, also one without images. "image" takes them in each image alone.
 
+    Returns:
+        A scalar; float64 if an input is, else float32.
+
     Raises:
         ValueError: levels or shapes differ, integer tensors, other statistics, NaN (on the CPU; elsewhere the loss is
             NaN).
+
+    Examples:
+        >>> import torch
+        >>> from kdet.losses import pkd_loss
+        >>> teacher = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> round(pkd_loss(-teacher, teacher).item(), 4)  # correlation −1
+        2.0
 
     Deviations: statistics over all processes, so that the loss does not depend on how a batch is spread; the official
     code's are of one process. The variance is divided by the number of entries M and not by M − 1, which is what makes

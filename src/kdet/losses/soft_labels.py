@@ -22,7 +22,7 @@ def soft_label_loss(
     activation: Activation = "sigmoid",
     normaliser: float | Tensor | None = None,
 ) -> Tensor:
-    """KL divergence from the teacher's class distribution to the student's, per candidate; one number.
+    """Compute the KL divergence from the teacher's class distribution to the student's, per candidate.
 
     Paper: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NIPS 2014 Deep Learning Workshop,
     https://arxiv.org/abs/1503.02531.
@@ -44,9 +44,19 @@ def soft_label_loss(
         normaliser: What the sum over candidates is divided by; None is their number, at least 1. In a group of
             processes the count over all of them divided by their number.
 
+    Returns:
+        A scalar; float64 if an input is, else float32.
+
     Raises:
         ValueError: shapes differ, integer tensors, a temperature not above 0, an unknown activation, NaN (on the CPU;
             elsewhere the loss is NaN).
+
+    Examples:
+        >>> import torch
+        >>> from kdet.losses import soft_label_loss
+        >>> student, teacher = torch.tensor([[0.5]]).logit(), torch.tensor([[0.75]]).logit()
+        >>> round(soft_label_loss(student, teacher).item(), 4)  # 0.75 · log 1.5 + 0.25 · log 0.5
+        0.1308
 
     Deviations: the sigmoid form is the usual reading for detectors without a softmax. T = 1 because a higher one
     inflates the mass of the many absent classes. Classes are summed, not averaged, as the divergence is defined. The

@@ -27,7 +27,7 @@ def structural_loss(
     sigma: float = 1.5,
     normalize: Normalize = "channel",
 ) -> Tensor:
-    """Half of one minus the structural similarity of the two models' feature maps; one number.
+    """Compute half of one minus the structural similarity of the two models' feature maps.
 
     Paper: de Rijk, Schneider, Cordts, Gavrila, "Structural Knowledge Distillation for Object Detection",
     NeurIPS 2022, https://arxiv.org/abs/2211.13133. There is no official code.
@@ -58,9 +58,22 @@ def structural_loss(
         normalize: Range of each channel of each image ("channel"), of each image ("sample"), or None for maps
             that already lie in [0, 1].
 
+    Returns:
+        A scalar; float64 if an input is, else float32.
+
     Raises:
         ValueError: levels or shapes differ, integer tensors, an even window, NaN (on an accelerator NaN is not
             looked for, since that would stop it in every step: the loss is NaN then).
+
+    Examples:
+        >>> import torch
+        >>> from kdet.losses import structural_loss
+        >>> teacher = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+        >>> round(structural_loss(teacher, teacher).item(), 4)
+        0.0
+        >>> student, teacher = torch.zeros(1, 8, 16, 16), torch.ones(1, 8, 16, 16)
+        >>> round(structural_loss(student, teacher, normalize=None).item(), 3)  # the means have nothing in common
+        0.5
 
     Deviations: the paper does not say over which axes ν takes the range. "channel" is the default because SSIM
     compares channels one by one: under one range per image most channels of a heavy-tailed map span so little of

@@ -8,7 +8,7 @@ _SAME = 1e-6
 
 
 def resize_like(teacher_NCHW: Tensor, student_NCHW: Tensor, ratio_hw: tuple[float, float]) -> Tensor:
-    """The teacher's map with the student's cells: each takes what the teacher has at its centre.
+    """Resize the teacher's map to the student's cells: each takes what the teacher has at its centre.
 
     A map has as many cells as it takes to cover the canvas, so the last ones may reach beyond, and those of a coarser
     map farther than those of a finer one. Both begin at the canvas' top left corner; hence their strides and not their

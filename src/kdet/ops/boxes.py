@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 _LEAST_AREA = 1e-7
-"""In the boxes' own unit squared."""
+"""Least area, in the boxes' own unit squared."""
 
 
 def scaled(boxes: Tensor, from_hw: Sequence[int], to_hw: Sequence[int]) -> Tensor:
-    """Boxes …×4 in pixels of one canvas as pixels of another that shows the same."""
+    """Convert boxes …×4 from pixels of one canvas to pixels of another that shows the same."""
     (height, width), (new_height, new_width) = from_hw, to_hw
     return boxes * boxes.new_tensor([new_width / width, new_height / height] * 2)
 
 
 def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
-    """IoU of the i-th box with the i-th other box, x1 y1 x2 y2; length P, differentiable.
+    """Return IoU of the i-th box with the i-th other box, x1 y1 x2 y2; length P, differentiable.
 
     torchvision's box_iou gives all P×P pairs.
     """
@@ -28,7 +28,7 @@ def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
 
 
 def paired_generalised_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
-    """IoU less the share of the enclosing box that neither covers, in −1…1; length P, differentiable.
+    """Return IoU less the share of the enclosing box that neither covers, in −1…1; length P, differentiable.
 
     torchvision's is not taken: a loss imports torch alone, and equal boxes without an area would count 1, with a
     gradient of 1e7 and more. Two boxes that together span no area count 1 here, with none.
@@ -42,7 +42,7 @@ def paired_generalised_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
 
 
 def centre_and_size(boxes_P4: Tensor) -> Tensor:
-    """x1 y1 x2 y2 as the centre's x and y, width and height."""
+    """Convert x1 y1 x2 y2 to the centre's x and y, width and height."""
     return torch.cat([(boxes_P4[:, :2] + boxes_P4[:, 2:]) / 2, boxes_P4[:, 2:] - boxes_P4[:, :2]], 1)
 
 

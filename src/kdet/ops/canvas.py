@@ -15,7 +15,7 @@ PAD_MULTIPLE = 32
 
 
 def resized_hw(size_hw: SizeHW, image_size: ImageSize, canvas: Canvas = "pad", factor: float = 1.0) -> SizeHW:
-    """Size of an image after resizing, at least one pixel a side.
+    """Return the size of an image after resizing, at least one pixel a side.
 
     With the aspect kept these are the numbers of torchvision's GeneralizedRCNNTransform for factor 1, and of
     libreyolo's letterbox.
@@ -40,7 +40,7 @@ def resized_hw(size_hw: SizeHW, image_size: ImageSize, canvas: Canvas = "pad", f
 
 
 def canvas_hw(image_size: ImageSize, canvas: Canvas) -> SizeHW | None:
-    """The canvas that every image lies on; None with `pad`, where it follows from the images of a batch.
+    """Return the canvas that every image lies on; None with `pad`, where it follows from the images of a batch.
 
     Raises:
         InputError: a square canvas without its side.
@@ -52,7 +52,7 @@ def canvas_hw(image_size: ImageSize, canvas: Canvas) -> SizeHW | None:
 
 
 def side_of(image_size: ImageSize, canvas: Canvas) -> int:
-    """The side of a square canvas.
+    """Return the side of a square canvas.
 
     Raises:
         InputError: a short side with its limit, which only images that keep their aspect and their own canvas have.
@@ -66,7 +66,7 @@ def side_of(image_size: ImageSize, canvas: Canvas) -> int:
 
 
 def described(image_size: ImageSize, canvas: Canvas) -> str:
-    """In words.
+    """Describe a canvas in words.
 
     Raises:
         InputError: a square canvas without its side.
@@ -79,13 +79,13 @@ def described(image_size: ImageSize, canvas: Canvas) -> str:
 
 
 def padded_hw(size_hw: tuple[float, float]) -> SizeHW:
-    """The next size that every stride up to 32 divides."""
+    """Return the next size that every stride up to 32 divides."""
     height, width = (-(-round(side) // PAD_MULTIPLE) * PAD_MULTIPLE for side in size_hw)
     return height, width
 
 
 def teacher_canvas(images: Sequence[Tensor], sizes_hw: Sequence[SizeHW], canvas_hw: SizeHW, scale: float) -> Tensor:
-    """The images at `scale` times the student's size, so that a cell of one canvas is a cell of the other.
+    """Return the images at `scale` times the student's size, so that a cell of one canvas is a cell of the other.
 
     Where `scale` times the canvas is no multiple of 32, the teacher's is rounded up and its images are stretched by as
     much, so that both canvases still show the same.

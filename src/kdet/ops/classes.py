@@ -21,7 +21,7 @@ class ClassPairs:
     student: tuple[int, ...]
     teacher: tuple[int, ...]
     num_columns: int
-    """Of the student's class layer."""
+    """Number of columns of the student's class layer."""
     only_student: tuple[str, ...] = ()
     """Classes that the teacher does not know."""
     only_teacher: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def is_background(name: str) -> bool:
 
 
 def real_classes(class_names: Sequence[str]) -> dict[str, int]:
-    """Name → column of the entries that stand for objects; background and "N/A" entries are left out.
+    """Map names to columns for the entries that stand for objects; background and "N/A" entries are left out.
 
     Raises:
         InputError: a name stands twice.

@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode; afterwards each module has its own mode of before, frozen normalisation included."""
+    """Enter evaluation mode; afterwards each module has its own mode of before, frozen normalisation included."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -13,7 +13,7 @@ Levels = Tensor | Sequence[Tensor]
 
 
 def pair_levels(student: Levels, teacher: Levels) -> list[tuple[Tensor, Tensor]]:
-    """Levels of student and teacher side by side, of equal shape, in float32 (float64 stays), teacher detached.
+    """Pair the levels of student and teacher, of equal shape, in float32 (float64 stays), the teacher's detached.
 
     Raises:
         ValueError: the two differ in number of levels or in shape, or are not floating-point N×C×H×W maps.
@@ -32,7 +32,7 @@ def pair_levels(student: Levels, teacher: Levels) -> list[tuple[Tensor, Tensor]]
 
 
 def pair_tensors(student: Tensor, teacher: Tensor, *, dims: str, where: str = "the input") -> tuple[Tensor, Tensor]:
-    """The same for a single pair; `dims` names the axes that both must have, for example "P×K".
+    """Pair two tensors in the same way; `dims` names the axes that both must have, for example "P×K".
 
     Raises:
         ValueError: the two differ in shape, have other axes, or are not floating-point.
@@ -52,7 +52,7 @@ def pair_tensors(student: Tensor, teacher: Tensor, *, dims: str, where: str = "t
 
 
 def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
-    """The loss itself, unless it is NaN because an input holds NaN.
+    """Return the loss itself, unless it is NaN because an input holds NaN.
 
     NaN in an input always makes the loss NaN, so looking at the one resulting number is enough. Reading it would
     make the host wait for an accelerator, so there, and while compiling, the NaN is simply handed on to the caller.
@@ -74,7 +74,7 @@ def refuse_nan(loss: Tensor, **inputs: Levels) -> Tensor:
 
 
 def attached_zero(*tensors: Tensor) -> Tensor:
-    """A zero that keeps the graph, for inputs in which nothing is selected."""
+    """Return a zero that keeps the graph, for inputs in which nothing is selected."""
     return torch.stack([tensor.sum() * 0 for tensor in tensors]).sum()
 
 

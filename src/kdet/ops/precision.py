@@ -5,5 +5,5 @@ from torch import Tensor
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """A context in which autocast on the tensor's device is off."""
+    """Return a context in which autocast on the tensor's device is off."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -10,7 +10,7 @@ from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 
 def seed_of(*key: int) -> int:
-    """A 63-bit seed made of integers; every part of the key matters, and their order too."""
+    """Return a 63-bit seed made of integers; every part of the key matters, and their order too."""
     # SeedSequence sees zeros at the end and the number of words of a large integer not at all: two words for each part
     # (two's complement for negative ones), and the number of parts first, keep distinct keys distinct.
     words = [len(key), *(part >> shift & 0xFFFF_FFFF for part in key for shift in (0, 32))]
@@ -19,7 +19,7 @@ def seed_of(*key: int) -> int:
 
 @contextmanager
 def seeded(*key: int, device: torch.device | None = None) -> Generator[None]:
-    """Inside, the generators of torch, numpy and Python follow from the key; afterwards they are as before.
+    """Seed the generators of torch, numpy and Python from the key; afterwards they are as before.
 
     Args:
         key: named integers.
@@ -47,7 +47,7 @@ def seeded(*key: int, device: torch.device | None = None) -> Generator[None]:
 
 
 _spares: list[np.random.MT19937] = []
-"""Of numpy, one for each `seeded` inside another."""
+"""Spare generators of numpy, one for each `seeded` inside another."""
 
 
 def _generators(device: torch.device | None) -> list[torch.Generator]:

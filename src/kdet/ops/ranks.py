@@ -8,12 +8,12 @@ from torch import distributed as dist
 
 
 def num_ranks() -> int:
-    """Processes of the run; 1 outside a group."""
+    """Return the number of processes of the run; 1 outside a group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def mean_over_ranks(count: Tensor) -> Tensor:
-    """Mean of a count over ranks, float32; the count itself in a single process.
+    """Return the mean of a count over ranks, float32; the count itself in a single process.
 
     DDP averages gradients over ranks. A loss divided by this mean is therefore, after that average, the loss of
     the whole batch divided by the global count.
@@ -27,7 +27,7 @@ def mean_over_ranks(count: Tensor) -> Tensor:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """Sum of a tensor of one shape over ranks, with a gradient; the tensor itself in a single process.
+    """Return the sum of a tensor of one shape over ranks, with a gradient; the tensor itself in a single process.
 
     What is computed from the sum on rank q depends on the inputs x_r of every rank r. The backward pass therefore
     adds the incoming gradients over ranks, so that rank r holds d(Σ_q L_q)/dx_r: the derivative of the sum of all
@@ -45,7 +45,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def channel_moments(values_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, 1×C×1×1, over the cells of all images of all ranks; with a gradient.
+    """Return each channel's mean and variance, 1×C×1×1, over the cells of all images of all ranks; with a gradient.
 
     Every rank must take part, as in `sum_over_ranks`.
     """

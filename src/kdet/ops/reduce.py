@@ -15,7 +15,7 @@ Reduction = Literal["mean", "l2"]
 
 
 def reduce_map(values: Tensor, how: Reduction = "mean") -> Tensor:
-    """One number for a level's N×… map, each image weighing the same.
+    """Reduce a level's N×… map to one number, each image weighing the same.
 
     "mean" is the plain mean. "l2" is the Euclidean norm of each image's map divided by its number of cells; its
     gradient at a map of zeros is zero.
@@ -31,7 +31,7 @@ def reduce_map(values: Tensor, how: Reduction = "mean") -> Tensor:
 
 
 def cell_weights(weights: Levels, maps: Sequence[Tensor], *, name: str) -> list[Tensor]:
-    """A weight for each cell of each level's N×C×H×W map: N×1×H×W, in the map's dtype, without a gradient.
+    """Return a weight for each cell of each level's N×C×H×W map: N×1×H×W, in the map's dtype, without a gradient.
 
     Raises:
         ValueError: the weights, called `name`, have other levels, images or cells than the maps.

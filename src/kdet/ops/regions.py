@@ -18,7 +18,7 @@ from kdet.types import SizeHW
 
 
 def box_mask(boxes: Sequence[Tensor], size_hw: SizeHW, pixels_hw: SizeHW) -> Tensor:
-    """1 in the cells of at least one box of the image and 0 elsewhere, N×1×H×W.
+    """Return 1 in the cells of at least one box of the image and 0 elsewhere, N×1×H×W.
 
     Args:
         boxes: One M×4 per image, x1 y1 x2 y2 in pixels of the network input; M may be 0.
@@ -32,7 +32,7 @@ def box_mask(boxes: Sequence[Tensor], size_hw: SizeHW, pixels_hw: SizeHW) -> Ten
 
 
 def foreground_by_area(boxes: Sequence[Tensor], size_hw: SizeHW, pixels_hw: SizeHW) -> Tensor:
-    """1 / number of cells of the box, the smallest box where several overlap, 0 outside all boxes; N×1×H×W.
+    """Return 1 / number of cells of the box, the smallest box where several overlap, 0 outside all boxes; N×1×H×W.
 
     The foreground mask and the scale mask of FGD (https://arxiv.org/abs/2111.11837) in one, so that a small object
     weighs as much as a large one. Arguments as in `box_mask`. Holds N×M×H×W numbers for a moment.
@@ -48,7 +48,7 @@ def foreground_by_area(boxes: Sequence[Tensor], size_hw: SizeHW, pixels_hw: Size
 
 
 def background_mask(boxes: Sequence[Tensor], size_hw: SizeHW, pixels_hw: SizeHW) -> Tensor:
-    """1 / number of the image's cells outside all boxes in each of them, 0 in the boxes; N×1×H×W.
+    """Return 1 / number of the image's cells outside all boxes in each of them, 0 in the boxes; N×1×H×W.
 
     FGD's background mask and its scale. Arguments as in `box_mask`. Cells of the padding are background.
     """
@@ -57,7 +57,7 @@ def background_mask(boxes: Sequence[Tensor], size_hw: SizeHW, pixels_hw: SizeHW)
 
 
 def cell_mask(positive: Tensor, size_hw: SizeHW) -> Tensor:
-    """1 in the cells with at least one positive anchor and 0 elsewhere, N×1×H×W.
+    """Return 1 in the cells with at least one positive anchor and 0 elsewhere, N×1×H×W.
 
     Args:
         positive: Bool, N×(H·W·A) or N×(H·W)×A; the anchors of the level row by row, then anchor of the cell.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def group_numbers(index_P: Tensor) -> tuple[Tensor, int]:
-    """The groups renumbered where needed, and an upper bound of their count that costs no wait for the device.
+    """Return the groups renumbered where needed, and an upper bound of their count that costs no wait for the device.
 
     On the CPU the highest number is read off. Elsewhere, or where the numbers are sparse, the groups are numbered
     in ascending order, so that P bounds their count.
@@ -28,7 +28,7 @@ def group_numbers(index_P: Tensor) -> tuple[Tensor, int]:
 
 
 def segment_log_softmax(scores_P: Tensor, index_P: Tensor, num_groups: int) -> Tensor:
-    """Logarithm of the softmax over the entries of the same group; exactly 0 in a group of one."""
+    """Return the logarithm of the softmax over the entries of the same group; exactly 0 in a group of one."""
     highest_G = scores_P.new_zeros(num_groups).scatter_reduce(
         0, index_P, scores_P.detach(), reduce="amax", include_self=False
     )

@@ -32,12 +32,12 @@ class Selection:
     score: float
     """A detection's score is above it."""
     best: int | None
-    """So many of each group stay before NMS; None = all."""
+    """Number of each group's best that stay before NMS; None = all."""
     group: Literal["level", "class", "image"]
     nms_iou: float | None
     """None = no NMS, as where queries answer for one object each."""
     detections: int
-    """At most, of an image."""
+    """Largest number of detections of an image."""
     clip: bool = True
     """Whether boxes are cut at the image's border before NMS."""
 
@@ -54,7 +54,7 @@ class Selected(NamedTuple):
 
 
 def select(candidates: Candidates, rule: Selection, size_hw: SizeHW) -> Selected:
-    """Threshold, the best of each group, NMS by class, the best of all; size_hw is that of the input."""
+    """Select by threshold, the best of each group, NMS by class, and the best of all; size_hw is that of the input."""
     num_classes = candidates.scores.shape[2]
     scores_NAK = torch.where(candidates.scores > rule.score, candidates.scores, 0.0)
     scores_NB, places_NB = _best_of_groups(scores_NAK, candidates.counts, rule)
@@ -71,7 +71,7 @@ def select(candidates: Candidates, rule: Selection, size_hw: SizeHW) -> Selected
 
 
 def best_of_levels(scores_NA: Tensor, counts: tuple[int, ...], best: int) -> tuple[Tensor, Tensor]:
-    """Scores N×B and places N×B of the `best` entries of each level, of which there are `counts`."""
+    """Return the scores N×B and places N×B of the `best` entries of each level, of which there are `counts`."""
     kept: list[Tensor] = []
     places: list[Tensor] = []
     start = 0
@@ -84,7 +84,7 @@ def best_of_levels(scores_NA: Tensor, counts: tuple[int, ...], best: int) -> tup
 
 
 def without_overlaps(boxes_NB4: Tensor, scores_NB: Tensor, groups_NB: Tensor, iou: float) -> Tensor:
-    """The scores N×B, 0 where a better box of the same image and group overlaps by more than `iou`."""
+    """Return the scores N×B, 0 where a better box of the same image and group overlaps by more than `iou`."""
     # One NMS for all: images are laid side by side downwards, groups to the right, where none meets another.
     low, extent = boxes_NB4.min(), boxes_NB4.max() - boxes_NB4.min() + 1
     images_NB = torch.arange(scores_NB.shape[0], device=scores_NB.device)[:, None].expand_as(groups_NB)
@@ -99,7 +99,7 @@ def without_overlaps(boxes_NB4: Tensor, scores_NB: Tensor, groups_NB: Tensor, io
 
 
 def clipped(boxes: Tensor, size_hw: SizeHW) -> Tensor:
-    """Boxes …×4 cut at the border."""
+    """Cut boxes …×4 at the border."""
     x1, y1, x2, y2 = boxes.clamp_min(0.0).unbind(-1)
     height, width = (float(side) for side in size_hw)
     limits = (width, height, width, height)

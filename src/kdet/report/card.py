@@ -15,7 +15,7 @@ _BACKGROUND = "__background__"
 
 
 def card(checked: Path, run: Path | None, comparison: Path | None) -> str:
-    """The card.
+    """Return the card as Markdown.
 
     Args:
         checked: the file with what was measured.

@@ -102,7 +102,7 @@ def line_chart(
     mark_ends: bool = False,
     note: str = "",
 ) -> Chart:
-    """Lines over a common x axis; long ones are thinned by averaging, wide positive ones get a logarithmic y axis."""
+    """Draw lines over a common x axis; long ones are thinned by averaging, wide positive ones get a logarithmic y."""
     thinned = [_thin(one) for one in series]
     with _settings():
         figure = Figure(figsize=(3.9, 2.5), layout="constrained")
@@ -127,7 +127,7 @@ def line_chart(
 
 
 def bar_chart(title: str, bars: Sequence[Bar], *, digits: int = 3) -> Chart:
-    """Horizontal bars with the name above and the number behind each; intervals as lines."""
+    """Draw horizontal bars with the name above and the number behind each; intervals as lines."""
     ends = [end for bar in bars for end in (bar.value, *(bar.interval or ()))]
     low, high = min(0.0, *ends), max(0.0, *ends)
     span = (high - low) or 1.0

@@ -35,9 +35,9 @@ class StepRecord:
     """Weighted losses by name; their sum is `total`."""
     images_per_second: float | None = None
     gradients: Mapping[str, GradientRecord] = field(default_factory=dict[str, GradientRecord])
-    """By term, where they were measured."""
+    """Gradients by term, where they were measured."""
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Of the terms with `weight: auto`."""
+    """Weights of the terms with `weight: auto`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class RunSummary:
     recipe_text: str
     environment: Json
     steps: tuple[StepRecord, ...]
-    """By step; of a step that was repeated after a kill, the last record."""
+    """Records by step; of a step that was repeated after a kill, the last one."""
     evaluations: tuple[EvalRecord, ...]
-    """By step, likewise."""
+    """Evaluations by step, likewise."""
     metrics: Json | None
     teacher: Json | None
     curves: Json | None
@@ -142,7 +142,7 @@ def _assumptions(records: Sequence[Json]) -> tuple[str, ...]:
 
 
 def looks_of(folder: Path) -> tuple[EvalRecord, ...]:
-    """The looks at AP of a run, as far as it is; empty before the first one.
+    """Return the looks at AP of a run, as far as it is; empty before the first one.
 
     Raises:
         InputError: its log is not that of a run.

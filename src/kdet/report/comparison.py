@@ -53,7 +53,7 @@ class TermView:
     weights: Mapping[str, float]
     """What `weight: auto` came to, by level."""
     pull: float | None
-    """On the student's neck, as a multiple of the task's."""
+    """Gradient at the student's neck as a multiple of the task's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +69,13 @@ class ArmView:
     image_interval: tuple[float, float] | None
     gap_closed: float | None
     time: float | None
-    """Of a step, as a multiple of the first arm's."""
+    """Time of a step as a multiple of the first arm's."""
     memory: float | None
     training_seconds: float | None
-    """Of a run, as it stood beside others; mean over seeds."""
+    """Training time of a run beside the others that ran with it, mean over seeds."""
     verdict: str | None
     p: float | None
-    """Of the paired t test."""
+    """p value of the paired t test."""
     holm: str | None
     """The verdict after Holm's correction over all arms."""
     terms: tuple[TermView, ...]
@@ -99,7 +99,7 @@ class TableView:
 
 
 def comparison_page(folder: Path) -> str:
-    """The page of the comparison in a folder.
+    """Return the page of the comparison in a folder.
 
     Raises:
         InputError: no compare.json there, or not one of `kdet compare`.
@@ -137,7 +137,7 @@ def comparison_page(folder: Path) -> str:
 
 
 def arms_of_comparison(path: Path) -> list[ArmView]:
-    """The arms of a compare.json.
+    """Return the arms of a compare.json.
 
     Raises:
         InputError: not one of `kdet compare`.
@@ -158,7 +158,7 @@ def is_corrected(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def weight_in_words(term: Mapping[str, Any]) -> str:
-    """`auto (ratio 3)` or the number, of a term of an arm."""
+    """Return `auto (ratio 3)` or the number, of a term of an arm."""
     return f"auto (ratio {term['ratio']:g})" if term["weight"] == "auto" else f"{term['weight']:g}"
 
 

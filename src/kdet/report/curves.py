@@ -23,7 +23,7 @@ _UNIT = (0.0, 1.02)
 
 
 def number(value: Any) -> float | None:
-    """A finite number out of a JSON file, or None."""
+    """Return a finite number out of a JSON file, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -33,7 +33,7 @@ def number(value: Any) -> float | None:
 
 
 def loss_parts(run: RunSummary, title: str = "Training loss by part") -> Chart | None:
-    """Every weighted part of the loss over the steps, and their sum where there are several."""
+    """Return every weighted part of the loss over the steps, and their sum where there are several."""
     names = dict.fromkeys(name for step in run.steps for name in step.parts)
     lines = [(name, [(step.step, step.parts[name]) for step in run.steps if name in step.parts]) for name in names]
     if len(lines) != 1:
@@ -42,7 +42,7 @@ def loss_parts(run: RunSummary, title: str = "Training loss by part") -> Chart |
 
 
 def term_shares(run: RunSummary) -> Chart | None:
-    """How hard each distillation term pulls at the student, against the task; None where that was not measured."""
+    """Chart how hard each distillation term pulls at the student, against the task; None where not measured."""
     lines = _pulls(run, "ratio")
     values = [ratio for _, points in lines for _, ratio in points]
     wide = bool(values) and 0 < 20 * min(values) < max(values)
@@ -69,19 +69,19 @@ def term_cosines(run: RunSummary) -> Chart | None:
 
 
 def auto_weights(run: RunSummary) -> Chart | None:
-    """The weights that `weight: auto` came to."""
+    """Return the weights that `weight: auto` came to."""
     names = dict.fromkeys(name for step in run.steps for name in step.weights)
     lines = [(name, [(step.step, step.weights[name]) for step in run.steps if name in step.weights]) for name in names]
     return _chart("Weights that were set automatically", lines, x_label="step")
 
 
 def task_loss(runs: Named, title: str = "Task loss while training") -> Chart | None:
-    """The detector's own losses of each run, distillation left out: the part that runs have in common."""
+    """Return the detector's own losses of each run, distillation left out: the part that runs have in common."""
     return _chart(title, [(name, _task_points(run)) for name, run in runs.items()], x_label="step")
 
 
 def ap_while_training(runs: Named, title: str = "AP while training") -> Chart | None:
-    """AP of each run's looks; None where no run looked twice."""
+    """Return AP of each run's looks; None where no run looked twice."""
     if all(len(run.evaluations) < 2 for run in runs.values()):
         return None
     lines = [(name, _looks(run)) for name, run in runs.items()]
@@ -89,7 +89,7 @@ def ap_while_training(runs: Named, title: str = "AP while training") -> Chart | 
 
 
 def ap_against_teacher(run: RunSummary, title: str = "AP while training") -> Chart | None:
-    """AP of one run's looks under the level of its teacher; None where it did not look twice."""
+    """Return AP of one run's looks under the level of its teacher; None where it did not look twice."""
     looks = _looks(run)
     if len(looks) < 2:
         return None
@@ -100,19 +100,19 @@ def ap_against_teacher(run: RunSummary, title: str = "AP while training") -> Cha
 
 
 def with_teacher(name: str, run: RunSummary) -> Curves:
-    """The curves of one run and of its teacher, by the name they bear on the page."""
+    """Return the curves of one run and of its teacher, by the name they bear on the page."""
     return {name: run.curves} | ({"its teacher": run.teacher_curves} if run.teacher_curves else {})
 
 
 def precision_recall(runs: Named | Curves, iou: str = "50") -> Chart | None:
-    """Precision over recall at one IoU (in percent, or "all" for the mean over the ten), mean over classes."""
+    """Chart precision over recall at one IoU (in percent, or "all" for the mean over the ten), mean over classes."""
     lines = [(name, _curve(run, "recall", ("precision", iou))) for name, run in runs.items()]
     title = f"Precision over recall, {_IOU_WORDS.get(iou, f'IoU 0.{iou}')}"
     return _chart(title, lines, x_label="recall", y_limits=_UNIT, x_limits=_UNIT)
 
 
 def precision_by_class(run: RunSummary, iou: str = "all") -> Chart | None:
-    """The same of one run for each class that has objects; None where there are too many to tell apart."""
+    """Chart precision over recall of one run for each class with objects; None where there are too many."""
     per_class: Any = (run.curves or {}).get("per_class")
     if not isinstance(per_class, Mapping) or not 1 < len(cast(Mapping[str, Any], per_class)) <= MOST_CLASSES:
         return None
@@ -123,13 +123,13 @@ def precision_by_class(run: RunSummary, iou: str = "all") -> Chart | None:
 
 
 def ap_over_iou(runs: Named | Curves) -> Chart | None:
-    """How AP falls when boxes must fit better."""
+    """Return how AP falls when boxes must fit better."""
     lines = [(name, _curve(run, "iou", ("AP_per_iou",))) for name, run in runs.items()]
     return _chart("AP over the IoU asked for", lines, x_label="IoU", y_limits=from_zero(lines))
 
 
 def from_zero(lines: Sequence[tuple[str, Points]]) -> tuple[float, float]:
-    """From 0, so that no gain looks bigger than it is, to a little above the highest value."""
+    """Return the range from 0, so that no gain looks bigger than it is, to a little above the highest value."""
     highest = max((y for _, points in lines for _, y in points), default=0.0)
     return 0.0, min(_UNIT[1], max(0.05, highest * 1.15))
 

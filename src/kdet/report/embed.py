@@ -13,7 +13,7 @@ from kdet.report.pictures import png_bytes
 
 
 def data_uri(path: Path) -> str:
-    """A picture file as a `data:` address, with a palette, so that a page of many stays small.
+    """Return a picture file as a `data:` address, with a palette, so that a page of many stays small.
 
     Raises:
         InputError: not an image.
@@ -22,7 +22,7 @@ def data_uri(path: Path) -> str:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """An image file, read.
+    """Open an image file and read it.
 
     Raises:
         InputError: not an image.
@@ -41,14 +41,14 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def picture_uri(image: Image.Image) -> str:
-    """A photograph, with or without boxes, as a `data:` address; smaller than as PNG."""
+    """Return a photograph, with or without boxes, as a `data:` address; smaller than as PNG."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, format="JPEG", quality=85, subsampling=0, optimize=True)
     return _uri(buffer.getvalue(), "jpeg")
 
 
 def png_uri(image: Image.Image) -> str:
-    """A picture whose every pixel counts, as a `data:` address."""
+    """Return a picture whose every pixel counts, as a `data:` address."""
     return _uri(png_bytes(image), "png")
 
 

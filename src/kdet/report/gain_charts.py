@@ -26,7 +26,7 @@ class GainBar:
 
 
 def gain_chart(title: str, bars: Sequence[GainBar]) -> Chart:
-    """Every arm against the first one; the verdict stands in words beside the number."""
+    """Chart every arm against the first one; the verdict stands in words beside the number."""
     ends = [end for bar in bars for end in (0.0, bar.gain, *(bar.over_seeds or ()), *(bar.over_images or ()))]
     low, span = min(ends), (max(ends) - min(ends)) or 1.0
 

@@ -55,7 +55,7 @@ class Inside:
 
 
 def insides_of(run: RunSummary) -> tuple[Inside, ...]:
-    """The images whose maps a run kept; none of a run without a teacher.
+    """Return the images whose maps a run kept; none of a run without a teacher.
 
     Raises:
         InputError: maps/maps.json is damaged, or a picture is missing.
@@ -83,7 +83,7 @@ def insides_of(run: RunSummary) -> tuple[Inside, ...]:
 
 @cache
 def scale_picture(name: str) -> str:
-    """The colours of a scale from low to high, as a `data:` address."""
+    """Return the colours of a scale from low to high, as a `data:` address."""
     return png_uri(_coloured(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), name))
 
 

@@ -9,7 +9,7 @@ from kdet.report.curves import number
 
 
 def latency_chart(path: Path) -> Chart:
-    """A point a model; those whose AP is not known are named in the note.
+    """Return a point a model; those whose AP is not known are named in the note.
 
     Raises:
         InputError: not what `kdet speed --out` writes, or no model of it has an AP.

@@ -21,7 +21,7 @@ from kdet.report.views import ap_names, environment_rows, named, overview, view
 
 
 def run_page(folders: Sequence[Path], *, speed: Path | None = None) -> str:
-    """The page of one run or of several.
+    """Return the page of one run or of several.
 
     Args:
         folders: the runs.
@@ -58,7 +58,7 @@ def demo_page(
     pictures: Sequence[Path] = (),
     runs: Mapping[str, Path] | None = None,
 ) -> str:
-    """The page of a demo.
+    """Return the page of a demo.
 
     Args:
         result: arm → AP, AP50, parameters, train_seconds; besides `seed` and `seconds` (of the whole).
@@ -118,7 +118,7 @@ def _demo_charts(arms: Mapping[str, Arm], shown: Mapping[str, RunSummary], disti
 
 
 def render(template: str, **content: Any) -> str:
-    """A page from one of the templates; every value is escaped."""
+    """Return a page from one of the templates; every value is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -43,7 +43,7 @@ class Mark:
     score: float | None = None
     """0…1; None marks ground truth, drawn dashed."""
     colour: int = 0
-    """Which colour, usually the label; taken modulo the palette."""
+    """Number of the colour, usually the label; taken modulo the palette."""
 
 
 def marks_of(
@@ -54,7 +54,7 @@ def marks_of(
     *,
     min_score: float = 0.0,
 ) -> list[Mark]:
-    """One mark a box; arrays go in through `tolist()`. Without scores they are ground truth."""
+    """Return one mark a box; arrays go in through `tolist()`. Without scores they are ground truth."""
     given = [None] * len(labels) if scores is None else scores
     return [
         Mark(box_xyxy=(box[0], box[1], box[2], box[3]), name=class_names[label], score=score, colour=label)
@@ -64,7 +64,7 @@ def marks_of(
 
 
 def draw_marks(image: Image.Image, marks: Sequence[Mark], *, legible_px: int = _LEGIBLE_PX) -> Image.Image:
-    """A new RGB image with the boxes; a small one is enlarged by a whole factor first.
+    """Draw the boxes on a new RGB image; a small one is enlarged by a whole factor first.
 
     Args:
         image: any mode.
@@ -90,7 +90,7 @@ def draw_marks(image: Image.Image, marks: Sequence[Mark], *, legible_px: int = _
 
 
 def side_by_side(images: Sequence[tuple[str, Image.Image]], *, height_px: int | None = None) -> Image.Image:
-    """One row of images with a caption above each.
+    """Lay images out in one row with a caption above each.
 
     Args:
         images: caption and picture.
@@ -118,7 +118,7 @@ def side_by_side(images: Sequence[tuple[str, Image.Image]], *, height_px: int | 
 
 
 def png_bytes(image: Image.Image, *, colours: int | None = None) -> bytes:
-    """The image as PNG; with `colours` (at most 256) as a much smaller one with a palette."""
+    """Return the image as PNG; with `colours` (at most 256) as a much smaller one with a palette."""
     buffer = io.BytesIO()
     if colours is not None:
         image = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)

@@ -45,7 +45,7 @@ class Gallery:
 
 
 def gallery_of(runs: Mapping[str, RunSummary]) -> Gallery | None:
-    """The images that one of the runs kept, as the truth, its teacher and all runs on the same data see them.
+    """Return the images that one of the runs kept, as the truth, its teacher and all runs on the same data see them.
 
     Args:
         runs: by the name they bear on the page. The images are those of the first that has a teacher, else of the

@@ -8,7 +8,7 @@ from kdet.report.charts import Chart, Series, line_chart
 from kdet.report.curves import from_zero, number
 
 _UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
-"""From so many seconds on; seconds of one; its name."""
+"""Units of time: from how many seconds on, seconds of one, its name."""
 _NOTE = (
     "Thick: mean over seeds, with a dot where the runs end. Thin: the seeds. Time is the measured cost of a step times "
     "the steps, without evaluation. On its way a run's learning rate is high: what a time buys is shown by the dots."
@@ -39,7 +39,7 @@ class LongerRow:
 
 
 def longer_rows(arms: Sequence[Mapping[str, Any]]) -> list[LongerRow]:
-    """Of the methods among the `arms` of compare.json; empty where nothing was trained for longer."""
+    """Make a row for each method among the `arms` of compare.json; none where nothing was trained for longer."""
     return [
         LongerRow(
             name=str(arm["name"]),
@@ -53,7 +53,7 @@ def longer_rows(arms: Sequence[Mapping[str, Any]]) -> list[LongerRow]:
 
 
 def time_chart(lines: Mapping[str, Mapping[str, Any]]) -> Chart | None:
-    """AP of every arm over its training time; None where no step was measured, or no run looked.
+    """Return AP of every arm over its training time; None where no step was measured, or no run looked.
 
     Args:
         lines: `ap_over_time` of compare.json; the order gives the colours.

@@ -18,7 +18,7 @@ class Arm:
     ap50: float | None
     parameters: float | None
     seconds: float | None
-    """Of training."""
+    """Training time."""
     gain: float | None
     """AP over the student alone; None for the teacher and for the student alone."""
 
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def arms_of(result: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Arm]:
-    """The rows that a result has numbers for, in the labels' order.
+    """Return the rows that a result has numbers for, in the labels' order.
 
     Raises:
         InputError: no AP of `alone` or `distilled`, without which there is nothing to say.
@@ -83,7 +83,7 @@ def verdict_of(arms: Mapping[str, Arm], seed: Any) -> Verdict:
 
 
 def signed(value: float) -> str:
-    """Three decimals with a sign, the minus as wide as the plus."""
+    """Format three decimals with a sign, the minus as wide as the plus."""
     return f"{value:+.3f}".replace("-", "−")
 
 

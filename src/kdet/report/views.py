@@ -31,7 +31,7 @@ class ClassRow:
 
     name: str
     values: Mapping[str, float | None]
-    """By the names of `ap_names`."""
+    """Values by the names of `ap_names`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class RunView:
     scores: tuple[Score, ...]
     """Empty before the first evaluation."""
     best: str
-    """Which epoch was the best; empty where it is unknown."""
+    """Sentence on the best epoch; empty where it is unknown."""
     stopped_early: str
     """Why, where the run ended before its last step."""
     classes: tuple[ClassRow, ...]
@@ -59,19 +59,19 @@ class RunView:
 
 
 def named(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
-    """Runs by folder name, or by their whole path where two folders have the same name."""
+    """Return the runs by folder name, or by their whole path where two folders have the same name."""
     names = [run.name for run in runs]
     return {str(run.folder) if names.count(run.name) > 1 else run.name: run for run in runs}
 
 
 def ap_names(runs: Iterable[RunSummary]) -> tuple[str, ...]:
-    """The metrics that a page shows: COCO's, and VOC's own where a run was on VOC data."""
+    """Return the metrics that a page shows: COCO's, and VOC's own where a run was on VOC data."""
     found = [run.metrics or {} for run in runs]
     return (*AP_NAMES, *(name for name in VOC_NAMES if any(name in metrics for metrics in found)))
 
 
 def view(name: str, run: RunSummary, names: Sequence[str]) -> RunView:
-    """Everything about one run, with the metrics of these names."""
+    """Return everything about one run, with the metrics of these names."""
     metrics, teacher = run.metrics or {}, run.teacher or {}
     compared = curves.with_teacher(name, run)
     return RunView(
@@ -101,7 +101,7 @@ def view(name: str, run: RunSummary, names: Sequence[str]) -> RunView:
 
 
 def overview(runs: Mapping[str, RunSummary]) -> tuple[Chart, ...]:
-    """Charts that lay several runs side by side."""
+    """Return charts that lay several runs side by side."""
     bars = [
         Bar(name=name, value=value, slot=slot)
         for slot, (name, run) in enumerate(runs.items())
@@ -118,7 +118,7 @@ def overview(runs: Mapping[str, RunSummary]) -> tuple[Chart, ...]:
 
 
 def describe(run: RunSummary) -> str:
-    """The student and how it is trained, in one line."""
+    """Return the student and how it is trained, in one line."""
     student = _mapping(run.recipe.get("student"))
     words = [str(student[key]) for key in ("detector", "backbone") if student.get(key)]
     if student.get("width") not in (None, 1, 1.0):
@@ -132,7 +132,7 @@ def describe(run: RunSummary) -> str:
 
 
 def environment_rows(run: RunSummary) -> tuple[tuple[str, str], ...]:
-    """environment.json as names and values."""
+    """Return environment.json as pairs of name and value."""
     return tuple((str(key), _words(value)) for key, value in run.environment.items() if value is not None)
 
 

@@ -86,7 +86,7 @@ def _opened(data: FileData | ShapesData, say: Say) -> tuple[Source, Source]:
 
 
 def open_unlabelled(recipe: Recipe, classes: Sequence[str], say: Say) -> Source | None:
-    """The images of `data.unlabelled`, with boxes where a model has labelled them.
+    """Open the images of `data.unlabelled`, with boxes where a model has labelled them.
 
     Args:
         recipe: its data settings are read.
@@ -133,7 +133,7 @@ def _with_model_boxes(own: Unlabelled, classes: Sequence[str], say: Say) -> Sour
 def training_data(
     recipe: Recipe, train: Source, distiller: Distiller, say: Say, *, rank: int = 0, world: int = 1
 ) -> tuple[DetectionDataset, EpochSampler]:
-    """The augmented images and their order; unlabelled ones wait for `put_teacher_boxes`.
+    """Return the augmented images and their order; unlabelled ones wait for `put_teacher_boxes`.
 
     Args:
         recipe: its data and training settings are read.
@@ -207,12 +207,12 @@ def require_prepared(data: FileData | ShapesData, *splits: Literal["train", "val
 
 
 def relabelled(source: Source, class_names: Sequence[str]) -> Source:
-    """The source with labels that are columns of a model's class list."""
+    """Return the source with labels that are columns of a model's class list."""
     return IndexedSource(source.index.relabelled(class_names), source)
 
 
 def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
-    """The detector of `student:` for the classes of the data, on the recipe's canvas."""
+    """Build the detector of `student:` for the classes of the data, on the recipe's canvas."""
     model, size, canvas = recipe.student, recipe.data.image_size, recipe.data.canvas
     student = build_detector(model, classes, size, say, canvas=canvas)
     say(f"canvas: {described(size, student.canvas)}, {_whose(student) if canvas == 'auto' else 'as the recipe says'}")
@@ -224,7 +224,7 @@ def build_student(recipe: Recipe, classes: Sequence[str], say: Say) -> Detector:
 
 
 def _whose(student: Detector) -> str:
-    """Where a student's own canvas comes from."""
+    """Say where a student's own canvas comes from."""
     kind = type(student.model)
     library = kind.__module__.split(".")[0]
     if library not in _LIBRARIES:
@@ -233,7 +233,7 @@ def _whose(student: Detector) -> str:
 
 
 def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], say: Say) -> Distiller:
-    """The module to train: the student with the recipe's teachers and terms, or alone.
+    """Build the module to train: the student with the recipe's teachers and terms, or alone.
 
     Raises:
         InputError: no teacher file, wrong class maps, unknown methods, or terms that a pair cannot serve.
@@ -265,7 +265,7 @@ def build_distiller(recipe: Recipe, student: Detector, classes: Sequence[str], s
 
 
 def resolved(recipe: Recipe, train: Source | None = None) -> Recipe:
-    """The recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number.
+    """Return the recipe as it is recorded: defaults of methods and backbone spelt out, a published weight as a number.
 
     Args:
         recipe: as read.

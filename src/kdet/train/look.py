@@ -9,7 +9,10 @@ from kdet.types import Detector
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score the student as it stands; keeps the last weights and the best ones, and counts looks without a new best.
+    """Score the student as it stands, keep the last and the best weights, and count looks without a new best.
+
+    Returns:
+        COCO's metrics in 0…1, per class too; VOC's own where the data are VOC.
 
     Raises:
         InputError: the validation images hold no object.
@@ -42,7 +45,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 
 def scored(run: Run) -> Detector:
-    """The student whose AP counts: as it stands, or its moving average."""
+    """Return the student whose AP counts: as it stands, or its moving average."""
     if run.average is None:
         return run.student
     detector = copy.copy(run.student)
@@ -51,7 +54,7 @@ def scored(run: Run) -> Detector:
 
 
 def stopped_early(run: Run) -> str | None:
-    """Why the run ended before its last step, where `patience` ended it."""
+    """Return why the run ended before its last step, where `patience` ended it."""
     counters = run.counters
     if not run.gave_up or counters.step >= run.total_steps:
         return None
@@ -63,7 +66,7 @@ def stopped_early(run: Run) -> str | None:
 
 
 def _which(run: Run, ap: float, epoch: int) -> dict[str, Any]:
-    """Whose metrics these are, and which weights are the best."""
+    """Say whose metrics these are, and which weights are the best."""
     counters = run.counters
     best = {"epoch": counters.best_epoch, "step": counters.best_step, "AP": counters.best_ap, "weights": BEST}
     return {

@@ -48,7 +48,7 @@ class Outcome:
 
     folder: Path
     metrics: dict[str, Any]
-    """Of the last epoch."""
+    """Metrics of the last epoch."""
     best_epoch: int
     stopped_early: str | None
     """Why, where `patience` ended the run."""
@@ -69,6 +69,9 @@ def fit(
         resume: continue where the saved state stands.
         strict: refuse data that would flatter the student.
         watch: asked after each look at AP; what it has to warn of goes to the log.
+
+    Returns:
+        Metrics of the last epoch, the best epoch, training time and where the run lies.
 
     Raises:
         InputError: wrong input; nothing is left half-written.
@@ -127,7 +130,7 @@ def _counted(source: Source) -> str:
 
 
 def assemble(prepared: Prepared, folder: Path, engine: Engine, log: RunLog, interruption: Interruption) -> Run:
-    """A run before its first step, from what was built for it."""
+    """Assemble a run before its first step, from what was built for it."""
     recipe, distiller, student = prepared.recipe, prepared.distiller, prepared.student
     settings, data, sampler = recipe.train, prepared.data, prepared.sampler
     optimizer = make_optimizer(distiller, recipe)
@@ -159,7 +162,7 @@ def assemble(prepared: Prepared, folder: Path, engine: Engine, log: RunLog, inte
 
 
 def _find_boxes(run: Run) -> None:
-    """Before anything reads of the training images; the same ones again where a run goes on."""
+    """Find the teacher's boxes before anything reads the training images; the same ones again where a run goes on."""
     assert isinstance(run.loader.dataset, DetectionDataset)
     with run.interruption.at_once():
         found = put_teacher_boxes(run.recipe, run.distiller, run.loader.dataset, run.engine, run.log.say)
@@ -168,7 +171,7 @@ def _find_boxes(run: Run) -> None:
 
 
 def fit_start(run: Run) -> None:
-    """Before the proof, which shows the terms as they then are: the adapters' start."""
+    """Start the adapters before the proof, which shows the terms as they then are."""
     run.distiller.train()
     run.sampler.set_epoch(0)
     batches = (batch.to(run.engine.device) for batch in run.loader)
@@ -177,7 +180,7 @@ def fit_start(run: Run) -> None:
 
 
 def _prove(run: Run) -> None:
-    """Before the first epoch: distillation acts, or the run does not begin."""
+    """Prove before the first epoch that distillation acts, or do not begin the run."""
     if run.distiller.criterion is None:
         return
     run.distiller.train()
@@ -265,7 +268,7 @@ def _epoch(run: Run) -> None:
 
 
 def _save_in_between(run: Run) -> None:
-    """Where a signal came, or the last state is old; all ranks alike, and never in the middle of an optimizer step."""
+    """Save where a signal came or the last state is old, all ranks alike, and never in the middle of a step."""
     if run.counters.batch % run.recipe.train.accumulate:
         return
     old = time.monotonic() - run.saved > 60 * run.recipe.train.save_minutes

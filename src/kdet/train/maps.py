@@ -22,7 +22,7 @@ from kdet.types import Detector
 
 _PICTURES = 4
 _INSIDE = 2
-"""Of so many of them the feature maps are kept."""
+"""Number of these pictures whose feature maps are kept."""
 _LONGEST_SIDE_PX = 640
 
 
@@ -118,7 +118,7 @@ def _activation(values_HW: Tensor, path: Path) -> dict[str, Any]:
 
 
 def _similarity(values_HW: Tensor, path: Path) -> dict[str, Any]:
-    """From 0 to 1 always, so that levels compare; what runs against the teacher is 0 too."""
+    """Map a similarity to 0…1, so that levels compare; what runs against the teacher is 0 too."""
     _save(values_HW.clamp(0, 1), path)
     return {"file": path.name, "low": 0.0, "high": 1.0, "mean": float(values_HW.mean())}
 

@@ -14,6 +14,6 @@ Say = Callable[[str], None]
 def build_detector(
     model: ModelRecipe, classes: Sequence[str], size: ImageSize, say: Say, *, canvas: Canvas | Literal["auto"] = "auto"
 ) -> Detector:
-    """With its own weights, or at random."""
+    """Build a detector with its own weights, or at random."""
     arguments = model.model_dump(include=set(ModelRecipe.model_fields) - {"detector"})
     return detectors.build(model.detector, classes=classes, image_size=size, canvas=canvas, notes=say, **arguments)

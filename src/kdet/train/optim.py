@@ -23,7 +23,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD with momentum 0.9 or AdamW over the groups of `parameter_groups`.
+    """Build SGD with momentum 0.9 or AdamW over the groups of `parameter_groups`.
 
     Raises:
         InputError: `backbone_lr` for a student whose backbone kdet does not know.
@@ -37,7 +37,7 @@ def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimize
 
 
 def backbone_lr(distiller: Distiller, recipe: Recipe) -> float:
-    """Factor on the backbone's learning rate: the recipe's, else the usual one of a family with pretrained weights.
+    """Return the factor on the backbone's learning rate: the recipe's, else the usual one of a pretrained family.
 
     Raises:
         InputError: a factor for a student whose backbone kdet does not know.
@@ -51,7 +51,7 @@ def backbone_lr(distiller: Distiller, recipe: Recipe) -> float:
 
 
 def parameter_groups(distiller: Distiller, settings: TrainRecipe, factor: float) -> list[dict[str, Any]]:
-    """What is trained, by part and weight decay, each tensor in one group.
+    """Return what is trained, by part and weight decay, each tensor in one group.
 
     Norms, biases and whatever else has one number per channel (FCOS's and GFL's scales, layer scales) do not decay,
     as in timm's `param_group_weight_decay`; torchvision's, transformers' and ultralytics' rules name norms and biases
@@ -80,7 +80,7 @@ def parameter_groups(distiller: Distiller, settings: TrainRecipe, factor: float)
 
 
 def describe_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
-    """The groups in one line, and how many norms of the student's model are frozen."""
+    """Return the groups in one line, and how many norms of the student's model are frozen."""
     groups = [
         f"{group['name']} {len(group['params'])} tensors, lr ×{group['factor']:g}, decay {group['weight_decay']:g}"
         for group in optimizer.param_groups
@@ -92,7 +92,7 @@ def describe_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """That of a step, times each group's factor."""
+    """Set a step's learning rate, times each group's factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
 
@@ -112,7 +112,7 @@ def _decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
 
 def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Rule of an exponential moving average for `torch.optim.swa_utils.AveragedModel`, whose decay rises.
+    """Return the rule of an exponential moving average for `torch.optim.swa_utils.AveragedModel`, whose decay rises.
 
     After `n` updates the old average has weight `min(decay, 1 − (1 + n)^(−3/4))`: the warmup of timm's `ModelEmaV3`
     (code and powers by Katherine Crowson), with her power for runs of less than a million steps. The average then spans
@@ -136,23 +136,23 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
 
 
 def ema_decay(decay: float, updates: int) -> float:
-    """Weight of the old average in the next update."""
+    """Return the weight of the old average in the next update."""
     return min(decay, 1 - (1 + updates) ** -_RAMP)
 
 
 def steps_of(settings: TrainRecipe, batches: int) -> int:
-    """Optimizer steps of a whole run whose epochs have so many batches."""
+    """Return the number of optimizer steps of a whole run whose epochs have so many batches."""
     steps = math.ceil(batches / settings.accumulate) * settings.epochs
     return min(steps, settings.max_steps or steps)
 
 
 def warmup_steps(settings: TrainRecipe, total_steps: int) -> int:
-    """Steps of the linear rise."""
+    """Return the number of steps of the linear rise."""
     return min(settings.warmup_steps, total_steps // 10)
 
 
 def learning_rate(settings: TrainRecipe, step: int, total_steps: int) -> float:
-    """Learning rate of a step; without state, so that resume needs none."""
+    """Return the learning rate of a step; without state, so that resume needs none."""
     warmup = warmup_steps(settings, total_steps)
     if step < warmup:
         return settings.lr * (step + 1) / (warmup + 1)

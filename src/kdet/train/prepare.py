@@ -76,7 +76,10 @@ def prepare(recipe: Recipe, *, splits: Splits | None = None, rank: int = 0, worl
 
 
 def build_pair(recipe: Recipe, classes: Sequence[str]) -> tuple[Distiller, list[str]]:
-    """The student with its teachers and terms, or alone, and what the user should know of them.
+    """Build the student with its teachers and terms, or alone, and what the user should know of them.
+
+    Returns:
+        The module to train, and lines for the user.
 
     Raises:
         InputError: missing weights, other classes, or terms that the pair cannot serve.

@@ -20,7 +20,7 @@ KNOWS_NOTHING = 0.05
 
 
 def in_own_words(teacher: Detector, class_map: Mapping[str, str]) -> Detector:
-    """The teacher with the student's names for its classes, which are those of the data."""
+    """Return the teacher with the student's names for its classes, which are those of the data."""
     renamed = copy.copy(teacher)
     renamed.class_names = tuple(class_map.get(name, name) for name in teacher.class_names)
     return renamed

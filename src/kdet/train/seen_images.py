@@ -13,11 +13,12 @@ from kdet.train.recipe.schema import Recipe
 from kdet.train.state.run_folder import RECIPE
 
 _COUNTS = ("images", "val_images")
-"""Of generated data: how many there are says nothing of what one of them shows."""
+"""Settings of generated data that do not change what a single image shows."""
 
 
 def training_images(teacher: OneTeacher) -> set[Hashable] | None:
-    """With their labels; None for weights without a recipe beside them, or where its data are not there any more."""
+    """Return the images that a teacher was trained on with labels; None for weights without a recipe beside them, or
+    where its data are not there any more."""
     if isinstance(teacher, FoundationTeacher):
         return set()  # it knows no classes
     if not isinstance(teacher, RunTeacher):
@@ -33,7 +34,7 @@ def training_images(teacher: OneTeacher) -> set[Hashable] | None:
 
 
 def image_keys(recipe: Recipe, source: Source) -> list[Hashable]:
-    """What tells one image from another: its file, or what it is generated from."""
+    """Return what tells one image from another: its file, or what it is generated from."""
     index, data = source.index, recipe.data
     if isinstance(data, ShapesData):
         made_from = tuple((name, value) for name, value in asdict(data.shapes()).items() if name not in _COUNTS)

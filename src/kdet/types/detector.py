@@ -13,7 +13,7 @@ class Detector(Protocol):
     """One detector of any family, as the rest of the house sees it."""
 
     family: str
-    """As in a recipe's `detector:`."""
+    """Name in a recipe's `detector:`."""
     architecture: tuple[str, str]
     """The kinds of detector and backbone, whatever their size and however it was made."""
     model: nn.Module
@@ -38,19 +38,19 @@ class Detector(Protocol):
         ...
 
     def observe(self, batch: Batch, needs: frozenset[Need], targets: Sequence[Target] | None = None) -> Observation:
-        """One forward pass that computes what `needs` names and nothing beyond it."""
+        """Run one forward pass that computes what `needs` names and nothing beyond it."""
         ...
 
     def predict(self, batch: Batch) -> list[Detections]:
-        """Detections in pixels of the network input, after the model's own post-processing."""
+        """Detect objects, in pixels of the network input, after the model's own post-processing."""
         ...
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
-        """Class logits of this detector's head on given features: N×A×K, or P×K on given proposals."""
+        """Run this detector's head on given features: class logits N×A×K, or P×K on given proposals."""
         ...
 
     def native_state(self) -> dict[str, Tensor]:
-        """The weights under the library's own key names."""
+        """Return the weights under the library's own key names."""
         ...
 
 

@@ -25,7 +25,7 @@ class LossReport:
     parts: dict[str, Tensor]
     """Weighted scalars by name: the task's own (`task/…`) and one per term."""
     gradients: dict[str, GradientRatio] = field(default_factory=dict[str, GradientRatio])
-    """By term, of a step that was measured."""
+    """Gradients by term, in a step that was measured."""
 
     # No Mapping by inheritance: engines rebuild every Mapping that a module returns, and could not rebuild this one.
     def __getitem__(self, name: str) -> Tensor:

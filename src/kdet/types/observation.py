@@ -83,7 +83,7 @@ class Observation:
     assignment: Tensor | None = None
     """N×A int64: index of the image's object, -1 background, -2 ignored."""
     anchors_per_cell: tuple[int, ...] = ()
-    """Per level; with the features' sizes this splits the A axis."""
+    """Number of anchors in a cell of each level; with the features' sizes this splits the A axis."""
     cells_hw: tuple[SizeHW, ...] = ()
     """Height and width of each level's grid."""
     activation: Activation = "sigmoid"
@@ -100,7 +100,7 @@ class Observation:
     query_boxes: Tensor | None = None
     """N×Q×4, in the order of `query_logits`."""
     decoder: QueryDecoder | None = None
-    """Of detectors that predict a set; it keeps what it needs of this pass."""
+    """Decoder of detectors that predict a set; it keeps what it needs of this pass."""
     head_features: tuple[HeadFeatures, ...] = ()
     """One per hidden layer of the head, the first after its first layer."""
 

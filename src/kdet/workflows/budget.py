@@ -8,7 +8,7 @@ _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 def seconds_of(text: str, option: str = "--budget") -> float:
-    """2h, 90m, 1h30m, 45s.
+    """Parse a duration such as 2h, 90m, 1h30m or 45s.
 
     Raises:
         InputError: anything else, or no time at all.

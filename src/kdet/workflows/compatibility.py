@@ -12,7 +12,7 @@ _FROM_THE_LABELS = frozenset({Need.ASSIGNMENT, Need.LOSSES})
 
 
 def served(method: Method) -> str:
-    """Names of DETECTORS that can be both sides of a pair under this method, and the options that some need."""
+    """Name the DETECTORS that can be both sides of a pair under this method, and the options that some need."""
     by_default = _detectors(method, {})
     parts = [", ".join(by_default)] if by_default else []
     for written, options in method.variants.items():

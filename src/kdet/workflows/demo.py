@@ -33,7 +33,7 @@ TRAIN: dict[str, Any] = {
 }
 TEACHER_EPOCHS, STUDENT_EPOCHS = 10, 4
 LONGER = 4.0
-"""As of LABELS."""
+"""Factor on the student's epochs in `alone_longer`; LABELS says it in words."""
 TEACHER_LR = 3e-3
 STUDENT_LR = 3e-3
 """The best for the student *alone* of a grid on other seeds; benchmarks/demo_grid.py, docs/results.md."""
@@ -102,7 +102,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
 def recipe_of(
     arm: str, seed: int, *, teacher: Path | None = None, longer: float = 1.0, lr: float | None = None
 ) -> Recipe:
-    """The recipe of an arm; all students share data, budget and learning rate.
+    """Return the recipe of an arm; all students share data, budget and learning rate.
 
     Args:
         arm: teacher, alone, or a key of DISTILL.
@@ -123,7 +123,7 @@ def recipe_of(
 
 
 def summary(done: Mapping[str, Outcome], seed: int) -> dict[str, Any]:
-    """The numbers of the table; AP is that of the last epoch."""
+    """Return the table's numbers; AP is that of the last epoch."""
     alone = done["alone"].metrics["AP"]
     rows = {
         name: {
@@ -140,7 +140,7 @@ def summary(done: Mapping[str, Outcome], seed: int) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The comparison as text."""
+    """Return the comparison as text."""
     lines = [f"{'':<38}{'parameters':>11}{'AP':>8}{'AP50':>8}{'time':>8}{'gain':>9}"]
     for name, label in LABELS.items():
         row = result[name]

@@ -62,7 +62,7 @@ class Wish:
 
     to: str
     size_hw: SizeHW | None = None
-    """Of the input; None = the model's square, else the smallest that holds every validation image at its own size."""
+    """Size of the input; None = the model's square, else the smallest that holds every validation image as it is."""
     batch: int | None = None
     """Images at a time; None = any number where the target can, else one."""
     normalises: bool = True
@@ -73,13 +73,13 @@ class Wish:
     max_drop: float | None = None
     """AP that it may lose; None = 0.002, or 0.01 in eight bits."""
     images: int = 200
-    """Of the validation data, on which it is checked."""
+    """Validation images on which it is checked."""
     calibration: int = 64
     """Images of the training data from which the ranges of eight bits come."""
     seconds: float = 2.0
-    """Of timing model and file, each."""
+    """Seconds for timing the model, and as many for the file."""
     license: str | None = None
-    """Of the weights, for the card."""
+    """License of the weights, for the card."""
 
 
 def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Source | None, say: Say) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def export(model: Path, out: Path, wish: Wish, *, val: Source | None, train: Sou
 
 
 def canvas_for(sizes_hw: NDArray[np.int32], image_size: ImageSize, canvas: Canvas) -> SizeHW:
-    """A model's square; else the smallest input for images of these sizes (N×2) at its own, padded as it pads them."""
+    """Return a model's square, else the smallest input for images of these sizes (N×2), padded as it pads them."""
     if (square_hw := canvas_hw(image_size, canvas)) is not None:
         return square_hw
     sizes = [resized_hw((h, w), image_size) for h, w in np.unique(sizes_hw, axis=0).tolist()]
@@ -176,7 +176,7 @@ def _trained(model: Path) -> Detector:
 def _data(
     model: Path, val: Source | None, train: Source | None, *, needs_train: bool, say: Say
 ) -> tuple[Source, Source]:
-    """Where the file is checked, and where it is calibrated."""
+    """Open the data on which the file is checked, and those on which it is calibrated."""
     if val is not None and (train is not None or not needs_train):
         return val, train or val
     if not is_folder(model):

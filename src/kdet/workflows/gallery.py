@@ -13,7 +13,7 @@ from kdet.train.state.run_folder import PREDICTIONS
 
 
 def gallery(source: Source, runs: Mapping[str, Path], out: Path, *, count: int = 6) -> list[Path]:
-    """One picture an image: the truth, then what each run found, in the order given.
+    """Draw one picture an image: the truth, then what each run found, in the order given.
 
     The images are those on which the runs differ most, by rule and not by choice; the most different one is first.
 

@@ -47,14 +47,14 @@ class Labeller:
     """A model that finds objects on images."""
 
     name: str
-    """Where it comes from."""
+    """Origin of the labels."""
     classes: tuple[str, ...]
     find: Callable[[Source, float], list[ImagePredictions]]
     """Objects from a score on, on all images of a source, labels as of `classes`."""
     recipe: Recipe | None = None
-    """With labelled images, for `auto`."""
+    """Recipe with labelled images, for `auto`."""
     teacher: OneTeacher | None = None
-    """As of the recipe."""
+    """The teacher in the recipe's form."""
 
 
 def label(

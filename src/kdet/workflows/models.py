@@ -16,7 +16,7 @@ _AT_A_TIME = 8
 
 
 def open_model(path: Path, *, in_fp32: bool = True) -> Detector:
-    """A detector that predicts.
+    """Open a detector that predicts.
 
     Args:
         path: a run folder, a weights file or an exported file.
@@ -29,7 +29,7 @@ def open_model(path: Path, *, in_fp32: bool = True) -> Detector:
 
 
 def open_to_run(path: Path, device: str | None = None, *, in_fp32: bool = True) -> tuple[Detector, str]:
-    """The same, and the device that it stands on: the GPU where there is one; the toolkits of files have the processor.
+    """Open a detector on its device, the GPU where there is one; the toolkits of files have the processor.
 
     Args:
         path: see `open_model`.
@@ -50,7 +50,7 @@ def open_to_run(path: Path, device: str | None = None, *, in_fp32: bool = True) 
 
 
 def images_at_a_time(path: Path) -> int:
-    """The batch size with which a run looked at its AP: images pad each other, and some models see padding; else 8."""
+    """Return the batch size of a run's evaluation, else 8: images pad each other, and some models see padding."""
     recipe = (path if path.is_dir() else path.parent) / RECIPE
     with suppress(InputError):  # of another version, or broken: what it says is not needed
         return read_recipe(recipe).train.batch_size
@@ -58,7 +58,7 @@ def images_at_a_time(path: Path) -> int:
 
 
 def precision_of(detector: Detector, device: str) -> str:
-    """In which a detector of `open_to_run` computes: fp32, bf16, fp16, int8, or tf32 for convolutions of a GPU."""
+    """Name the precision of a detector of `open_to_run`: fp32, bf16, fp16, int8, or tf32 for convolutions of a GPU."""
     if isinstance(detector, ExportedDetector):
         return detector.precision
     cudnn: Any = torch.backends.cudnn

@@ -8,7 +8,7 @@ from kdet.train.seen_images import image_keys, training_images
 
 
 def seen_in_training(recipe: Recipe, judged: Source) -> list[int | None]:
-    """For each teacher, how many of these images it was trained on; None where nothing tells.
+    """Count for each teacher how many of these images it was trained on; None where nothing tells.
 
     Args:
         recipe: whose teachers, and whose data.

@@ -34,21 +34,21 @@ class Speed:
     device: str
     """What it ran on; exported files run on the processor."""
     precision: str
-    """In which it computed there: fp32, tf32 (convolutions of a GPU), bf16, fp16 or int8."""
+    """Precision in which it computed there: fp32, tf32 (convolutions of a GPU), bf16, fp16 or int8."""
     ap: float | None
-    """As its run or its export measured it, on the images of that; None where neither says, or of another precision."""
+    """AP that its run or its export measured on its own images; None where neither says, or for another precision."""
     image_size: ImageSize
     parameters: int | None
     """None of an exported file, like its FLOPs: only its toolkit sees them."""
     flops: int | None
-    """Of one image: two for a multiplication with its addition, in convolutions and matrix products."""
+    """FLOPs of one image: two for a multiplication with its addition, in convolutions and matrix products."""
     file_bytes: int
     latency_ms: float
-    """Of one image, median."""
+    """Median latency of one image."""
     latency_p90_ms: float
     """Nine of ten images take no longer."""
     images_per_second: float
-    """In batches."""
+    """Images per second in batches."""
     peak_bytes: int | None
     """What the model and one image add to the memory of a fresh process, on the device that it runs on."""
 
@@ -73,6 +73,9 @@ def measure(
         memory: whether to measure the peak, too, for which each is opened in a process of its own.
         device: "cpu" or "cuda"; None = the GPU where there is one.
         in_fp32: whether the toolkits of exported files compute in float32; else as they choose on this processor.
+
+    Returns:
+        One Speed for each model, in their order.
 
     Raises:
         InputError: no such model, or one without detections, or no GPU where one is wanted.
@@ -110,13 +113,13 @@ def measure(
 
 
 def as_json(speeds: Sequence[Speed]) -> dict[str, Any]:
-    """For a program; where and how it was measured stands beside it."""
+    """Return the numbers for a program; where and how it was measured stands beside them."""
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     return {"models": [asdict(speed) for speed in speeds], **about}
 
 
 def flops_of(detector: Detector, one: Batch) -> int:
-    """Floating-point operations of one image, convolutions and matrix products alone."""
+    """Return the floating-point operations of one image, convolutions and matrix products alone."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         detector.predict(one)
     return int(counter.get_total_flops())
@@ -163,7 +166,7 @@ def _pictures(size: ImageSize, canvas: Canvas, device: str, count: int) -> Batch
 
 
 def _ap_of(path: Path, precision: str) -> float | None:
-    """Of the weights that are measured: of a run the best epoch's, of a file what is written beside it."""
+    """Look up the AP of the measured weights: a run's best epoch, or what is written beside a file."""
     text = read_text(path / METRICS if is_folder(path) else path.with_name(f"{path.name}.json"))
     if text is None:
         return None
@@ -192,7 +195,7 @@ def _peak_in_a_fresh_process(
 
 
 def _peak(path: Path, size: ImageSize, canvas: Canvas, device: str | None, in_fp32: bool) -> int | None:
-    """Of this process or its GPU memory, beyond what was held before the model was there."""
+    """Measure the peak of main or GPU memory beyond what was held before the model was there."""
     one = _pictures(size, canvas, "cpu", 1)
     before = {where: peak_memory(where) for where in ("cpu", "cuda")}
     detector, device = _ready(path, device, in_fp32)

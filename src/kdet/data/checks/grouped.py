@@ -20,7 +20,7 @@ _BLOCK = 256
 
 
 def divided(source: Source, share: float, seed: int = 0) -> tuple[Source, Source]:
-    """The rest and this share of the images, at least one group of images that look alike in each.
+    """Return the rest and this share of the images, at least one group of images that look alike in each.
 
     Args:
         source: what is divided.
@@ -47,7 +47,7 @@ def divided(source: Source, share: float, seed: int = 0) -> tuple[Source, Source
 
 
 def perceptual_hash(source: Source, i: int) -> int:
-    """64 bits: which of a small grey image's lowest frequencies (its DCT) are above their median."""
+    """Return 64 bits: which of a small grey image's lowest frequencies (its DCT) are above their median."""
     pixels = Image.fromarray(source.read(i).permute(1, 2, 0).numpy())
     small = np.asarray(pixels.convert("L").resize((_PIXELS, _PIXELS), Image.Resampling.BOX), np.float64)
     steps = np.arange(_PIXELS)

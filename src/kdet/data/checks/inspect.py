@@ -13,7 +13,7 @@ SMALL_PX2, LARGE_PX2 = 32.0**2, 96.0**2
 
 
 def inspect(source: Source, *, decode: bool = False) -> dict[str, Any]:
-    """Counts and problems of a data set, ready for JSON.
+    """Return the counts and problems of a data set, ready for JSON.
 
     Args:
         source: one split.

@@ -11,7 +11,7 @@ _BLOCK = 2**20
 
 
 def shared_images(train: Source, val: Source) -> list[tuple[str, str]]:
-    """Pairs of a training and a validation image that are one file, or have the same content."""
+    """Return pairs of a training and a validation image that are one file, or have the same content."""
     if not (on_disk(train) and on_disk(val)):
         return []
     ours, theirs = _files(train), _files(val)
@@ -33,7 +33,7 @@ def shared_images(train: Source, val: Source) -> list[tuple[str, str]]:
 
 
 def leak(train: Source, val: Source) -> str | None:
-    """One line about shared images, or nothing."""
+    """Return one line about shared images, or nothing."""
     pairs = shared_images(train, val)
     if not pairs:
         return None

@@ -48,6 +48,6 @@ class Draft:
     outside: str = ""
     """What a box that lies wholly outside its image is a sign of."""
     first_pixel: int | None = None
-    """As of `DetectionIndex`."""
+    """Number of the first pixel in VOC data, as in `DetectionIndex.first_pixel`."""
     notes: tuple[str, ...] = ()
     """What the reader has to say, one line a kind."""

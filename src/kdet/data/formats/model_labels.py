@@ -10,7 +10,7 @@ from kdet.data.source import Source
 from kdet.files import is_file
 
 RECORD = "label.json"
-"""In the folder, beside images and annotations: which model, what it was asked, and from which scores on."""
+"""File in the folder, beside images and annotations: which model, what it was asked, and from which scores on."""
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ def is_labelled_by_a_model(folder: Path) -> bool:
 
 
 def open_model_labels(folder: Path) -> Source:
-    """Its images with boxes and scores.
+    """Open the images of such a folder, with boxes and scores.
 
     Raises:
         InputError: what `kdet label` wrote is not there any more, or damaged.

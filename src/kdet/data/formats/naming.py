@@ -11,7 +11,7 @@ from kdet.errors import InputError, counted
 from kdet.files import is_file
 
 _PROBED = 8
-"""Of the first names, to see where else they are."""
+"""Number of the first names that are looked for elsewhere."""
 HELP = "give names inside it, or name the folder of the images with --images"
 
 
@@ -28,7 +28,7 @@ class Located:
 def located(
     file: Path, names: Sequence[str], candidates: Sequence[Path], folder: Path, images: Path | None = None
 ) -> Located:
-    """The folder that names are relative to; every one of them is there.
+    """Return the folder that names are relative to; every one of them is there.
 
     Args:
         file: what names them, for messages.
@@ -86,12 +86,12 @@ def leaves(name: str) -> bool:
 
 
 def last_part(name: str) -> str:
-    """The file's own name, whichever system wrote the path."""
+    """Return the file's own name, whichever system wrote the path."""
     return name.replace("\\", "/").rpartition("/")[2]
 
 
 def inside(folder: Path, name: str) -> str | None:
-    """An absolute name as one relative to the folder that it lies in; None where it does not."""
+    """Return an absolute name as one relative to the folder that it lies in; None where it does not."""
     try:
         for base in (folder.absolute(), folder.resolve()):
             path = os.path.normpath(name)

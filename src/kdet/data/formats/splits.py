@@ -14,14 +14,14 @@ NAMES = {
 }
 """What tools call a split; the first that is there counts."""
 UNDIVIDED = "has no splits, so that all of it is read as"
-"""Of the note about a set that nobody divided."""
+"""Part of the note about a set that nobody divided."""
 _WHOLE = ("default", "all", "")
 """What they call a data set that nobody divided."""
 _T = TypeVar("_T")
 
 
 def chosen(where: Path, wanted: str, found: Mapping[str, _T]) -> tuple[_T, tuple[str, ...]]:
-    """The split that is meant, and what should be said about it.
+    """Return the split that is meant, and what should be said about it.
 
     Args:
         where: begins every line.

@@ -71,7 +71,7 @@ FORMATS: dict[str, Format] = {
 
 
 def recognise(path: Path) -> str:
-    """Name of the format that a path holds.
+    """Return the name of the format that a path holds.
 
     Raises:
         InputError: no such path, or none of the formats.
@@ -89,7 +89,7 @@ def recognise(path: Path) -> str:
 
 
 def format_named(name: str) -> Format:
-    """A format by its name.
+    """Look up a format by its name.
 
     Raises:
         InputError: unknown name; lists the known ones.
@@ -110,7 +110,7 @@ def open_source(
     first_pixel: voc.FirstPixel = "auto",
     shapes: Shapes | None = None,
 ) -> Source:
-    """One split of a data set.
+    """Open one split of a data set.
 
     Args:
         format: a key of FORMATS.

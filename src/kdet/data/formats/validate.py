@@ -43,7 +43,7 @@ _DENSE = 16
 
 
 def checked(draft: Draft, on_bad_box: OnBadBox) -> DetectionIndex:
-    """The index of a draft.
+    """Return the index of a draft.
 
     Raises:
         InputError: no classes, no images, a name twice, a file name that leaves the folder, a bad box, a bad score.
@@ -102,7 +102,7 @@ def _scores(draft: Draft) -> NDArray[np.float32] | None:
 
 
 def _without_empty_classes(draft: Draft) -> Draft:
-    """Without the classes that no box uses and that stand for nothing, or for what another of the same name stands."""
+    """Leave out classes that no box uses and that stand for nothing, or for what another of the same name stands."""
     if draft.settled:
         return draft
     used = np.bincount(draft.labels, minlength=len(draft.classes)) > 0
@@ -183,7 +183,7 @@ def _mended(draft: Draft, on_bad_box: OnBadBox) -> tuple[NDArray[np.float32], Fl
 
 
 def _sound(raw: NDArray[np.float64], rounded: NDArray[np.float32], limits: NDArray[np.int32]) -> Flags:
-    """Which boxes have nothing that `_clipped` would find or change: as good as all of them, and this is far faster."""
+    """Find the boxes in which `_clipped` has nothing to change: as good as all of them, and this is far faster."""
     (x1, y1, x2, y2), (left, top, right, bottom), (width, height) = raw.T, rounded.T, limits.T
     return (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height) & (left < right) & (top < bottom)
 
@@ -251,7 +251,7 @@ def check_unique(file: Path, ids: Ints, what: str) -> None:
 
 
 def rows_of(ids: Ints, wanted: Ints) -> Ints:
-    """Position of each wanted id among unique `ids`, -1 where it is none of them."""
+    """Return the position of each wanted id among unique `ids`, -1 where it is none of them."""
     if not ids.size:
         return np.full(len(wanted), -1, np.int64)
     first, last = int(ids.min()), int(ids.max())

@@ -20,7 +20,7 @@ _GRAINS = (3, 8, 24)
 def draw(
     layout: Layout, generator: np.random.Generator, *, image_size: int, texture: float, noise: float, contrast: float
 ) -> NDArray[np.uint8]:
-    """The image of a layout, H×W×3 RGB."""
+    """Draw the image of a layout, H×W×3 RGB."""
     ground = generator.random(3, np.float32)
     weave = _weave(generator, image_size)
     canvas: Pixels = (ground + texture * weave).astype(np.float32)

@@ -20,7 +20,7 @@ _MOST_IMAGES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """What is generated; everything that `{format: shapes, …}` may hold."""
+    """Settings of the generated images; all keys that `{format: shapes, …}` may hold."""
 
     images: int = 2000
     """Number of training images."""
@@ -29,21 +29,21 @@ class Shapes:
     image_size: int = 96
     """Height and width in pixels."""
     classes: int = 3
-    """How many kinds of shapes, 1…6: circle, square, triangle, star, cross, half-disc."""
+    """Number of kinds of shapes, 1…6: circle, square, triangle, star, cross, half-disc."""
     seed: int = 0
-    """Another seed, another data set."""
+    """Seed of the data set."""
     objects: tuple[int, int] = (1, 5)
-    """Fewest and most objects of an image; fewer where they do not fit."""
+    """Least and largest number of objects in an image; fewer where they do not fit."""
     scale: tuple[float, float] = (0.12, 0.45)
     """Smallest and largest long side of an object, relative to the image."""
     occlusion: float = 0.3
     """Largest share of an object's box that another object's box may cover, 0…1."""
     rotation: float = 1.0
-    """How far shapes may turn: 0 not at all, 1 to any angle."""
+    """Largest turn of a shape: 0 none, 1 to any angle."""
     texture: float = 0.4
     """Strength of the ground's and the objects' texture, 0…1."""
     clutter: int = 2
-    """Most things of no class in an image."""
+    """Largest number of things without a class in an image."""
     noise: float = 0.03
     """Standard deviation of the pixel noise, relative to the range of values."""
     contrast: float = 0.25

@@ -102,7 +102,7 @@ class FoundationDetector:
 def foundation(
     name: str, *, library: Library = "timm", weights: str | None = None, options: Mapping[str, Any] | None = None
 ) -> FoundationDetector:
-    """A ViT or ConvNeXt backbone as a teacher of features; it knows no classes and detects nothing.
+    """Return a ViT or ConvNeXt backbone as a teacher of features; it knows no classes and detects nothing.
 
     Args:
         name: timm's name, such as vit_small_patch14_dinov2 or convnext_tiny; for transformers a model on the hub, a

@@ -12,11 +12,11 @@ from kdet.errors import InputError, one_line
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, with which DINOv2, DINOv3 and ConvNeXt were trained; for models that do not say."""
 _STAGES_OF_STRIDE_8_UP = (2, 3, 4)
-"""Of stem and four stages, as transformers counts them."""
+"""Indices into the stem and the four stages, as transformers counts them."""
 
 
 def transformers_backbone(name: str, weights: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Backbone; arguments as of `foundation`.
+    """Return the fields of a Backbone; arguments as of `foundation`.
 
     Raises:
         InputError: transformers is missing, has no such backbone, or its weights cannot be had.

@@ -11,12 +11,12 @@ from kdet.detectors.weights import read_weights
 from kdet.errors import InputError, one_line
 
 FINEST_STRIDE = 8
-"""Of a backbone with several strides, the levels from here on are taken."""
+"""Smallest stride of the levels that are taken from a backbone with several strides."""
 _NEAR = 3
 
 
 def timm_backbone(name: str, weights: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Backbone; arguments as of `foundation`.
+    """Return the fields of a Backbone; arguments as of `foundation`.
 
     Raises:
         InputError: timm is missing, has no such backbone, or its weights cannot be had.
@@ -83,7 +83,7 @@ def _library() -> Any:
 
 
 def _created(timm: Any, name: str, weights: str | None, options: dict[str, Any]) -> Any:
-    """Of any input size, where a ViT's position embeddings stand in the way."""
+    """Create the model so that a ViT's position embeddings allow any input size."""
     source: dict[str, Any] = {"pretrained": weights is not None}
     if weights not in (None, "pretrained"):
         source["pretrained_cfg_overlay"] = {"state_dict": read_weights(Path(weights)).state, "source": "timm"}

@@ -11,7 +11,7 @@ _FROM_THE_DATA = ("num_labels", "id2label", "label2id")
 
 
 def checked(library: Any, given: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """transformers' config from a recipe's, every key of it known; transformers itself takes any.
+    """Build transformers' config from a recipe's, every key of it known; transformers itself takes any.
 
     Args:
         library: transformers.
@@ -54,12 +54,12 @@ def known_type(where: str, kind: Any) -> None:
 
 
 def labelled(names: Sequence[str]) -> dict[str, Any]:
-    """What a config holds of the class list."""
+    """Return what a config holds of the class list."""
     return {"id2label": dict(enumerate(names)), "label2id": {name: label for label, name in enumerate(names)}}
 
 
 def one_line(error: Exception) -> str:
-    """The beginning of what a library says."""
+    """Return the beginning of what a library says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__
 

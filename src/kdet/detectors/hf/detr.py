@@ -142,7 +142,7 @@ class DetrDetector:
         return Candidates(scores, boxes * boxes.new_tensor([width, height] * 2), (int(boxes.shape[1]),))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
-        """Not here: the decoder finds its queries for itself.
+        """Refuse: the decoder finds its queries for itself.
 
         Raises:
             InputError: always.
@@ -226,7 +226,7 @@ class DetrDetector:
 
 
 def describe_levels(model: Any, family: Family) -> tuple[Level, ...]:
-    """Channels and strides of the neck's maps, from a small empty image: transformers looks at values on the way.
+    """Return channels and strides of the neck's maps, from a small empty image: transformers looks at values.
 
     Neither mode, weights, statistics nor random numbers change.
     """

@@ -25,7 +25,8 @@ class Family:
     asking: Asking | None = None
     """How its decoder is asked the queries of another; None: it is not."""
     grid: str | None = None
-    """Where the neck's output is one flat N×L×C: the convolution that made its map. None: maps, or sizes come along."""
+    """Convolution that made the neck's map, where the neck's output is one flat N×L×C; None: maps, or sizes come
+    along."""
     reads_mask: bool = True
     """It knows what is padding, and its boxes are fractions of the image; else of the padded image."""
     normalises: bool = True
@@ -37,9 +38,10 @@ class Family:
     square: bool = False
     """Anything but a square input is scrambled inside."""
     image_size: int | tuple[int, int] = (800, 1333)
-    """Of its image processor."""
+    """Input size of its image processor."""
     canvas: Canvas = "pad"
-    """Of its image processor: pad, or stretch to a height and a width; LW-DETR and RF-DETR as their own code has it."""
+    """Canvas of its image processor: pad, or stretch to a height and a width; LW-DETR's and RF-DETR's as in their own
+    code."""
 
     @property
     def provides(self) -> frozenset[Need]:
@@ -74,7 +76,7 @@ FAMILIES: dict[str, Family] = {
     "detr": replace(_DETR, asking=BY_EMBEDDINGS, activation="softmax"),
     "table-transformer": replace(_DETR, asking=TABLE, activation="softmax"),
 }
-"""By `model_type`. YOLOS is not here: its tokens are no feature maps."""
+"""Families by `model_type`. YOLOS is not here: its tokens are no feature maps."""
 
 
 class NeckReached(Exception):
@@ -85,7 +87,7 @@ class NeckReached(Exception):
 def neck_maps(
     model: nn.Module, family: Family, *, stop: bool, shown: tuple[float, float] = (1.0, 1.0)
 ) -> Generator[list[Tensor]]:
-    """The list that the next forward pass fills with the neck's maps, N×C×H×W each; hooks are gone afterwards.
+    """Yield the list that the next forward pass fills with the neck's maps, N×C×H×W each; hooks are gone afterwards.
 
     The maps are what the rest of the model reads, so that its losses have a gradient there: an output that is cut into
     maps, or to its top left part, is put together again for the model to go on with.
@@ -150,7 +152,7 @@ def _put_into(whole: Tensor, part: Tensor) -> Tensor:
 
 
 def own_queries(output: Any, num_queries: int) -> Callable[[Tensor], Tensor]:
-    """Takes from N×Q×… the queries that also predict: training puts denoising queries first, or groups behind."""
+    """Take from N×Q×… the queries that also predict: training puts denoising queries first, or groups behind."""
     denoising = output.get("denoising_meta_values")
     first = 0 if denoising is None else int(denoising["dn_num_split"][0])
     return lambda queries: queries[:, first : first + num_queries]

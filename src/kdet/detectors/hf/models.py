@@ -36,7 +36,7 @@ def build_detr(
     image_size: ImageSize | None,
     notes: Notes,
 ) -> DetrDetector:
-    """A detector from a config with random weights, or from a folder or the hub.
+    """Build a detector from a config with random weights, or from a folder or the hub.
 
     Args:
         classes: names of the objects.
@@ -70,7 +70,7 @@ def build_detr(
 
 
 def rebuild_detr(stored: StoredWeights) -> DetrDetector:
-    """The detector of a file that kdet wrote."""
+    """Rebuild the detector of a file that kdet wrote."""
     assert stored.build is not None and stored.class_names is not None
     library, build = _library(), stored.build
     model = _from_config(library, library.CONFIG_MAPPING[build["config"]["model_type"]].from_dict(build["config"]))
@@ -103,7 +103,7 @@ def wrap_detr(model: Any, classes: Sequence[str]) -> DetrDetector:
 
 
 def classes_of(weights: str) -> tuple[str, ...] | None:
-    """Class names by column that a folder or a model on the hub comes with; None where it has made-up ones.
+    """Return the class names by column that a folder or a model on the hub comes with; None where it has made-up ones.
 
     Raises:
         InputError: no such weights.
@@ -136,7 +136,7 @@ def _random(library: Any, config: Any, image_size: ImageSize | None, notes: Note
 
 
 def _described(detector: DetrDetector) -> DetrDetector:
-    """With what rebuilds it."""
+    """Add to the detector what rebuilds it."""
     config = detector.model.config
     names = detector.class_names[: config.num_labels]
     detector.build_arguments = {

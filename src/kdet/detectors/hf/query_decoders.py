@@ -44,7 +44,7 @@ def asking_of(config: Any, asking: Asking | None) -> Asking | None:
 
 
 def query_form(config: Any, asking: Asking | None) -> str:
-    """What a query is, in words."""
+    """Return what a query is, in words."""
     if asking is None:
         return "queries of its own"
     if asking.by_cells:
@@ -56,7 +56,7 @@ def query_form(config: Any, asking: Asking | None) -> str:
 
 @contextmanager
 def listening(model: nn.Module, asking: Asking | None) -> Generator[Heard]:
-    """What the next pass gives to the decoder; the hooks are gone afterwards. None hears nothing."""
+    """Yield what the next pass gives to the decoder; the hooks are gone afterwards. None hears nothing."""
     heard = Heard()
 
     def at_decoder(_: nn.Module, given: Any, named: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def listening(model: nn.Module, asking: Asking | None) -> Generator[Heard]:
 
 
 def own_queries_of(asking: Asking, heard: Heard, output: Any, num_queries: int) -> dict[str, Tensor]:
-    """The queries that the model itself asked, without those of its training; by name, N×Q×…"""
+    """Return the queries that the model itself asked, without those of its training; by name, N×Q×…"""
     queries = {name: heard.given[name][:, -num_queries:].detach() for name in asking.names}
     if asking.by_cells:
         queries["cells"] = output["enc_outputs_class"].amax(-1).topk(num_queries, dim=1).indices
@@ -86,7 +86,7 @@ def own_queries_of(asking: Asking, heard: Heard, output: Any, num_queries: int) 
 
 
 def answered(model: Any, asking: Asking, heard: Heard, queries: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits N×Q×K and boxes N×Q×4 (centre and size, fractions) of these queries, in a pass of the decoder alone."""
+    """Run the decoder alone on these queries: logits N×Q×K and boxes N×Q×4 (centre and size, fractions)."""
     given = {**heard.given, **{name: queries[name] for name in asking.names}}
     if asking.by_cells:
         memory_NLD = heard.memory[0].detach()

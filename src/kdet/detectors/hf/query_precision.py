@@ -23,7 +23,7 @@ _MAPS = re.compile(r"(model\.)?((decoder_)?input_proj\.\d+|backbone\.projector)"
 
 @contextmanager
 def exact_boxes(model: nn.Module) -> Generator[None]:
-    """Anchors, reference points, boxes and logits of a set detector are float32 while the context is open."""
+    """Keep anchors, reference points, boxes and logits of a set detector in float32 while the context is open."""
     device = next(model.parameters()).device.type
     if not torch.is_autocast_enabled(device):
         yield

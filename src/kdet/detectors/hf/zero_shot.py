@@ -96,7 +96,7 @@ def is_zero_shot(folder: Path) -> bool:
 
 
 def open_zero_shot(weights: str, prompts: Sequence[Prompt], device: str) -> ZeroShotDetector:
-    """A model of transformers by its folder or its name on the hub.
+    """Open a model of transformers by its folder or its name on the hub.
 
     Args:
         weights: a folder, or a name such as IDEA-Research/grounding-dino-tiny.
@@ -203,7 +203,7 @@ def _grounding_dino(model: Any, processor: Any, picture: Image.Image, texts: Seq
 
 
 def _merged(texts: Sequence[str]) -> str:
-    """As Grounding DINO was trained: small letters, a full stop behind each."""
+    """Join the texts as Grounding DINO was trained: small letters, a full stop behind each."""
     return ". ".join(text.strip().lower() for text in texts) + "."
 
 

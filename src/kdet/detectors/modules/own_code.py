@@ -17,7 +17,7 @@ ALLOWED = "KDET_ALLOW_CODE"
 
 
 def call_factory(factory: str, classes: Sequence[str], options: Mapping[str, Any]) -> Detector | nn.Module:
-    """What `function(classes=[…], **options)` of a recipe's `factory: module:function` returns.
+    """Return what `function(classes=[…], **options)` of a recipe's `factory: module:function` returns.
 
     Args:
         factory: the module is looked for in the working directory first, then where Python looks.

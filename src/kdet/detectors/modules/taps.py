@@ -22,7 +22,7 @@ _NEAR = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Tap:
-    """Where to listen, and what to take of what is heard."""
+    """Place to listen at, and what to take of what is heard."""
 
     written: str
     path: str
@@ -38,7 +38,7 @@ class Heard:
 
 
 def read_tap(written: str, model: nn.Module) -> Tap:
-    """A tap as the user writes it, checked against the model's own paths.
+    """Return a tap as the user writes it, checked against the model's own paths.
 
     Raises:
         InputError: not a path, or no such module; the near ones are named.
@@ -68,7 +68,7 @@ def listening(model: nn.Module, taps: Sequence[Tap]) -> Generator[dict[str, list
 
 
 def picked(tap: Tap, heard: Mapping[str, Sequence[Heard]]) -> Tensor:
-    """The one N×C×H×W that a tap means.
+    """Return the one N×C×H×W that a tap means.
 
     Raises:
         InputError: its module did not run, ran several times or gave something else, or a later layer wrote into it.

@@ -15,7 +15,7 @@ BACKGROUND = -1
 def assign_adaptively(
     boxes_M4: Tensor, anchors_A4: Tensor, anchors_per_level: Sequence[int], *, num_candidates: int = 9
 ) -> Tensor:
-    """The object of each anchor of one image, A int64: its index, or -1 for background.
+    """Assign an object to each anchor of one image, A int64: its index, or -1 for background.
 
     Paper: Zhang, Chi, Yao, Lei, Li, "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive
     Training Sample Selection", CVPR 2020, https://arxiv.org/abs/1912.02424, algorithm 1.

@@ -28,7 +28,7 @@ BACKBONES = ("resnet10", *RESNETS, *MOBILENETS, *LIBRARY_BACKBONES)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups where each keeps at least four channels, fewer groups in a narrow layer."""
+    """Build a GroupNorm with 32 groups where each keeps at least four channels, fewer groups in a narrow layer."""
     return nn.GroupNorm(gcd(channels, min(32, max(1, channels // 4))), channels)
 
 
@@ -77,7 +77,7 @@ def _narrow_resnet(blocks: tuple[int, ...], width: float, norm: Norm) -> nn.Sequ
 def make_body(
     backbone: str, width: float, norm: Norm, *, state: Mapping[str, Tensor] | None, trainable_layers: int
 ) -> nn.Module:
-    """A backbone without its classifier; arguments as of `build_model`."""
+    """Build a backbone without its classifier; arguments as of `build_model`."""
     body = _body(backbone, width, norm)
     if state is not None:
         _load_body(body, state)
@@ -139,7 +139,7 @@ def _mobilenet_stages(body: nn.Module) -> list[int]:
 def feature_pyramid(
     body: nn.Module, backbone: str, first_stage: int, channels: int, extra: nn.Module
 ) -> BackboneWithFPN:
-    """Feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
+    """Build a feature pyramid over stages `first_stage`…4 (strides 4, 8, 16, 32)."""
     if isinstance(body, TimmBody):
         return TimmPyramid(body, first_stage, channels, extra)  # pyright: ignore[reportArgumentType]
     stages = _stages(body, backbone)[first_stage - 1 :]
@@ -167,7 +167,7 @@ def _width_out(stage: nn.Module) -> int:
 
 
 def p6_p7(body: nn.Module, backbone: str, channels: int, source: Literal["p5", "c5"]) -> LastLevelP6P7:
-    """The two coarsest levels, of strides 64 and 128, from the pyramid's P5 or the backbone's last stage, C5."""
+    """Build the two coarsest levels, of strides 64 and 128, from the pyramid's P5 or the backbone's last stage, C5."""
     if source == "p5":
         return LastLevelP6P7(channels, channels)
     extra = LastLevelP6P7(_stages(body, backbone)[-1][1], channels)

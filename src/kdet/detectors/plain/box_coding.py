@@ -17,7 +17,7 @@ MOST_GROWTH = math.log(1000 / 16)
 
 
 def decode_deltas(deltas_A4: Tensor, anchors_A4: Tensor) -> Tensor:
-    """Anchors moved and resized: x1 y1 x2 y2."""
+    """Move and resize anchors: x1 y1 x2 y2."""
     deltas_A4 = at_least_float32(deltas_A4) / deltas_A4.new_tensor(DELTA_SCALES, dtype=torch.float32)
     sides_A2 = anchors_A4[:, 2:] - anchors_A4[:, :2]
     centres_A2 = (anchors_A4[:, :2] + anchors_A4[:, 2:]) / 2 + deltas_A4[:, :2] * sides_A2
@@ -26,19 +26,19 @@ def decode_deltas(deltas_A4: Tensor, anchors_A4: Tensor) -> Tensor:
 
 
 def decode_distances(distances_A4: Tensor, anchors_A4: Tensor) -> Tensor:
-    """Boxes whose edges lie this far to the left, top, right and bottom of the anchors' centres."""
+    """Return the boxes whose edges lie this far to the left, top, right and bottom of the anchors' centres."""
     centres_A2 = (anchors_A4[:, :2] + anchors_A4[:, 2:]) / 2
     return torch.cat([centres_A2 - distances_A4[:, :2], centres_A2 + distances_A4[:, 2:]], dim=1)
 
 
 def encode_distances(boxes_P4: Tensor, anchors_P4: Tensor) -> Tensor:
-    """How far the edges of boxes are from the anchors' centres: left, top, right, bottom."""
+    """Return how far the edges of boxes are from the anchors' centres: left, top, right, bottom."""
     centres_P2 = (anchors_P4[:, :2] + anchors_P4[:, 2:]) / 2
     return torch.cat([centres_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - centres_P2], dim=1)
 
 
 def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
-    """IoU of box i with box i of the others."""
+    """Return IoU of box i with box i of the others."""
     overlap_P2 = torch.minimum(boxes_P4[:, 2:], others_P4[:, 2:]) - torch.maximum(boxes_P4[:, :2], others_P4[:, :2])
     overlap_P = overlap_P2.clamp_min(0).prod(1)
     areas_P = [(b[:, 2:] - b[:, :2]).prod(1) for b in (boxes_P4, others_P4)]
@@ -46,6 +46,6 @@ def paired_iou(boxes_P4: Tensor, others_P4: Tensor) -> Tensor:
 
 
 def centreness(anchors_P4: Tensor, boxes_P4: Tensor) -> Tensor:
-    """How central an anchor's centre, which lies inside, is in its box: 1 in the middle, 0 on an edge."""
+    """Return how central an anchor's centre, which lies inside, is in its box: 1 in the middle, 0 on an edge."""
     before_P2, after_P2 = encode_distances(boxes_P4, anchors_P4).split(2, dim=1)
     return (torch.minimum(before_P2, after_P2) / torch.maximum(before_P2, after_P2)).prod(1).sqrt()

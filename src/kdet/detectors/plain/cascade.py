@@ -25,7 +25,7 @@ REGIONS_PER_IMAGE = 512
 OBJECT_SHARE = 0.25
 SCORE_THRESHOLD, NMS_IOU, DETECTIONS_PER_IMAGE = 0.05, 0.5, 100
 _BETA = 1 / 9
-"""Where torchvision's smooth L1 turns from square to straight."""
+"""Difference at which torchvision's smooth L1 turns from square to straight."""
 
 Targets = Sequence[dict[str, Tensor]]
 SizesHW = Sequence[tuple[int, int]]
@@ -159,7 +159,7 @@ class CascadeRCNN(FasterRCNN):
 
 
 def stage_loss(logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and smooth L1 of one stage, before its weight; both over the number of regions."""
+    """Return the cross-entropy and smooth L1 of one stage, before its weight; both over the number of regions."""
     count = max(1, len(labels))
     objects = labels > 0
     box_reg = F.smooth_l1_loss(deltas[objects], offsets[objects], beta=_BETA, reduction="sum")
@@ -167,7 +167,7 @@ def stage_loss(logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) 
 
 
 def labelled(stage: Any, regions: list[Tensor], targets: Targets) -> tuple[list[Tensor], list[Tensor]]:
-    """Labels (0 = background) and box offsets of refined regions, by the stage's own IoU and scale."""
+    """Compute labels (0 = background) and box offsets of refined regions, by the stage's own IoU and scale."""
     boxes = [target["boxes"].to(region.dtype) for target, region in zip(targets, regions, strict=True)]
     matched, labels = stage.assign_targets_to_proposals(regions, boxes, [target["labels"] for target in targets])
     own = [

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """What mixed precision left in half precision, for arithmetic that needs more."""
+    """Return what mixed precision left in half precision, for arithmetic that needs more."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -183,6 +183,6 @@ class GFL(nn.Module):
 
 
 def by_anchor(strides: Sequence[int], num_anchors_per_level: Sequence[int], like: Tensor) -> Tensor:
-    """The stride of each anchor, A."""
+    """Return the stride of each anchor, A."""
     pairs = zip(strides, num_anchors_per_level, strict=True)
     return torch.cat([torch.full((count,), float(stride), device=like.device) for stride, count in pairs])

@@ -13,13 +13,13 @@ QUALITY_POWER = 2.0
 
 
 def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
-    """QFL of each logit against a quality in 0…1, of any shape."""
+    """Return QFL of each logit against a quality in 0…1, of any shape."""
     distance = (quality - logits.sigmoid()).abs()
     return distance**QUALITY_POWER * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
 
 def distribution_focal_loss(logits_PEB: Tensor, edges_PE: Tensor) -> Tensor:
-    """DFL of each edge, P×E: cross entropy with the two bins beside its place, which is clipped to 0 … B-1."""
+    """Return DFL of each edge, P×E: cross entropy with the two bins beside its place, which is clipped to 0 … B-1."""
     last = logits_PEB.shape[-1] - 1
     log_share_PEB = at_least_float32(logits_PEB).log_softmax(-1)
     place_PE = edges_PE.clamp(0, last)
@@ -32,6 +32,6 @@ def distribution_focal_loss(logits_PEB: Tensor, edges_PE: Tensor) -> Tensor:
 
 
 def expectation(logits: Tensor) -> Tensor:
-    """The mean bin of each distribution over the last axis."""
+    """Return the mean bin of each distribution over the last axis."""
     shares = at_least_float32(logits).softmax(-1)
     return (shares * torch.arange(shares.shape[-1], dtype=shares.dtype, device=shares.device)).sum(-1)

@@ -163,7 +163,7 @@ def build_model(
     body = make_body(backbone, width, NORMS[norm], state=body_state, trainable_layers=trainable_layers)
 
     def pyramid(first_stage: int, extra: nn.Module | None = None) -> BackboneWithFPN:
-        """With the two further levels of a dense detector where no other is given."""
+        """Build a pyramid with the two further levels of a dense detector where no other is given."""
         extra = p6_p7(body, backbone, fpn_channels, p6) if extra is None else extra
         return feature_pyramid(body, backbone, first_stage, fpn_channels, extra)
 

@@ -86,7 +86,7 @@ class Positives(NamedTuple):
 
 
 def run(model: OneStage, images: list[Tensor], targets: list[dict[str, Tensor]] | None) -> Any:
-    """Losses by name in training mode, else a dictionary of boxes, scores and labels for each image."""
+    """Return the losses by name in training mode, else a dictionary of boxes, scores and labels for each image."""
     if model.training:
         _require_sound(targets)
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
@@ -113,20 +113,20 @@ def _require_sound(targets: list[dict[str, Tensor]] | None) -> None:
 
 
 def resizer(min_size: int, max_size: int) -> GeneralizedRCNNTransform:
-    """torchvision's resizing, padding, and normalisation by the statistics of ImageNet."""
+    """Return torchvision's resizing, padding, and normalisation by the statistics of ImageNet."""
     return GeneralizedRCNNTransform(min_size, max_size, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def assign_all(
     targets: Sequence[Objects], anchors: Sequence[Tensor], num_anchors_per_level: Sequence[int]
 ) -> list[Tensor]:
-    """The object of each anchor of each image, -1 for background."""
+    """Return the object of each anchor of each image, -1 for background."""
     pairs = zip(targets, anchors, strict=True)
     return [assign_adaptively(target["boxes"], own, num_anchors_per_level) for target, own in pairs]
 
 
 def positives(targets: Sequence[Objects], matched: Sequence[Tensor]) -> Positives:
-    """The anchors with an object, in the order in which the mask selects them."""
+    """Return the anchors with an object, in the order in which the mask selects them."""
     chosen = [own[own >= 0] for own in matched]
     return Positives(
         torch.stack(list(matched)) >= 0,
@@ -136,7 +136,7 @@ def positives(targets: Sequence[Objects], matched: Sequence[Tensor]) -> Positive
 
 
 def at_labels(logits_NAK: Tensor, found: Positives, values_P: Tensor | float) -> Tensor:
-    """A target like the logits: these values in the column of each positive's label, 0 elsewhere."""
+    """Return a target like the logits: these values in the column of each positive's label, 0 elsewhere."""
     wanted_NAK = torch.zeros_like(logits_NAK)
     rows_PK = wanted_NAK[found.mask_NA]
     values = torch.as_tensor(values_P, dtype=rows_PK.dtype, device=rows_PK.device)
@@ -150,7 +150,7 @@ def decode_levels(
     regression: Sequence[Tensor],
     anchors: Sequence[Sequence[Tensor]],
 ) -> list[list[Tensor]]:
-    """Boxes A×4 by image and level; regression is N×A×4 by level."""
+    """Return the boxes A×4 by image and level; regression is N×A×4 by level."""
     return [
         [decode(level[index], own) for level, own in zip(regression, by_level, strict=True)]
         for index, by_level in enumerate(anchors)
@@ -163,7 +163,7 @@ def best_detections(
     image_shapes: Sequence[tuple[int, int]],
     limits: Limits,
 ) -> list[dict[str, Tensor]]:
-    """Detections of each image from scores N×A×K by level and boxes A×4 by image and level."""
+    """Return the detections of each image from scores N×A×K by level and boxes A×4 by image and level."""
     return [
         _of_image([level[index] for level in scores], boxes[index], image_hw, limits)
         for index, image_hw in enumerate(image_shapes)

@@ -14,7 +14,7 @@ from .models import build_model
 
 
 def load_student(path: str) -> tuple[nn.Module, list[str]]:
-    """A detector from a weights file that kdet wrote, in evaluation mode, and its class names by label."""
+    """Load a detector from a weights file that kdet wrote, in evaluation mode, and its class names by label."""
     with safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()["kdet"])
     if about["build"] is None:
@@ -28,7 +28,7 @@ def load_student(path: str) -> tuple[nn.Module, list[str]]:
 
 
 def build_any(arguments: Mapping[str, Any]) -> nn.Module:
-    """What a weights file names: a detector of `build_model`, or with `library` torchvision's own constructor."""
+    """Build what a weights file names: a detector of `build_model`, or with `library` torchvision's own."""
     plain = {name: value for name, value in arguments.items() if name != "library"}
     library = arguments.get("library")
     if not library:

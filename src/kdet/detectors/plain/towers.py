@@ -45,7 +45,7 @@ class ClassificationHead(nn.Module):
 
 
 def tower(channels: int) -> nn.Sequential:
-    """The hidden layers of a branch."""
+    """Build the hidden layers of a branch."""
     layers = [Conv2dNormActivation(channels, channels, norm_layer=group_norm) for _ in range(NUM_LAYERS)]
     for layer in layers:
         nn.init.normal_(layer[0].weight, std=0.01)  # pyright: ignore[reportArgumentType]
@@ -53,7 +53,7 @@ def tower(channels: int) -> nn.Sequential:
 
 
 def last_layer(channels: int, columns: int) -> nn.Conv2d:
-    """A 3×3 convolution that predicts."""
+    """Build a 3×3 convolution that predicts."""
     layer = nn.Conv2d(channels, columns, 3, padding=1)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
@@ -61,6 +61,6 @@ def last_layer(channels: int, columns: int) -> nn.Conv2d:
 
 
 def rows(maps: Sequence[Tensor], columns: int) -> Tensor:
-    """Maps N×(A·K)×H×W of all levels, A here the anchors of one cell, as N×A×K, A of all levels."""
+    """Turn maps N×(A·K)×H×W of all levels, A here the anchors of one cell, into N×A×K, A of all levels."""
     split = [m.reshape(m.shape[0], -1, columns, *m.shape[2:]).permute(0, 3, 4, 1, 2) for m in maps]
     return torch.cat([m.reshape(m.shape[0], -1, columns) for m in split], dim=1)

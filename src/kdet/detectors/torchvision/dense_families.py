@@ -30,7 +30,7 @@ class DenseFamily:
     """One family; models come as Any, since torchvision's attributes carry no types."""
 
     name: str
-    """As in a recipe's `detector:`."""
+    """Name in a recipe's `detector:`."""
     decode: Callable[[Any, Tensor, Tensor], Tensor]
     """The model, its regression and anchors of one image, A×4 each → boxes A×4."""
     predict_boxes: Callable[[Any, Sequence[Tensor]], dict[str, Tensor]]

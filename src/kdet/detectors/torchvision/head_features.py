@@ -42,7 +42,7 @@ def _keeper(kept: list[Tensor]) -> Callable[[nn.ReLU, tuple[Tensor]], None]:
 
 
 def finish(branch: nn.Module, maps: list[Tensor], after: int) -> list[Tensor]:
-    """Maps from before the `after`-th activation of a branch to its end."""
+    """Return the maps from before the `after`-th activation of a branch to its end."""
     layers = [module for module in branch.modules() if next(module.children(), None) is None]
     rest = layers[layers.index(_activations(branch)[after - 1]) + 1 :]
     maps = [m.relu() for m in maps]  # the branch's own activation may work in place, and these are the caller's

@@ -24,7 +24,7 @@ def backbone_defaults(
     norm: str | None = None,
     trainable_layers: int | None = None,
 ) -> tuple[str, int]:
-    """Norm and number of trained stages of a backbone, settled where they are None.
+    """Return the norm and number of trained stages of a backbone, settled where they are None.
 
     From random weights batch norm and all stages; from pretrained ones what torchvision's own builders do: frozen norms
     and 3 of 5 stages, in its `_v2` detectors batch norm, and SSDs as if they were random. A file of a whole detector
@@ -66,7 +66,7 @@ def _as_made(stored: StoredWeights) -> tuple[str, int]:
 
 
 def plain_model(arguments: dict[str, Any], backbone_weights: str | None) -> nn.Module:
-    """A detector of `kdet.detectors.plain`.
+    """Build a detector of `kdet.detectors.plain`.
 
     Args:
         arguments: of `build_model`.
@@ -101,7 +101,7 @@ def library_model(
     notes: Notes,
     expected: type[nn.Module],
 ) -> nn.Module:
-    """torchvision's pretrained detector; its class layer is made anew where the classes are others.
+    """Build torchvision's pretrained detector; its class layer is made anew where the classes are others.
 
     Args:
         weights: torchvision's own.

@@ -24,7 +24,7 @@ _LEAST_SIDE_PX = 1e-2
 
 
 def selection_of(model: Any) -> Selection:
-    """The box head's threshold and NMS; a cascade's is that of its last stage."""
+    """Return the box head's threshold and NMS; a cascade's is that of its last stage."""
     heads = model.roi_heads
     own = heads.stages[-1] if isinstance(heads, CascadeHeads) else heads
     return Selection(
@@ -33,7 +33,7 @@ def selection_of(model: Any) -> Selection:
 
 
 def candidates_of(model: Any, levels: Sequence[Level], images: Tensor) -> Candidates:
-    """Regions of the RPN with the box head's scores and boxes, of normalised images N×3×H×W (evaluation mode)."""
+    """Return the RPN's regions with the box head's scores and boxes, of normalised images N×3×H×W (evaluation mode)."""
     size_hw = (int(images.shape[2]), int(images.shape[3]))
     maps: dict[str, Tensor] = model.backbone(images)
     regions_NP4, objectness_NP = _regions(model, images, list(maps.values()), size_hw)

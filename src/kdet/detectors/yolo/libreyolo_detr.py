@@ -99,7 +99,7 @@ class LibreDetrDetector:
         return Candidates(scores=scores, boxes=_pixels(output["pred_boxes"], images), counts=(int(scores.shape[1]),))
 
     def head_from(self, features: Sequence[Tensor], proposals: Sequence[Tensor] | None = None) -> Tensor:
-        """Not here: the decoder finds its queries for itself.
+        """Refuse: the decoder finds its queries for itself.
 
         Raises:
             InputError: always.

@@ -36,7 +36,7 @@ def build_libreyolo(
     image_size: ImageSize | None,
     notes: Notes,
 ) -> LibreDetector:
-    """A detector with random weights, or those of a local file.
+    """Build a detector with random weights, or those of a local file.
 
     Args:
         classes: names of the objects.
@@ -62,7 +62,7 @@ def build_libreyolo(
 
 
 def rebuild_libreyolo(stored: StoredWeights) -> LibreDetector:
-    """The detector of a file that kdet wrote."""
+    """Rebuild the detector of a file that kdet wrote."""
     assert stored.build is not None and stored.class_names is not None
     detector = _built(stored.build["config"], stored.class_names)
     load(detector.model, stored, stored.class_names)
@@ -140,7 +140,7 @@ def _rtmdet_loss(head: Any, device: torch.device) -> Any:
 
 
 def _set_detector(module: str, name: str) -> Callable[[str, int, bool], Any]:
-    """Of those whose class in libreyolo knows the sizes."""
+    """Builder for a family whose class in libreyolo knows the sizes."""
 
     def build(size: str, num_classes: int, pretrained: bool) -> Any:
         maker = getattr(_library(module), name)(None, size=size, nb_classes=num_classes, device="cpu")
@@ -155,7 +155,7 @@ def _v2_loss(num_classes: int, device: torch.device) -> Any:
 
 
 def _trainers_loss(module: str, trainer: str) -> MakeLoss:
-    """As a trainer of the library builds it; that is asked for what it would read from its own settings."""
+    """Builder of the loss through the library's trainer; a stand-in answers for the trainer's own settings."""
 
     def make(num_classes: int, device: torch.device) -> Any:
         stand_in = SimpleNamespace(_is_segment=bool, config=SimpleNamespace(num_classes=num_classes), device=device)
@@ -222,9 +222,10 @@ _READ = {
     "RTDETRv2Model": _Read("rt_detr_v2", lambda model: model.decoder.num_classes, _v2_detector),
     "LibreDFINEModel": _Read("d_fine", lambda model: model.decoder.num_classes, _d_fine_detector),
 }
-"""By the name of the class."""
+"""Readers by the name of the class."""
 _NAMED = {"rt_detr_v4": _Read("rt_detr_v4", lambda model: model.decoder.num_classes, _v4_detector)}
-"""By the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of VFL)."""
+"""Readers by the name in a config, where the class is another's: D-FINE's, trained with DEIM's loss (MAL in place of
+VFL)."""
 GIVEN: dict[str, frozenset[Need]] = {
     "yolov9": given(has_edges=Yolo9Parts.has_edges),
     "yolox": given(has_edges=YoloxParts.has_edges),

@@ -19,7 +19,7 @@ from kdet.ops.selection import Selection
 from kdet.types import Target
 
 _AS_VALIDATED = Selection(score=0.001, best=30000, group="image", nms_iou=0.6, detections=300)
-"""As libreyolo measures AP."""
+"""Selection with which libreyolo measures AP."""
 MakeLoss = Callable[[Any, torch.device], Any]
 """(head, device) → the library's loss."""
 _CLOSING = 15 / 300
@@ -47,7 +47,7 @@ class Yolo9Parts:
         return list(self.model.neck(*self.model.backbone(images)))
 
     def run(self, images: Tensor) -> tuple[list[Tensor], Any]:
-        """With the head behind them."""
+        """Return the same maps, and what the head answers on them."""
         features = self.neck(images)
         return features, self.head(features)
 
@@ -105,7 +105,7 @@ class YoloxParts:
         return list(self.model.backbone(images.flip(1)))
 
     def run(self, images: Tensor) -> tuple[list[Tensor], Any]:
-        """With the head behind them."""
+        """Return the same maps, and what the head answers on them."""
         features = self.neck(images)
         return features, self.head(features)
 
@@ -166,7 +166,7 @@ class RtmdetParts:
         return list(self.model.neck(self.model.backbone(images.flip(1))))
 
     def run(self, images: Tensor) -> tuple[list[Tensor], Any]:
-        """With the head behind them."""
+        """Return the same maps, and what the head answers on them."""
         features = self.neck(images)
         return features, self.head(features)
 

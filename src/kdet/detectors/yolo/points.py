@@ -72,7 +72,7 @@ class PointParts(Protocol):
         ...
 
     def head(self, features: list[Tensor]) -> Any:
-        """That answer on given maps."""
+        """Run the head on given maps."""
         ...
 
     def scored(self, answer: Any, features: Sequence[Tensor], *, final: bool = False) -> Scored:
@@ -89,7 +89,7 @@ class PointParts(Protocol):
 
 
 def given(*, has_edges: bool) -> frozenset[Need]:
-    """What such a detector reveals: the distributions of edges where its head predicts them."""
+    """Return what such a detector reveals: the distributions of edges where its head predicts them."""
     return _HEAD | {Need.FEATURES} | ({Need.EDGE_LOGITS} if has_edges else frozenset[Need]())
 
 
@@ -132,7 +132,7 @@ class PointDetector:
 
     @property
     def selection(self) -> Selection:
-        """As the library selects."""
+        """The library's own selection of detections."""
         return self._own.selection
 
     @property
@@ -208,7 +208,7 @@ class PointDetector:
 
 
 def cell_points(features: Sequence[Tensor], strides: Sequence[int], offset: float) -> tuple[Tensor, Tensor]:
-    """Where the cells of all levels stand: x, y in pixels (A×2) and pixels per cell (A×1), float32.
+    """Return where the cells of all levels stand: x, y in pixels (A×2) and pixels per cell (A×1), float32.
 
     Args:
         features: one map per level.
@@ -228,12 +228,12 @@ def cell_points(features: Sequence[Tensor], strides: Sequence[int], offset: floa
 
 
 def boxes_around(points_A2: Tensor, distances: Tensor) -> Tensor:
-    """N×A×4 boxes whose left, top, right and bottom edges lie so many pixels from the points."""
+    """Return N×A×4 boxes whose left, top, right and bottom edges lie so many pixels from the points."""
     return torch.cat([points_A2 - distances[..., :2], points_A2 + distances[..., 2:]], dim=-1)
 
 
 def expected_bin(edge_logits: Tensor) -> Tensor:
-    """The mean bin of each edge's distribution, float32: …×B → …."""
+    """Return the mean bin of each edge's distribution, float32: …×B → …."""
     # No product of matrices, which autocast would compute in half precision.
     bins = torch.arange(edge_logits.shape[-1], dtype=torch.float32, device=edge_logits.device)
     return (edge_logits.float().softmax(-1) * bins).sum(-1)

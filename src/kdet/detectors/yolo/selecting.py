@@ -14,7 +14,7 @@ from kdet.types import Detections, SizeHW
 
 
 def choose(found: Candidates, rule: Selection, sizes_hw: Sequence[SizeHW]) -> list[Detections]:
-    """The detections of each image, best first.
+    """Select the detections of each image, best first.
 
     Args:
         found: scores N×A×K and boxes N×A×4.

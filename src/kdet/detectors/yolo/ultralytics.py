@@ -89,7 +89,7 @@ class YoloParts:
 
     @property
     def selection(self) -> Selection:
-        """As the library validates: of the branch that the head chooses, which may end without NMS."""
+        """Selection with which the library validates the branch that the head chooses, which may end without NMS."""
         ends_itself = self._end_to_end
         return Selection(
             score=0.001,

@@ -30,7 +30,7 @@ class Answer:
 
     seen: Observation
     size_hw: SizeHW
-    """Of the image on its canvas, without padding."""
+    """Size of the image on its canvas, without padding."""
 
 
 class Answers:
@@ -93,14 +93,14 @@ class Answers:
 
 
 def one_of(seen: Observation, row: int) -> Observation:
-    """The observation of one image of a batch."""
+    """Return the observation of one image of a batch."""
     features = None if seen.features is None else [level[row : row + 1] for level in seen.features]
     changes = {key: value[row : row + 1] for key in _TENSORS if (value := getattr(seen, key)) is not None}
     return replace(seen, features=features, **changes)
 
 
 def stacked(rows: list[Observation]) -> Observation:
-    """One observation of the images of a batch, all on one canvas."""
+    """Return one observation of the images of a batch, all on one canvas."""
     first = rows[0]
     features = None
     if first.features is not None:

@@ -51,7 +51,7 @@ class TeacherCache:
         return self.answers.has(str(image_id))
 
     def _name(self, batch: Batch, row: int) -> str:
-        """Of an image's answer; by views also of its flips and its canvas, whose padding a teacher sees as well."""
+        """Name an image's answer; by views also after its flips and its canvas, whose padding a teacher sees too."""
         image = str(batch.image_ids[row])
         if self.mode == "whole":
             return image

@@ -22,7 +22,7 @@ _NOTHING = math.log(0.01 / 0.99)
 def moved(
     whole: Observation, strides: Sequence[int], size_hw: SizeHW, corners: Tensor, canvas_hw: SizeHW
 ) -> Observation:
-    """What the teacher said about the whole image, on the grid of a view.
+    """Return what the teacher said about the whole image, on the grid of a view.
 
     Every cell of the view takes the answer of the cell in which its centre lay, on the level where objects were as
     large as that level's are now; boxes move with the pixels. Queries keep their order, and those whose centre left the
@@ -59,7 +59,7 @@ def moved(
 def _sources(
     whole: Observation, strides: Sequence[int], size_hw: SizeHW, origin: Tensor, scale: Tensor, cells_hw: list[SizeHW]
 ) -> tuple[Tensor, Tensor]:
-    """For every anchor of the view the anchor of the whole image that answers for it, and whether there is one."""
+    """Find for every anchor of the view the whole image's anchor that answers for it, and whether there is one."""
     counts = [h * w * a for (h, w), a in zip(whole.cells_hw, whole.anchors_per_cell, strict=True)]
     shift = round(math.log2(float(scale.prod().abs())) / 2)  # an object of twice the size belongs one level further up
     sources: list[Tensor] = []

@@ -16,7 +16,7 @@ from kdet.types import Need
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method was published."""
+    """Publication of a method."""
 
     title: str
     venue: str

@@ -17,7 +17,7 @@ class Reading:
     """One tensor."""
 
     name: str
-    """Such as `student features, stride 8`, `structural, stride 16` or `task/classification`."""
+    """Name such as `student features, stride 8`, `structural, stride 16` or `task/classification`."""
     low: float
     """The least of its finite values; NaN where it has none."""
     high: float
@@ -31,7 +31,7 @@ class Reading:
 
 
 def readings(distiller: Distiller, batch: Batch) -> list[Reading]:
-    """Of one forward pass, in the order in which things are computed; nothing is changed.
+    """Read what one forward pass computes, in order, without changing the distiller.
 
     Args:
         distiller: in training mode, as the step was.
@@ -42,7 +42,7 @@ def readings(distiller: Distiller, batch: Batch) -> list[Reading]:
 
 
 def first_broken(found: list[Reading]) -> str:
-    """The first that is not finite, with what is finite before it; or that all are."""
+    """Name the first reading that is not finite, with what is finite before it; or say that all are."""
     for place, reading in enumerate(found):
         if reading.broken:
             widest = max(found[:place], key=lambda r: max(abs(r.low), abs(r.high)), default=None)

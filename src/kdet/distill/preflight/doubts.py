@@ -6,11 +6,11 @@ from kdet.distill.criterion import Criterion
 from kdet.types import GradientRatio
 
 USUAL_RATIO = (0.05, 30.0)
-"""At the student's neck, 1 = as hard as the task; docs/adr/0007-auto-weights.md says why."""
+"""Usual range of a term's gradient at the student's neck over the task's; docs/adr/0007-auto-weights.md says why."""
 
 
 def doubtful_weights(criterion: Criterion, gradients: Mapping[str, GradientRatio]) -> Iterator[str]:
-    """Which terms of a fixed weight pull unusually hard or weakly, and what `weight: auto` would make of them.
+    """Name the terms of a fixed weight that pull unusually hard or weakly, and what `weight: auto` would make of them.
 
     Args:
         criterion: whose terms they are; placebos are meant to do nothing.

@@ -31,7 +31,7 @@ _FILLED: dict[Need, Callable[[Observation], Any]] = {
     Need.MEMORY: lambda o: o.features,
     Need.DECODER: lambda o: o.decoder and o.decoder.queries,
 }
-"""Where an observation keeps what a need asks for."""
+"""Fields of an observation that keep what a need asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class ForwardProbe:
     student: InputCapture
     teachers: Sequence[InputCapture]
     batch: Batch
-    """As it was before the models saw it."""
+    """The batch before the models saw it."""
     changed: bool
     """Whether one of them wrote into the batch's images."""
 
 
 def watch(distiller: Distiller, batch: Batch) -> ForwardProbe:
-    """One forward pass of either model, as a step of training does it."""
+    """Run one forward pass of either model, as a step of training does it."""
     assert distiller.criterion is not None
     kept = replace(batch, images=batch.images.clone())
     with ExitStack() as stack:
@@ -162,7 +162,7 @@ def _stale(side: Side, paired: PairedTeacher | None, distiller: Distiller, batch
 
 
 def _tensors(part: Any) -> list[Tensor]:
-    """Of one field of an observation."""
+    """Collect the tensors in one field of an observation."""
     if isinstance(part, Tensor):
         return [part]
     if isinstance(part, list | tuple):

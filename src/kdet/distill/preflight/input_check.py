@@ -50,7 +50,7 @@ def capture_input(model: nn.Module) -> Generator[InputCapture]:
 
 
 def r_squared(pixels: Tensor, batch: Batch) -> float:
-    """Share of the variance of what a first layer was given that is affine in the batch's pixels: 1 = the same ones."""
+    """Return the share of the variance of a first layer's input that is affine in the batch's pixels: 1 = the same."""
     if len(pixels) != len(batch.images):
         return 0.0
     own, theirs = _inside(pixels, batch), _inside(batch.images, batch)

@@ -28,22 +28,22 @@ class Evidence:
     values: dict[str, float]
     """The terms' values before weight and schedule; empty where they could not be computed."""
     gradients: dict[str, GradientRatio]
-    """At the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
+    """Gradients at the student's neck, schedules set aside; empty where a fault keeps the terms from acting."""
     weights: dict[str, float]
-    """Of each part of each term; those of `weight: auto` as this one step has measured them."""
+    """Weight of each part of each term; under `weight: auto` as measured in this one step."""
     faults: dict[str, list[str]]
     """What was looked at, in words → what is wrong there and how to mend it; an empty list where all is well."""
 
     @property
     def all_faults(self) -> list[str]:
-        """In the order in which they were looked for."""
+        """All faults in the order in which they were looked for."""
         return [fault for found in self.faults.values() for fault in found]
 
 
 def prove_it_acts(
     distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, float]:
-    """One real forward and backward per term, schedules set aside; nothing is changed, random numbers neither.
+    """Run one real forward and backward pass per term, schedules set aside; change nothing, random numbers neither.
 
     Args:
         distiller: in training mode; neither weights, buffers nor gradients change.
@@ -60,7 +60,7 @@ def prove_it_acts(
 
 
 def proven(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
-    """What `examine` found, without a fault; arguments and errors as of `prove_it_acts`."""
+    """Return what `examine` found, without a fault; arguments and errors as of `prove_it_acts`."""
     evidence = examine(distiller, batch, optimizer)
     if faults := evidence.all_faults:
         more = f" (and {len(faults) - 1} more; `kdet check` names them all)" if len(faults) > 1 else ""
@@ -69,7 +69,7 @@ def proven(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer 
 
 
 def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer | None = None) -> Evidence:
-    """All that can keep distillation from acting, looked for in one real step; arguments as of `prove_it_acts`."""
+    """Look in one real step for all that can keep distillation from acting; arguments as of `prove_it_acts`."""
     criterion, teachers = distiller.criterion, [paired.teacher.model for paired in distiller.paired_teachers]
     assert criterion is not None
     before = [state_hash(teacher) for teacher in teachers]
@@ -100,7 +100,7 @@ def examine(distiller: Distiller, batch: Batch, optimizer: torch.optim.Optimizer
 
 
 def state_hash(module: nn.Module) -> str:
-    """Of all parameters and buffers, bit for bit."""
+    """Hash all parameters and buffers bit for bit."""
     found = hashlib.blake2b()
     for name, tensor in module.state_dict().items():
         found.update(name.encode())
@@ -208,7 +208,7 @@ def _without_effect(distiller: Distiller, values: Mapping[str, Tensor]) -> Itera
 
 @contextmanager
 def buffers_kept(module: nn.Module) -> Generator[None]:
-    """Batch statistics and the like are afterwards as they are now."""
+    """Keep batch statistics and the like: they are afterwards as they are now."""
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         yield

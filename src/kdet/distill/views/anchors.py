@@ -13,7 +13,7 @@ from kdet.types import Anchor, Level
 _SAME_OVERLAP = 0.9
 """IoU from which two anchors are one: libraries round their sides to whole pixels."""
 _SAME_POINT = 0.05
-"""Of a cell."""
+"""Part of a cell within which two anchors' centres count as one point."""
 _SHOWN = 3
 """Anchors in a message."""
 
@@ -41,7 +41,7 @@ def _alike(ours: Sequence[Anchor], theirs: Sequence[Anchor], overlap: float) -> 
 
 
 def other_grids(student: Sequence[Level], teacher: Sequence[Level], pairing: Pairing) -> str | None:
-    """In what their cells differ; None where all levels of both have the same."""
+    """Say in what their cells differ; None where all levels of both have the same."""
     pairs = pairing.levels
     if len(student) == len(teacher) == len(pairs) and all(p.exact and p.student == p.teacher for p in pairs):
         return None
@@ -51,7 +51,7 @@ def other_grids(student: Sequence[Level], teacher: Sequence[Level], pairing: Pai
 
 
 def other_anchors(student: Sequence[Level], teacher: Sequence[Level], pairing: Pairing) -> str | None:
-    """In what their anchors differ, in pixels of the student's input; None where they do not."""
+    """Say in what their anchors differ, in pixels of the student's input; None where they do not."""
     if differ := other_grids(student, teacher, pairing):
         return differ
     for pair in pairing.levels:
@@ -62,7 +62,7 @@ def other_anchors(student: Sequence[Level], teacher: Sequence[Level], pairing: P
 
 
 def no_common_cells(pairing: Pairing) -> str | None:
-    """The refusal of what compares cells, where every paired level has others."""
+    """Return the refusal of a term that compares cells, where no paired level has common ones; else None."""
     if any(pair.exact for pair in pairing.levels):
         return None
     pairs = ", ".join(f"{pair.stride} against {pair.teacher_stride:g}" for pair in pairing.levels)

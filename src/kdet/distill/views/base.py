@@ -58,7 +58,7 @@ class Demanding(Protocol):
 
 
 def paired_features(context: StepContext, adapt: Adapt) -> tuple[list[Tensor], list[Tensor]]:
-    """Features of the paired levels, N×C×H×W each: the student's adapted, the teacher's on the student's cells."""
+    """Return features of the paired levels, N×C×H×W: the student's adapted, the teacher's on the student's cells."""
     assert context.student.features is not None and context.teacher.features is not None
     student = adapt([context.student.features[pair.student] for pair in context.pairing.levels])
     teacher = [context.teacher.features[pair.teacher] for pair in context.pairing.levels]
@@ -66,7 +66,7 @@ def paired_features(context: StepContext, adapt: Adapt) -> tuple[list[Tensor], l
 
 
 def on_students_cells(context: StepContext, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
-    """The teacher's maps of the paired levels resized to the student's, by what a cell of either measures in pixels."""
+    """Resize the teacher's maps of the paired levels to the student's, by what a cell of either measures in pixels."""
     maps = zip(teacher, student, context.pairing.levels, strict=True)
     return [resize_like(t, s, _stride_ratios(context, pair)) for t, s, pair in maps]
 
@@ -125,7 +125,7 @@ class GuidedFeatures:
 
 
 def class_maps(observation: Observation, columns: tuple[int, ...]) -> list[Tensor]:
-    """Class logits of these columns as maps; of a softmax head, log-probabilities (logits have no fixed zero)."""
+    """Return these columns' class logits as maps; of a softmax head log-probabilities (logits have no fixed zero)."""
     assert observation.class_logits is not None
     logits = observation.class_logits.float()
     if observation.activation == "softmax":

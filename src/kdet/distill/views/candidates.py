@@ -42,7 +42,7 @@ class Positives:
 
 
 def positives(context: StepContext) -> Positives:
-    """All positives of objects that the teacher knows, pooled over levels, without a loop over objects."""
+    """Return all positives of objects that the teacher knows, pooled over levels, without a loop over objects."""
     assignment = context.student.assignment
     assert assignment is not None
     image, anchor = torch.where(assignment >= 0)
@@ -68,7 +68,7 @@ def positives(context: StepContext) -> Positives:
 
 
 def teacher_columns(context: StepContext, student_columns: Tensor) -> Tensor:
-    """The teacher's columns of the same class names; -1 for the classes that it does not have."""
+    """Return the teacher's columns of the same class names; -1 for the classes that it does not have."""
     classes = context.pairing.classes
     table = torch.full((classes.num_columns,), -1, dtype=torch.int64)
     table[list(classes.student)] = torch.tensor(classes.teacher, dtype=torch.int64)
@@ -86,7 +86,7 @@ class RankedByClass:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Only of a pair that has no cells in common."""
+        """Refuse a pair that has no cells in common."""
         return no_common_cells(pairing)
 
     def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class RankedByBox:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Only of a pair that has no cells in common."""
+        """Refuse a pair that has no cells in common."""
         return no_common_cells(pairing)
 
     def __call__(self, context: StepContext, adapt: Adapt) -> dict[str, Any]:
@@ -130,7 +130,7 @@ Scorer = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ranked(context: StepContext, found: Positives, student_score: Scorer, teacher_score: Scorer) -> dict[str, Any]:
-    """The arguments of rank mimicking: anchor by anchor, or cell by cell where the two models lay other anchors."""
+    """Return rank mimicking's arguments: anchor by anchor, or cell by cell where the models lay other anchors."""
     rows, num_objects = torch.arange(len(found.image), device=found.image.device), found.num_objects
     if same_anchors(context):
         scores = [score(found.image, found.anchor, rows) for score in (student_score, teacher_score)]
@@ -158,7 +158,7 @@ def _best_of_cell(score: Scorer, image: Tensor, anchors_PA: Tensor, rows: Tensor
 
 
 def class_scores(observation: Observation, image: Tensor, anchor: Tensor, columns: Tensor, score: Score) -> Tensor:
-    """Score of each anchor for one column: softmax with background, or sigmoid, times centreness where there is one."""
+    """Return each anchor's score for one column: softmax with background, or sigmoid, times any centreness."""
     assert observation.class_logits is not None
     logits = observation.class_logits[image, anchor].float()
     if observation.activation == "softmax":
@@ -183,7 +183,7 @@ class SoftLabels:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair with other anchors, by place or size."""
+        """Refuse a pair whose anchors differ in place or size."""
         why = other_anchors(student.levels, teacher.levels, pairing)
         return why and f"compares anchor by anchor: {why}; {_WAY_OUT}"
 
@@ -219,7 +219,7 @@ class RegionSoftLabels:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.FEATURES})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a teacher without a box head."""
+        """Refuse a teacher without a box head."""
         if Need.PROPOSALS in teacher.provides:
             return None
         return (
@@ -243,7 +243,7 @@ class RegionSoftLabels:
 
 
 def soft_label_inputs(context: StepContext, student_logits: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
-    """Columns of the shared classes, the activation, and the count of candidates over all ranks."""
+    """Return the columns of the shared classes, the activation, and the count of candidates over all ranks."""
     classes, activation = context.pairing.classes, context.student.activation
     background: Sequence[int] = [0] if activation == "softmax" else []
     count = torch.tensor(float(len(student_logits)), device=student_logits.device)

@@ -20,7 +20,7 @@ def same_anchors(context: StepContext) -> bool:
 
 
 def shared_cells(context: StepContext, anchor_P: Tensor, object_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The cells of the student's positives that the teacher has too, each once an object.
+    """Return the cells of the student's positives that the teacher has too, each once an object.
 
     Returns:
         Rows among the P positives, one per (object, cell); the student's anchors of those cells, rows×A; the

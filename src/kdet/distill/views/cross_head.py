@@ -39,7 +39,7 @@ class CrossHead:
     )
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair with other grids; anchors may differ, since both predictions are made on the teacher's."""
+        """Refuse a pair whose grids differ; anchors may, since both predictions are made on the teacher's."""
         why = other_grids(student.levels, teacher.levels, pairing)
         return why and (
             f"has the teacher's head finish the student's maps, which it can only on its own grids: {why}; use feature "
@@ -84,7 +84,7 @@ def _predictions(seen: Observation, columns: Sequence[int], side: Literal["stude
 
 
 def _require_grids(context: StepContext) -> None:
-    """Where the grids are not those that the strides tell."""
+    """Refuse grids that are not those that the strides tell."""
     ours, theirs = context.student.cells_hw, context.teacher.cells_hw
     if ours != theirs:
         raise InputError(

@@ -27,7 +27,7 @@ class EdgeDistributions:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.EDGE_LOGITS, Need.CLASS_LOGITS})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair whose edges are measured from other points; the sizes of anchors do not enter into them."""
+        """Refuse a pair whose edges are measured from different points; the sizes of anchors do not matter."""
         why = other_grids(student.levels, teacher.levels, pairing)
         if not why and not all(map(same_centres, student.levels, teacher.levels)):
             why = "the two models measure them from other points of a cell"

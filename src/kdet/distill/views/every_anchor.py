@@ -29,7 +29,7 @@ class EveryAnchor:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.CLASS_LOGITS, Need.BOXES})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair with other anchors, by place or size."""
+        """Refuse a pair whose anchors differ in place or size."""
         why = other_anchors(student.levels, teacher.levels, pairing)
         return why and f"compares anchor by anchor: {why}; {_WAY_OUT} for this pair"
 

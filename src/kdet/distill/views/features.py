@@ -109,7 +109,7 @@ class FeaturesByScore:
 
 
 def highest_scores(observation: Observation, columns: Sequence[int]) -> Tensor:
-    """The highest score of each anchor, N×A, over these columns: the score that NMS sorts by."""
+    """Return the highest score of each anchor, N×A, over these columns: the score that NMS sorts by."""
     assert observation.class_logits is not None
     logits = observation.class_logits.float()
     if observation.activation == "softmax":
@@ -133,7 +133,7 @@ def _to_one(mask: Tensor) -> Tensor:
 
 
 def _grids(context: StepContext, student: Sequence[Tensor]) -> list[tuple[SizeHW, SizeHW]]:
-    """Of each paired level of the student its cells, and the pixels that they cover: at least those of the canvas."""
+    """Cells of each paired level of the student, and the pixels that they cover: at least those of the canvas."""
     strides = [pair.stride for pair in context.pairing.levels]
     sizes = [(int(level.shape[2]), int(level.shape[3])) for level in student]
     return [((h, w), (h * stride, w * stride)) for (h, w), stride in zip(sizes, strides, strict=True)]

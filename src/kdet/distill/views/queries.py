@@ -86,7 +86,7 @@ class ConsistentQueries:
     teacher_needs: ClassVar[frozenset[Need]] = frozenset({Need.QUERIES, Need.DECODER})
 
     def refusal(self, student: Detector, teacher: Detector, pairing: Pairing) -> str | None:
-        """Of a pair whose queries are of other kinds, or are cells of other grids."""
+        """Refuse a pair whose queries are of different kinds, or are cells of different grids."""
         assert isinstance(student, TakesQueries) and isinstance(teacher, TakesQueries)
         ours, theirs = student.query_form, teacher.query_form
         if ours != theirs:
@@ -128,7 +128,7 @@ def _fractions(context: StepContext, seen: Observation, columns: Sequence[int]) 
 
 
 def binary_logits(logits: Tensor, activation: Activation) -> Tensor:
-    """log p − log(1 − p) of each class: a sigmoid head's logits themselves, a softmax head's as one question each."""
+    """Return log p − log(1 − p) of each class: a sigmoid head's own logits, a softmax head's as one question each."""
     if activation == "sigmoid":
         return logits
     log_p = logits.log_softmax(-1).clamp_max(-1e-6)  # beyond it 1 − p is 0 in float32

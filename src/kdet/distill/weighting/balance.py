@@ -48,7 +48,7 @@ class Balance(nn.Module):
     log_ratios: Tensor
     """What the calibrations before this one came to: the logarithm of the ratio of the sums."""
     kept: Tensor
-    """As how many batches they count; 0 where nothing was measured yet."""
+    """Number of batches as which `log_ratios` counts; 0 where nothing was measured yet."""
     batches: Tensor
     """Training batches seen."""
 
@@ -143,7 +143,7 @@ class Balance(nn.Module):
 
 
 def gradient_at(features: Sequence[Tensor], value: Tensor) -> list[Tensor]:
-    """The gradient of a scalar at the neck outputs, one flat float32 a level; zeros where it does not depend on it."""
+    """Compute a scalar's gradient at the neck outputs, one flat float32 a level; zeros where it has none."""
     found = gradients_of(value, features)
     return [
         torch.zeros(feature.numel(), device=feature.device) if gradient is None else gradient.flatten()
@@ -152,7 +152,7 @@ def gradient_at(features: Sequence[Tensor], value: Tensor) -> list[Tensor]:
 
 
 def pull(task: Sequence[Tensor], term: Sequence[Tensor]) -> GradientRatio:
-    """Share and cosine of a weighted term's gradient."""
+    """Return ratio and cosine of a weighted term's gradient."""
     norms = float(_norm(task)), float(_norm(term))
     if not all(norms):
         return GradientRatio(ratio=0.0, cosine=0.0)
@@ -161,5 +161,5 @@ def pull(task: Sequence[Tensor], term: Sequence[Tensor]) -> GradientRatio:
 
 
 def _norm(levels: Sequence[Tensor]) -> Tensor:
-    """Of one gradient, given level by level."""
+    """Norm of one gradient, given level by level."""
     return torch.stack([level.norm() for level in levels]).norm()

@@ -12,7 +12,7 @@ _SCALES = (2.0**15, 2.0**8, 1.0)
 
 
 def gradients_of(value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradient of a scalar in float32; None where it does not depend on an input.
+    """Return the gradient of a scalar in float32; None where it does not depend on an input.
 
     Under fp16 a gradient passes layers whose least number is 6e-8, and what a single loss sends there is often less. So
     the loss is scaled there as a training's is (torch.amp.GradScaler), and the gradient divided in float32 afterwards.

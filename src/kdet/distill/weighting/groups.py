@@ -17,15 +17,15 @@ class WeightGroup:
     """The term's, with the stride where the term is divided."""
     term: Term
     pairing: Pairing
-    """With the levels of this part alone."""
+    """Pairing with the levels of this part alone."""
     positions: tuple[int, ...]
-    """Of its levels among those of the term."""
+    """Positions of its levels among those of the term."""
     reaches: tuple[int, ...] | None
     """The student's levels whose gradient its weight is measured against; None = all."""
 
 
 def weight_groups(term: Term, pairing: Pairing) -> tuple[WeightGroup, ...]:
-    """An auto term that compares neck features is divided, since levels may differ in their pull by powers of ten.
+    """Divide an auto term that compares neck features, since levels may differ in their pull by powers of ten.
 
     Such terms are sums or means over levels, so the parts add up to the term, or to a multiple of it.
 
@@ -52,7 +52,7 @@ def weight_groups(term: Term, pairing: Pairing) -> tuple[WeightGroup, ...]:
 
 
 def ratios_of(parts: Sequence[WeightGroup]) -> dict[str, float]:
-    """Pull that each auto part is to have, 1 = as hard as the task: the terms divide theirs among each other."""
+    """Return the gradient ratio that each auto part is to have, 1 = as hard as the task: terms divide theirs."""
     auto = [part for part in parts if part.term.weight == "auto"]
     terms = len({part.term.name for part in auto})
     return {part.name: part.term.ratio / terms for part in auto}

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Fractions of the run, 0 its start and 1 its end."""
+    """Course of a term's weight in fractions of the run, 0 its start and 1 its end."""
 
     warmup: float = 0.0
-    """The factor rises linearly from 0 to 1 until here."""
+    """Fraction of the run until which the factor rises linearly from 0 to 1."""
     decay: float = 1.0
-    """From here the factor falls as half a cosine to 0 at `stop`; 1 = never."""
+    """Fraction of the run from which the factor falls as half a cosine to 0 at `stop`; 1 = never."""
     stop: float = 1.0
-    """The term is off from here."""
+    """Fraction of the run from which the term is off; 1 = never."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup <= self.stop <= 1:

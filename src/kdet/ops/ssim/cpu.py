@@ -27,7 +27,7 @@ _LANES = 16
 def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
-    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing."""
+    """Return Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing."""
     losses: list[Tensor] = []
     gradients: list[Tensor] = []
     for student, teacher in zip(students, teachers, strict=True):

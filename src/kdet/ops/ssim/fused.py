@@ -38,7 +38,7 @@ class _Dissimilarity(torch.autograd.Function):
 
 
 def mean_dissimilarity(levels: Sequence[tuple[Tensor, Tensor]], options: Options) -> Tensor:
-    """Σ over levels of the mean of (1 − SSIM) / 2 of a student's and a teacher's N×C×H×W map.
+    """Return Σ over levels of the mean of (1 − SSIM) / 2 of a student's and a teacher's N×C×H×W map.
 
     Differentiable once, in the students. Levels without a cell give nothing.
     """

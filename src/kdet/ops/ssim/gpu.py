@@ -23,7 +23,7 @@ MOST_CELLS = 2**26
 def loss_and_gradients(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool
 ) -> LossAndGradients:
-    """Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing.
+    """Return Σ over levels of the mean of (1 − SSIM) / 2, 0 in the channels of which the teacher teaches nothing.
 
     Levels of as many images and channels share their launches.
     """
@@ -47,7 +47,7 @@ def loss_and_gradients(
 def _of_images(
     students: Sequence[Tensor], teachers: Sequence[Tensor], options: Options, wants_grad: bool, share: float
 ) -> LossAndGradients:
-    """Of images that are this share of the batch."""
+    """Compute loss and gradients of images that are this share of the batch."""
     rows = _Rows(students, options)
     stack_R4C, gradients_R3C = rows.empty(4), rows.empty(3)
     inputs_R2C = stack_R4C[:, : 2 * rows.channels]

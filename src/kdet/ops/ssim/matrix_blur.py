@@ -45,7 +45,7 @@ class MatrixBlur:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the products."""
+        """Type in which the products are computed."""
         return self._down.dtype
 
 

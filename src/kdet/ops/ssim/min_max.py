@@ -22,7 +22,7 @@ class Range(NamedTuple):
 
     @property
     def taught(self) -> Tensor:
-        """Of a teacher: `kdet.ops.ssim.scale.taught`."""
+        """Where a teacher's map has something to teach, as `kdet.ops.ssim.scale.taught`."""
         return alive(self.extent, self.floor)
 
     def of(self, images: slice, channels: slice) -> "Range":
@@ -31,12 +31,12 @@ class Range(NamedTuple):
 
 
 def range_of(features_NCHW: Tensor, normalize: Normalize) -> Range | None:
-    """The range of a map; None where there is no rescale."""
+    """Return the range of a map; None where there is no rescale."""
     return None if normalize is None else _range(*value_range(features_NCHW, normalize))
 
 
 def range_between(lo_NC11: Tensor, hi_NC11: Tensor, normalize: Literal["channel", "sample"]) -> Range:
-    """The range of a map whose channels' ends are known."""
+    """Return the range of a map whose channels' ends are known."""
     return _range(*with_range_floor(lo_NC11, hi_NC11, normalize))
 
 

@@ -23,7 +23,7 @@ LossAndGradients = tuple[Tensor, list[Tensor]]
 
 
 class Options(NamedTuple):
-    """Of the loss."""
+    """Options of the structural loss."""
 
     normalize: Normalize
     window: int
@@ -43,7 +43,7 @@ class OnePass(NamedTuple):
     """a1 and b1."""
 
     def multiply(self) -> None:
-        """From x and y fill the other two of the stack, plus C1 + C2 each.
+        """Fill the other two of the stack from x and y, plus C1 + C2 each.
 
         A blur leaves constants as they are, so adding them here saves two passes over every map later.
         """
@@ -67,7 +67,7 @@ class OnePass(NamedTuple):
         return torch.mul(f, a2, out=similarity)
 
     def differentiate(self, blurred: Sequence[Tensor]) -> None:
-        """After `similarity`, of the same maps, fill the gradients of Σ SSIM in the blurred maps:
+        """Fill the gradients of Σ SSIM in the blurred maps, after `similarity` of the same maps:
 
         in μ, half of it     ν·(e − f) − μ·(SSIM/b1 − SSIM/b2)     e = a2/(b1·b2), f = a1/(b1·b2)
         in blur(x² + y²)     −SSIM/b2, here without its sign       its derivative in x is 2x

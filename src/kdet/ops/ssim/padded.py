@@ -25,7 +25,7 @@ class Padded:
 
 
 def edges(maps_BCHW: Tensor) -> list[Tensor]:
-    """First and last row, first and last column."""
+    """Return the first and last row, first and last column."""
     return [maps_BCHW.select(axis, end) for axis in (_HEIGHT, _WIDTH) for end in (0, -1)]
 
 

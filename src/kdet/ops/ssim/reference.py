@@ -44,28 +44,28 @@ def moments(student: Tensor, teacher: Tensor, window: int, sigma: float) -> Mome
 
 
 def luminance(m: Moments) -> Tensor:
-    """(2 μ_S μ_T + C1) / (μ_S² + μ_T² + C1)."""
+    """Return (2 μ_S μ_T + C1) / (μ_S² + μ_T² + C1)."""
     return (2 * m.mean_s * m.mean_t + C1) / (m.mean_s.square() + m.mean_t.square() + C1)
 
 
 def contrast_and_structure(m: Moments) -> Tensor:
-    """c · s in one fraction: with C3 = C2/2 the roots cancel, (2 σ_ST + C2) / (σ_S² + σ_T² + C2)."""
+    """Return c · s in one fraction: with C3 = C2/2 the roots cancel, (2 σ_ST + C2) / (σ_S² + σ_T² + C2)."""
     return (2 * m.cov + C2) / (m.var_s + m.var_t + C2)
 
 
 def contrast(m: Moments, eps: float = VARIANCE_EPS) -> Tensor:
-    """(2 σ_S σ_T + C2) / (σ_S² + σ_T² + C2)."""
+    """Return (2 σ_S σ_T + C2) / (σ_S² + σ_T² + C2)."""
     spread_s, spread_t = _root(m.var_s, eps), _root(m.var_t, eps)
     return (2 * spread_s * spread_t + C2) / (spread_s.square() + spread_t.square() + C2)
 
 
 def structure(m: Moments, eps: float = VARIANCE_EPS) -> Tensor:
-    """(σ_ST + C3) / (σ_S σ_T + C3); negative where the maps run against each other."""
+    """Return (σ_ST + C3) / (σ_S σ_T + C3); negative where the maps run against each other."""
     return (m.cov + C3) / (_root(m.var_s, eps) * _root(m.var_t, eps) + C3)
 
 
 def similarity(student: Tensor, teacher: Tensor, exponents: Exponents, window: int, sigma: float) -> Tensor:
-    """l^α · c^β · s^γ at each cell; a factor whose exponent is 0 is left out."""
+    """Return l^α · c^β · s^γ at each cell; a factor whose exponent is 0 is left out."""
     m = moments(student, teacher, window, sigma)
     value = _power(luminance(m), exponents.luminance) if exponents.luminance else m.mean_s.new_ones(())
     if exponents.contrast == exponents.structure == 1:

@@ -8,7 +8,7 @@ from typing import Literal, assert_never
 from torch import Tensor
 
 Normalize = Literal["channel", "sample"] | None
-"""Over what the range is taken: each channel of each image, each image, or no rescale. Never across the batch."""
+"""Extent of the range: each channel of each image, each image, or no rescale. Never across the batch."""
 
 FLOOR_SHARE = 0.01
 """A range counts as at least this share of the image's mean channel range."""
@@ -22,12 +22,12 @@ def check_normalize(normalize: Normalize) -> None:
 
 
 def rescale(features_NCHW: Tensor, normalize: Normalize) -> Tensor:
-    """(x − lo) / max(hi − lo, floor), with the range over H×W ("channel") or C×H×W ("sample")."""
+    """Return (x − lo) / max(hi − lo, floor), with the range over H×W ("channel") or C×H×W ("sample")."""
     return _rescaled_and_alive(features_NCHW, normalize)[0]
 
 
 def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
-    """1 where the teacher has something to teach, else 0; N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
+    """Return 1 where the teacher has something to teach, else 0; N×C×1×1, N×1×1×1, or 1×1×1×1 without a rescale.
 
     The teacher's dead channels have nothing to teach, and no student's channel can follow them: ν stretches whatever
     range it has to [0, 1]. The nearest to a constant is one cell far above all others, which grows without end: after
@@ -38,7 +38,7 @@ def taught(teacher_NCHW: Tensor, normalize: Normalize) -> Tensor:
 
 
 def rescaled_pair(student_NCHW: Tensor, teacher_NCHW: Tensor, normalize: Normalize) -> tuple[Tensor, Tensor, Tensor]:
-    """Both maps under `rescale`, and what is `taught`; the teacher's range is taken once."""
+    """Return both maps under `rescale`, and what is `taught`; the teacher's range is taken once."""
     return rescale(student_NCHW, normalize), *_rescaled_and_alive(teacher_NCHW, normalize)
 
 
@@ -58,7 +58,7 @@ def alive(extent: Tensor, floor: Tensor) -> Tensor:
 
 
 def value_range(features_NCHW: Tensor, normalize: Literal["channel", "sample"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest and highest value (N×C×1×1 or N×1×1×1), and the least range that is believed (N×1×1×1, detached)."""
+    """Return lowest and highest value (N×C×1×1 or N×1×1×1), and the least believed range (N×1×1×1, detached)."""
     return with_range_floor(
         features_NCHW.amin((2, 3), keepdim=True), features_NCHW.amax((2, 3), keepdim=True), normalize
     )

@@ -25,14 +25,14 @@ def check_window(window: int, sigma: float) -> None:
 
 
 def gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
-    """Weights of a sampled Gaussian that sum to 1, on the device and in the dtype of `like`."""
+    """Return the weights of a sampled Gaussian that sum to 1, on the device and in the dtype of `like`."""
     offsets = torch.arange(window, dtype=torch.float64) - window // 2
     weights = torch.exp(-offsets.square() / (2 * sigma**2))
     return (weights / weights.sum()).to(like)
 
 
 def border(size_hw: tuple[int, int], window: int) -> Border:
-    """How the map goes on outside: mirrored; its edge repeated, on both axes, where a side is too short to mirror.
+    """Return how the map goes on outside: mirrored; its edge repeated, on both axes, where a side is too short.
 
     Zeros outside would bias the means of the border cells; a smaller window would make levels incomparable.
     """
@@ -40,7 +40,7 @@ def border(size_hw: tuple[int, int], window: int) -> Border:
 
 
 def blur(maps_NCHW: Tensor, window: int, sigma: float) -> Tensor:
-    """Mean under the window around each cell, each channel by itself; the size stays."""
+    """Return the mean under the window around each cell, each channel by itself; the size stays."""
     channels, height, width = maps_NCHW.shape[1:]
     margin = window // 2
     weights = gaussian(window, sigma, maps_NCHW)

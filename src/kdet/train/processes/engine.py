@@ -67,7 +67,7 @@ class Engine:
         return cast(tuple[nn.Module, Optimizer], prepared)
 
     def divide(self, module: nn.Module, optimizer: Optimizer) -> None:
-        """With `shard`: leave each process its part of what `prepare` returned, in place; nothing else without it.
+        """Leave each process its part of what `prepare` returned, in place, with `shard`; do nothing without it.
 
         Until then all is whole and plain, so that a saved state is loaded, and distillation is proven to act, with the
         optimizer of the run and without a thought of parts.
@@ -133,7 +133,7 @@ class Engine:
         return whole_of(state, keep=everywhere or self.is_main)
 
     def share_buffers(self, module: nn.Module) -> None:
-        """With `shard`: the first process' batch statistics for all, as DDP does of itself; they are what is saved."""
+        """Give all the first process' batch statistics with `shard`, as DDP does of itself; they are what is saved."""
         if self.sharding is not None:
             from kdet.train.processes.sharding import same_everywhere
 
@@ -157,7 +157,7 @@ class Engine:
         return gathered
 
     def first(self, value: Any) -> Any:
-        """That of the first rank whose value is not None, for all."""
+        """Return for all the value of the first rank whose value is not None."""
         return next((own for own in self.gather(value) if own is not None), None)
 
     def highest(self, value: int) -> int:
@@ -169,7 +169,7 @@ class Engine:
         return int(largest)
 
     def scaler_state(self) -> dict[str, float]:
-        """Of fp16's gradient scaler; empty without one."""
+        """Return the state of fp16's gradient scaler; empty without one."""
         scaler = self.accelerator.scaler
         return {} if scaler is None else scaler.state_dict()
 
@@ -179,11 +179,11 @@ class Engine:
             self.accelerator.scaler.load_state_dict(state)
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank is here."""
         self.accelerator.wait_for_everyone()
 
     def _prepare_to_divide(self, module: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """As `prepare`, without DDP; the first process' weights for all, as DDP does of itself."""
+        """Prepare without DDP; all processes get the first one's weights, which DDP sees to of itself."""
         from kdet.train.processes.sharding import Entry, same_everywhere
 
         wrapped = cast(nn.Module, self.accelerator.prepare_model(module, evaluation_mode=True))

@@ -41,7 +41,7 @@ class Memory:
 def memory_of(
     distiller: Distiller, optimizer: Optimizer, *, average: bool, activations: int, gpu_peak: int | None = None
 ) -> Memory:
-    """All of it, where `activations` are known.
+    """Sum up the memory of a step whose `activations` are known.
 
     Args:
         distiller: with its teachers.
@@ -64,7 +64,7 @@ def memory_of(
 
 
 def kept_for_backward(module: nn.Module, batch: Batch, engine: Engine) -> int:
-    """Bytes that autograd keeps of one forward pass, each storage once, weights and the batch itself left out."""
+    """Count the bytes that autograd keeps of one forward pass, each storage once, without weights and the batch."""
     own = [*module.parameters(), *module.buffers(), batch.images]
     known = {tensor.untyped_storage().data_ptr() for tensor in own}
     kept: dict[int, int] = {}
@@ -82,7 +82,7 @@ def kept_for_backward(module: nn.Module, batch: Batch, engine: Engine) -> int:
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Of all of them."""
+    """Return the sum of the tensors' sizes in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

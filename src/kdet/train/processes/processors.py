@@ -9,7 +9,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def loaders(asked: int | Literal["auto"], *, on_gpu: bool, processes: int) -> int:
-    """Processes that load images.
+    """Return the number of processes that load images.
 
     Args:
         asked: of the recipe. auto = none on the CPU, whose cores are busy with the step; beside a GPU, which would wait
@@ -23,7 +23,7 @@ def loaders(asked: int | Literal["auto"], *, on_gpu: bool, processes: int) -> in
 
 
 def usable(cgroups: Path = _CGROUPS) -> int:
-    """Processors of the machine, of this process's affinity, or of its container's quota, whichever is least."""
+    """Count the processors: the machine's, this process's affinity or its container's quota, whichever is least."""
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroups)
     return granted if quota is None else max(1, min(granted, int(quota)))

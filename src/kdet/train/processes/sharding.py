@@ -87,7 +87,7 @@ class Sharding:
             module.zero_grad(set_to_none=True)
 
     def gradients(self, module: nn.Module) -> Iterator[tuple[str, DTensor]]:
-        """By the parameter's name, as they are when shared."""
+        """Gradients by the parameter's name, as they are when shared."""
         for name, parameter in module.named_parameters():
             gradient = self.stand_ins.get(parameter, parameter).grad
             if gradient is not None:
@@ -119,7 +119,7 @@ def same_everywhere(tensors: Iterable[Tensor]) -> None:
 
 
 def whole_of(value: Any, *, keep: bool) -> Any:
-    """State dicts without parts, on the CPU, where `keep`; all ranks must take part. One tensor at a time is whole."""
+    """Make state dicts whole, on the CPU, where `keep`; all ranks must take part. One tensor at a time is whole."""
     if isinstance(value, dict):
         return {name: whole_of(own, keep=keep) for name, own in cast(dict[Any, Any], value).items()}
     if not isinstance(value, DTensor):

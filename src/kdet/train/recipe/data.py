@@ -23,7 +23,7 @@ def _image_size(value: Any) -> Any:
 
 
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
-"""Long side, or [short side, limit of the long side], in pixels."""
+"""Long side in pixels, or [short side, limit of the long side]."""
 
 
 class Strict(BaseModel):
@@ -35,15 +35,16 @@ class Strict(BaseModel):
 
 
 class Unlabelled(Strict):
-    """Images without labels: terms on features learn from them, everything else from the teacher's confident boxes."""
+    """Images without labels; terms on features learn from them, everything else from the teacher's confident boxes."""
 
     images: str
-    """A folder, or `rest`: the training images that `labels` leaves out; or what `kdet label` wrote, with its boxes."""
+    """Folder of images, or one that `kdet label` wrote, with its boxes; `rest` = the training images left out by
+    `labels`."""
     per_batch: Annotated[int, Field(ge=1)] = 8
-    """How many are added to each batch and process."""
+    """Number of these images added to each batch of each process."""
     score: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = 0.5
-    """The teacher's boxes from this score on are taken for objects; auto = from the score of the best F1 of each class
-    on labelled training images, if there are some that it was not trained on."""
+    """Least score of a teacher's box that is taken for an object; auto = for each class the score of the best F1
+    on labelled training images, if there are some that the teacher was not trained on."""
 
     @property
     def has_boxes(self) -> bool:
@@ -52,20 +53,22 @@ class Unlabelled(Strict):
 
 
 class _AnyData(Strict):
-    """Which of the images are used."""
+    """Settings of every kind of data."""
 
     labels: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training images that is used, always the same ones; a quarter is part of the half."""
+    """Share of the training images that is used, 0…1; always the same ones, a quarter being part of the half."""
     canvas: Literal["auto"] | Canvas = "auto"
-    """auto = as the student's own library has it; pad: aspect kept, a batch padded to a multiple of 32 of its largest
-    image; letterbox: aspect kept, on a square; stretch: squeezed into the square, whose `image_size` is one number."""
+    """Way in which images of any shape become one input; auto = as in the student's own library; pad: aspect kept, a
+    batch padded to a multiple of 32 of its largest image; letterbox: aspect kept, on a square; stretch: squeezed into
+    the square, whose `image_size` is one number."""
     hold_out: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Validate on this share of the training images, in place of `val`: for choices that must not see it."""
+    """Share of the training images that is held out for validation, 0…1, for choices that must not see `val`; None =
+    validation on `val`."""
     unlabelled: Unlabelled | None = None
-    """Images beside the labelled ones, for a student that has a teacher."""
+    """Images beside the labelled ones, for a student that has a teacher; None = none."""
     soft_targets: bool = False
-    """Boxes with a score, which a model gave, stand on their images in so many of all epochs, drawn anew in each; else
-    they are as sure as all others."""
+    """Whether boxes that a model gave count by their scores: a box with score 0.7 is on its image in 70 % of all
+    epochs, drawn anew in each; else such boxes are as sure as all others."""
 
 
 def _listed(value: Any) -> Any:
@@ -75,36 +78,37 @@ def _listed(value: Any) -> Any:
 
 Paths = Annotated[Path | Annotated[list[Path], Field(min_length=2)], BeforeValidator(_listed)]
 SPLIT = Path("split")
-"""In place of validation data: a part of the training images."""
+"""Word in place of validation data for a part of the training images."""
 
 
 class FileData(_AnyData):
-    """Images on the disk."""
+    """Images in files."""
 
     format: Literal["coco", "voc", "yolo", "csv"]
+    """Format of the files."""
     train: Paths
-    """COCO: annotation file or folder; VOC: folder, or a list in its ImageSets/; YOLO: data.yaml; CSV: file or folder.
-    Several of them are one, classes matched by name."""
+    """Training data: for COCO an annotation file or folder, for VOC a folder or a list in its ImageSets/, for YOLO a
+    data.yaml, for CSV a file or folder; or a list of these, read as one, classes matched by name."""
     val: Paths | None = None
-    """The same for validation; may be the same folder when its format names the splits. `split` = a part of the
-    training images, see `split_off`."""
+    """Validation data, in the same form as `train`; may be the same folder when its format names the splits. `split` =
+    a part of the training images, see `split_off`."""
     split_off: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Of `val: split`: the share of the training images that is held back; images that look alike stay together."""
+    """Share of the training images that `val: split` holds back, 0…1; images that look alike stay together."""
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of `val: split`: another seed, another choice."""
+    """Seed that chooses the images of `val: split`."""
     first_pixel: FirstPixel = "auto"
-    """VOC: from which number pixels are counted; auto = 0 where a box begins at 0 or CVAT wrote them, else 1."""
+    """Number of the first pixel in VOC data, 0 or 1; auto = 0 where a box begins at 0 or CVAT wrote them, else 1."""
     images: Path | None = None
-    """Folder of the images where it is not the usual one."""
+    """Folder of the images; None = the format's usual one."""
     prepare: str | None = None
-    """The command that makes these files, for whoever does not have them."""
+    """Command that makes these files, for whoever does not have them."""
     image_size: ImageSize = (800, 1333)
-    """Long side, or [short side, limit], in pixels; of a square canvas its side."""
+    """Input size in pixels: the long side, or [short side, limit of the long side]; for a square canvas its side."""
     augment: Augmentation = Augmentation()
-    """What happens to training images at random."""
+    """Random changes of the training images."""
     on_bad_box: OnBadBox = "fix"
-    """fix: clip up to 1 px, drop boxes without area, anything else is an error; clip: clip however far outside; error:
-    any; drop: drop them all."""
+    """Treatment of bad boxes; fix: clip up to 1 px, drop boxes without area, refuse all else; clip: clip however far
+    outside; drop: drop them all; error: refuse them all."""
 
     @model_validator(mode="after")
     def _val_is_said(self) -> "FileData":
@@ -115,7 +119,7 @@ class FileData(_AnyData):
         return self
 
     def paths(self, split: Literal["train", "val"]) -> list[Path]:
-        """Where a split lies; none for validation on training images."""
+        """List the paths of a split; none for validation on training images."""
         given = self.train if split == "train" else self.val
         if given is None:
             return []
@@ -131,8 +135,9 @@ class ShapesData(_GeneratorKeys):  # pyright: ignore[reportUntypedBaseClass]
     """Generated images: the keys of `kdet.data.shapes.generator.Shapes`."""
 
     format: Literal["shapes"]
+    """Kind of the data."""
     augment: Augmentation = Augmentation()
-    """What happens to training images at random."""
+    """Random changes of the training images."""
 
     @model_validator(mode="after")
     def _in_range(self) -> "ShapesData":

@@ -47,7 +47,7 @@ class _RecipeLoader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent, after the check."""
+        """Check the keys, then construct the mapping as the parent does."""
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -105,7 +105,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def shapes_from(overrides: Sequence[str]) -> Shapes:
-    """The generator's parameters from `key=value` alone, checked as in a recipe.
+    """Return the generator's parameters from `key=value` alone, checked as in a recipe.
 
     Raises:
         InputError: an unknown key or a value out of range.

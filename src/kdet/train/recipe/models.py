@@ -12,46 +12,51 @@ from kdet.train.recipe.data import ImageSize, Strict
 
 
 def _either(schema: dict[str, Any]) -> None:
-    """For editors: `detector:` is required, or `factory:`."""
+    """Tell editors that `detector:` is required, or `factory:`."""
     schema["required"].remove("detector")
     schema["anyOf"] = [{"required": ["detector"]}, {"required": ["factory"]}]
 
 
 class ModelRecipe(Strict):
-    """A detector from plain arguments; `kdet list detectors` shows the names."""
+    """Detector from plain arguments; `kdet list detectors` shows the names."""
 
     model_config = ConfigDict(json_schema_extra=_either)
 
     detector: str
-    """retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, libreyolo, or hf: a model of transformers."""
+    """Name of the detector: retinanet, fcos, faster_rcnn, cascade_rcnn, ssdlite, atss, gfl, libreyolo, or hf for a
+    model of transformers."""
     factory: str | None = None
-    """In its place: `module:function` of your own, called with `classes` and `options`; needs --allow-code."""
+    """Function of your own that builds the detector, as `module:function`, in place of `detector`; it is called with
+    `classes` and `options`, and needs --allow-code."""
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Of the factory."""
+    """Keyword arguments of the `factory`."""
     config: dict[str, Any] | None = None
-    """hf with random weights: its `model_type`, and what is not its default. libreyolo: its `model` and `size`."""
+    """Architecture of hf with random weights (its `model_type`, and all that is not its default) or of libreyolo (its
+    `model` and `size`)."""
     backbone: str | None = None
-    """resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…, convnext_…, efficientnet_…, regnet_…,
-    shufflenet_v2_… of torchvision, or timm/NAME; None = resnet50 (ssdlite: mobilenet_v3_large)."""
+    """Name of the backbone: torchvision's resnet10 … resnet152, resnext…, mobilenet_v2, mobilenet_v3_…, convnext_…,
+    efficientnet_…, regnet_…, shufflenet_v2_…, or timm/NAME; None = resnet50 (ssdlite: mobilenet_v3_large)."""
     weights: str | None = None
-    """A weights file, or torchvision's weights by name; None = random. hf: a folder, or a name on the hub."""
+    """Initial weights: a file, or torchvision's by name; hf: a folder, or a name on the hub; None = random."""
     backbone_weights: str | None = None
-    """The same for the backbone alone; of timm/NAME also `pretrained`, timm's own."""
+    """Initial weights of the backbone alone, as in `weights`; for timm/NAME also `pretrained`, timm's own; None =
+    random."""
     norm: Literal["batch", "frozen", "eval", "group"] | None = None
-    """Normalisation of the backbone; eval: statistics fixed, scale and shift trained (mmdetection's norm_eval). None =
-    batch from random weights, frozen as torchvision has it from others."""
+    """Normalisation layers of the backbone: batch, frozen, eval (statistics fixed, scale and shift trained:
+    mmdetection's norm_eval) or group; None = batch with random weights, else as torchvision has it, mostly frozen."""
     trainable_layers: Annotated[int, Field(ge=0, le=5)] | None = None
-    """0 (backbone frozen, statistics too) … 5 (all trained); None = 5 from random weights, 3 from others."""
+    """Number of the backbone's layers that are trained, counted from the deep end: 0 (none, statistics frozen too) … 5
+    (all); None = 5 with random weights, 3 with others."""
     width: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Channel multiplier of resnet10/18/34 and the MobileNets."""
+    """Factor on the channels of resnet10/18/34 and the MobileNets."""
     fpn_channels: Annotated[int, Field(gt=0, le=4096, multiple_of=8)] = 256
-    """Channels of the neck."""
+    """Number of channels of the neck."""
     head_norm: bool | None = None
-    """GroupNorm in RetinaNet's head; None = where the neck is narrower than 256."""
+    """Whether RetinaNet's head has GroupNorm; None = where the neck has fewer than 256 channels."""
     anchor_scale: Annotated[float, Field(ge=0.125, le=64)] = 1.0
-    """Multiplies the anchor sizes, 1 = 32…512 px (ATSS and GFL: 64…1024 px)."""
+    """Factor on the anchor sizes; 1 = 32…512 px (ATSS and GFL: 64…1024 px)."""
     p6: Literal["p5", "c5"] = "p5"
-    """What P6 of RetinaNet, FCOS, ATSS and GFL is made of: the pyramid's P5, or the backbone's last stage C5."""
+    """Map from which RetinaNet, FCOS, ATSS and GFL make P6: the pyramid's P5, or the backbone's last stage C5."""
 
     @model_validator(mode="before")
     @classmethod
@@ -65,15 +70,16 @@ class ModelRecipe(Strict):
 
     @property
     def origin(self) -> str | None:
-        """Where its weights come from; None = nowhere, they are random."""
+        """Origin of its weights; None = they are random."""
         return self.weights or (self.factory and f"factory {self.factory}")
 
 
 class StudentRecipe(ModelRecipe):
-    """The detector to train."""
+    """Detector to train."""
 
     inherit: Inherit | None = None
-    """Start from the teacher's weights where names and shapes agree: neck; head = neck and head; all."""
+    """Part that starts from the teacher's weights where names and shapes agree: neck, head (neck and head) or all; None
+    = no part."""
 
     @property
     def has_pretrained_backbone(self) -> bool:
@@ -82,24 +88,27 @@ class StudentRecipe(ModelRecipe):
 
 
 class TermRecipe(BaseModel):
-    """One method; keys beside these are the method's own arguments (`kdet list methods`)."""
+    """One distillation method; keys beside these are the method's own arguments (`kdet list methods`)."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     method: str
-    """A name of `kdet list methods`."""
+    """Name of the method, one of `kdet list methods`."""
     name: str | None = None
-    """What the log calls it; None = the method's name."""
+    """Name in the log; None = the method's."""
     weight: float | Literal["auto", "published"] | None = None
-    """auto, the default = measured against the task's gradient; published = the paper's number; or a number."""
+    """Factor on the loss: a number; auto = measured against the task's gradient; published = the paper's number; None =
+    auto."""
     ratio: Annotated[float, Field(gt=0)] = RATIO
-    """Of `weight: auto`: pull of all auto terms together, 1 = as hard as the task losses."""
+    """Gradient of all `weight: auto` terms together at the student's neck as a multiple of the task losses'."""
     strides: list[int] | None = None
-    """Only the neck's levels of these strides, such as [8, 16, 32]; None = all paired ones; pkd: the finest four."""
+    """Strides of the neck's levels that are compared, in pixels per cell, such as [8, 16, 32]; None = all paired levels
+    (pkd: the finest four)."""
     schedule: dict[Literal["warmup", "decay", "stop"], float] = {}
-    """Fractions of the run: rise to full weight until, fall from, off from."""
+    """Course of the weight in fractions of the run: `warmup` = end of its rise, `decay` = start of its fall, `stop` =
+    end of the term."""
     placebo: bool = False
-    """This term is meant to do nothing."""
+    """Whether the term is meant to do nothing, so that it may pass the proof that distillation acts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -110,62 +119,63 @@ class TermRecipe(BaseModel):
 
 
 class _AnyTeacher(Strict):
-    """How a teacher fits the student, wherever it comes from."""
+    """Settings of a teacher, wherever it comes from."""
 
     class_map: dict[str, str] = Field(default_factory=dict[str, str])
-    """Teacher's class name → student's, where they differ."""
+    """Student's class name for each of the teacher's that is called otherwise."""
     image_size: ImageSize | None = None
-    """Input size of the teacher alone, as of `data`; it sees the same crops. None = the student's."""
+    """Input size of the teacher alone, as in `data`, in pixels; it sees the same crops. None = the student's."""
     resize: bool = True
     """Whether levels of other strides are paired, by resizing the teacher's maps."""
     pair_levels: Literal["auto", "stride", "place"] = "auto"
-    """What makes two levels of the necks a pair: stride, the size of their cells in pixels, or place, from fine to
-    coarse. auto = place for a teacher of the student's kind that sees larger images, where each level has a width of
-    its own, as in YOLOX; else stride."""
+    """Property that makes two levels of the necks a pair: stride, the size of their cells in pixels, or place, from
+    fine to coarse; auto = place for a teacher of the student's kind that sees larger images, where each level has a
+    width of its own, as in YOLOX, else stride."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """Multiplies the weights of its terms; for several teachers."""
+    """Factor on the weights of its terms, for several teachers."""
     cache: Path | None = None
-    """A folder that keeps what it said about each image, so that it is not asked again; see the guide."""
+    """Folder that keeps its answer for each image, so that it is not asked again; None = no cache."""
     distill: list[TermRecipe] | None = None
-    """What is learned from this teacher; None = the recipe's `distill:`."""
+    """Methods by which the student learns from this teacher; None = the recipe's `distill:`."""
     name: str | None = None
-    """Stands before the names of its terms; None = t1, t2, … where there are several teachers."""
+    """Prefix of the names of its terms; None = t1, t2, … where there are several teachers."""
 
 
 class RunTeacher(_AnyTeacher):
-    """A teacher that kdet trained."""
+    """Teacher that kdet trained."""
 
     run: Path
-    """Its run folder, or its student.safetensors."""
+    """Run folder of the teacher, or its student.safetensors."""
 
 
 class BuiltTeacher(ModelRecipe, _AnyTeacher):
-    """A teacher from weights."""
+    """Teacher from weights."""
 
     classes: list[str] | None = None
-    """Its class names; None = what the weights say, else those of the data."""
+    """Class names of the teacher; None = those in the weights, else those of the data."""
 
 
 class FoundationTeacher(_AnyTeacher):
-    """A pretrained backbone that teaches features alone."""
+    """Pretrained backbone that teaches features alone."""
 
     foundation: str
-    """Its name, such as vit_small_patch14_dinov2 or convnext_tiny; of transformers also a folder or a kind."""
+    """Name of the backbone, such as vit_small_patch14_dinov2, convnext_tiny; for transformers also a folder or a
+    kind."""
     library: Literal["timm", "transformers"] = "timm"
-    """Whose model it is."""
+    """Library of the model."""
     weights: str | None = None
-    """pretrained = the library's own; a file; None = random."""
+    """Initial weights: pretrained for the library's own, or a file; None = random."""
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Of the library's constructor, such as depth; out_indices chooses the levels."""
+    """Keyword arguments of the library's constructor, such as depth; out_indices chooses the levels."""
 
     @property
     def origin(self) -> str | None:
-        """Where its weights come from; None = nowhere, they are random."""
+        """Origin of its weights; None = they are random."""
         return f"{self.library}'s {self.foundation}" if self.weights == "pretrained" else self.weights
 
 
 def _kind_of_teacher(value: Any) -> str:
-    """Which of them is meant, so that a mistake in it is explained by its own keys."""
+    """Tell which of them is meant, so that a mistake in it is explained by its own keys."""
     kinds = {"foundation": FoundationTeacher, "detector": BuiltTeacher, "factory": BuiltTeacher}
     for key, kind in kinds.items():
         if isinstance(value, kind) or (isinstance(value, dict) and key in value):

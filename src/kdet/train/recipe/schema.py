@@ -18,59 +18,64 @@ def bf16_is_fast() -> bool:
 
 
 _ONE_CELL_PX = {**dict.fromkeys(("retinanet", "fcos", "atss", "gfl"), 64), "ssdlite": 256}
-"""Up to this long side a convolution of stride 2 reads a single cell: P7's reads P6, SSDlite's the level before."""
+"""Long side up to which a convolution of stride 2 reads a single cell: P7's reads P6, SSDlite's the level before."""
 
 
 class TrainRecipe(Strict):
-    """The training loop."""
+    """Settings of the training loop."""
 
     epochs: Annotated[int, Field(ge=1)] = 12
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Stop earlier, after so many optimizer steps."""
+    """Number of optimizer steps after which the run ends, if `epochs` are not over; None = no limit."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    """Images per step and process."""
+    """Number of images in a batch of one process."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum 0.9, or AdamW."""
+    """Optimizer: SGD with momentum 0.9, or AdamW."""
     nesterov: bool | None = None
-    """Nesterov's momentum in SGD; None = as the student's own library has it: true for YOLO, else false."""
+    """Whether SGD has Nesterov's momentum; None = as in the student's own library: true for YOLO, else false."""
     lr: Annotated[float, Field(gt=0)] = 0.01
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """L2 for SGD, decoupled for AdamW; norms, biases and scales do not decay."""
+    """Weight decay, L2 for SGD and decoupled for AdamW; norms, biases and scales do not decay."""
     adapter_weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """The same for what is learned beside the student: adapters, and losses that learn."""
+    """Weight decay of adapters and of losses that learn."""
     backbone_lr: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Factor on the learning rate of the student's backbone; None = 0.1 for a pretrained set detector, else 1."""
+    """Factor on the learning rate for the student's backbone; None = 0.1 for a pretrained set detector, else 1."""
     lr_schedule: Literal["step", "cosine", "constant"] = "cosine"
-    """step: a tenth after 8/12 and again after 11/12 of the run; cosine: to zero."""
+    """Course of the learning rate after the warm-up; step: a tenth after 8/12 and again after 11/12 of the run; cosine:
+    to zero at the end; constant: none."""
     warmup_steps: Annotated[int, Field(ge=0)] = 500
-    """Linear rise of the learning rate; at most a tenth of the run."""
+    """Number of optimizer steps in which the learning rate rises linearly; at most a tenth of the run."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of the student's gradient, and of that of adapters and losses that learn, each by itself."""
+    """Largest norm of the student's gradient, and of that of adapters and losses that learn, each by itself; None = no
+    clipping."""
     skip_nonfinite: Annotated[int, Field(ge=0)] = 0
-    """Steps in a row whose loss or gradient is not finite that are left out, before the run ends."""
+    """Number of steps in a row that are left out because their loss or gradient is not finite, before the run ends."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Batches per optimizer step."""
+    """Number of batches in one optimizer step."""
     shard: bool = False
-    """Divide gradients and optimizer state over the processes of torchrun, for models too large for one."""
+    """Whether torchrun's processes divide gradients and optimizer state among them, for models too large for one."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay, reached by a ramp, of a moving average of the weights, which is then what is evaluated and saved."""
+    """Decay of a moving average of the weights, reached by a ramp; the average is then evaluated and saved. None = no
+    average."""
     precision: Literal["auto", "fp32", "bf16-mixed", "fp16-mixed"] = "fp32"
-    """auto = bf16-mixed where the machine is fast and right with it, else fp32; fp16-mixed needs a GPU. Anchors, boxes,
-    losses and every look at AP are in float32 in any case."""
+    """Precision of the networks; auto = bf16-mixed where the machine is fast and right with it, else fp32; fp16-mixed
+    needs a GPU. Anchors, boxes, losses and evaluation are in float32 in any case."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
-    """Epochs between looks at AP; 0 = at the end only."""
+    """Number of epochs from one evaluation to the next; 0 = at the end only."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many looks at AP in a row without a new best; the learning rate falls as in the whole run."""
+    """Number of evaluations in a row without a new best AP after which the run ends; the learning rate falls as in the
+    whole run. None = no early end."""
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
-    """Minutes from one saved state to the next within an epoch; after each epoch there is one in any case."""
+    """Minutes from one saved state to the next within an epoch; after each epoch one is saved in any case."""
     workers: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = "auto"
-    """Processes that load images; auto = none on the CPU, one to four beside a GPU, by the processors that are free."""
+    """Number of processes that load images; auto = none on the CPU, one to four beside a GPU, by the free
+    processors."""
     log_every: Annotated[int, Field(ge=1)] = 10
-    """Steps between records in the log."""
+    """Number of steps from one record in the log to the next."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
-    """Weights, order and augmentation."""
+    """Seed of the initial weights, the order of the images and the augmentation."""
 
     def stretched(self, times: int) -> "TrainRecipe":
         """The same loop in so many times the steps: the learning rate at step `times`·n is that at step n of this one.
@@ -92,30 +97,35 @@ class TrainRecipe(Strict):
 
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-"""Names a folder of runs."""
+"""Name of an arm, and of the folder of its runs."""
 
 
 class Expected(Strict):
-    """A published number, shown beside ours; kdet draws nothing from it."""
+    """Published result, shown beside the own one; kdet draws nothing from it."""
 
     AP: Annotated[float, Field(ge=0, le=1)]
-    """COCO's AP, as a fraction."""
+    """COCO's AP in 0…1."""
     source: Annotated[str, Field(min_length=1)]
-    """Where it was published, and how sure we are of it."""
+    """Publication, and how sure the number is."""
 
 
 class Recipe(Strict):
-    """One run."""
+    """Settings of one run."""
 
     data: Annotated[FileData | ShapesData, Field(discriminator="format")]
+    """Images for training and validation."""
     student: StudentRecipe
+    """Detector to train."""
     teacher: Teachers | None = None
+    """Teacher of the student, or a list of teachers; None = plain training."""
     distill: list[TermRecipe] = Field(default_factory=list[TermRecipe])
+    """Methods by which the student learns from its teachers."""
     arms: dict[ArmName, list[TermRecipe]] = Field(default_factory=dict[str, list[TermRecipe]])
-    """For `kdet compare` alone: other `distill:` lists by name; [] = nothing but the boxes of `data: unlabelled:`."""
+    """Other `distill:` lists by name, for `kdet compare` alone; [] = nothing but the boxes of `data: unlabelled:`."""
     expected: dict[str, Expected] = Field(default_factory=dict[str, Expected])
-    """For `kdet compare` alone: what was published for `none` and for arms of these names."""
+    """Published results of `none` and of arms by name, for `kdet compare` alone."""
     train: TrainRecipe = TrainRecipe()
+    """Settings of the training loop."""
 
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
@@ -143,7 +153,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _auto_is_settled(self) -> "Recipe":
-        """When the recipe is read, so that a run's record says what it was made with."""
+        """Settle `auto` when the recipe is read, so that a run's record says what it was made with."""
         if self.train.precision != "auto":
             return self
         wanted = "bf16-mixed" if bf16_is_fast() else "fp32"

@@ -28,7 +28,7 @@ class BadBatch:
     weights: dict[str, Tensor]
     """All that is trained, as of `Distiller.state_dict`."""
     class_names: tuple[str, ...]
-    """Of the data."""
+    """Class names of the data."""
     step: int
 
 
@@ -54,7 +54,7 @@ def keep(folder: Path, batch: Batch, state: Mapping[str, Tensor], class_names: t
 
 
 def read(folder: Path) -> BadBatch:
-    """What `keep` wrote.
+    """Read what `keep` wrote.
 
     Raises:
         InputError: it is not there, or damaged.

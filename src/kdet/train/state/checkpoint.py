@@ -27,7 +27,7 @@ _COUNTERS = "counters.json"
 
 @dataclass
 class Counters:
-    """Where a run stands."""
+    """Position of a run."""
 
     epoch: int = 0
     """The epoch in progress."""
@@ -46,7 +46,7 @@ class Counters:
     seconds: float = 0.0
     """Training time so far, evaluation left out."""
     scaler: dict[str, float] = field(default_factory=dict[str, float])
-    """Of fp16's gradients."""
+    """State of fp16's gradient scaler."""
 
 
 def save(

@@ -18,7 +18,7 @@ _GB = 1e9
 
 
 def shown(report: LossReport) -> str:
-    """The parts of a loss by name."""
+    """Return the parts of a loss by name."""
     return ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in report.parts.items())
 
 
@@ -41,7 +41,7 @@ def non_finite(run: Run, batch: Batch, fault: str | None) -> WorkError:
 
 
 def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
-    """Before a state is saved: weights that broke in the epoch's last step must not replace the last good ones."""
+    """Check weights before they are saved: those that broke in the epoch's last step must not replace good ones."""
     for name, _ in run.distiller.named_parameters():
         if not bool(torch.isfinite(weights[name]).all()):
             raise WorkError(
@@ -50,7 +50,7 @@ def require_finite(run: Run, weights: Mapping[str, Tensor]) -> None:
 
 
 def batch_norm_fault(error: ValueError, batch_size: int) -> InputError | None:
-    """What to say where batch statistics would be of a single value, which torch refuses; None of other errors."""
+    """Explain torch's refusal of batch statistics of a single value; None for other errors."""
     if not str(error).startswith("Expected more than 1 value per channel when training"):
         return None
     return InputError(
@@ -60,12 +60,12 @@ def batch_norm_fault(error: ValueError, batch_size: int) -> InputError | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of a GPU, or of the machine; torch has no class of its own for the latter."""
+    """Whether a GPU or the machine ran out of memory; torch has no class of its own for the latter."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
 def out_of_memory(run: Run, batch: Batch) -> WorkError:
-    """What to reduce, and what the step needs by an estimate from one image."""
+    """Make the error that says what to reduce, and what the step needs by an estimate from one image."""
     run.optimizer.zero_grad(set_to_none=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -60,5 +60,5 @@ class Interruption:
 
 
 def said(name: str) -> str:
-    """The line for whoever sent the signal."""
+    """Return the line for whoever sent the signal."""
     return f"stopped by {name}; the same command goes on where it stands (train and distill: with --resume)"

@@ -28,11 +28,11 @@ MAY_CHANGE = frozenset(
 _AT_ANY_TIME = frozenset(
     f"train.{name}" for name in ("workers", "log_every", "save_minutes", "evaluate_every", "shard")
 )
-"""Of these: those that change nothing of what a run has learned."""
+"""Those of these settings that change nothing of what a run has learned."""
 
 
 def changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
-    """Settings in which a recipe differs from the one that a run began with: old and new value by key.
+    """Return the settings in which a recipe differs from the one that a run began with: old and new value by key.
 
     Args:
         recipe: as it is recorded, defaults spelt out.
@@ -98,7 +98,7 @@ def take_anew(run: Run, recorded: Recipe, changes: dict[str, tuple[Any, Any]]) -
 
 
 def begun_with(recipe: Recipe, changes: dict[str, tuple[Any, Any]]) -> Recipe:
-    """The recipe before these changes."""
+    """Return the recipe before these changes."""
     old = {key.removeprefix("train."): value for key, (value, _) in changes.items()}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=old)})
 
@@ -112,7 +112,7 @@ def record(folder: Path, changes: dict[str, tuple[Any, Any]], step: int) -> None
 
 
 def jump(before: Recipe, after: Recipe, step: int, steps_before: int, steps_after: int) -> str | None:
-    """One line about a learning rate that is not what it was going to be; None where it is."""
+    """Return one line about a learning rate that is not what it was going to be; None where it is."""
     old = learning_rate(before.train, min(step, steps_before - 1), steps_before)
     new = learning_rate(after.train, min(step, steps_after - 1), steps_after)
     if max(old, new) <= 1.05 * min(old, new):

@@ -50,7 +50,7 @@ class Run:
     skipped: int = 0
     """Steps in a row whose numbers broke and that were left out."""
     saved: float = 0.0
-    """When the state was saved last."""
+    """Time when the state was saved last."""
 
     @property
     def finished(self) -> bool:
@@ -59,5 +59,5 @@ class Run:
 
     @property
     def gave_up(self) -> bool:
-        """As many looks at AP in a row without a new best as `patience` allows."""
+        """Whether as many looks at AP in a row brought no new best as `patience` allows."""
         return self.recipe.train.patience is not None and self.counters.misses >= self.recipe.train.patience

@@ -45,7 +45,7 @@ RESUME = "last"
 SOURCE = "student_model"
 """Loads the weights files where kdet is not installed."""
 CONFIG = "config.json"
-"""In place of SOURCE where the student is transformers': its own file, which names BEST as the weights."""
+"""File in place of SOURCE where the student is transformers': its own, which names BEST as the weights."""
 
 _CACHES = shutil.ignore_patterns("__pycache__")
 
@@ -91,7 +91,7 @@ def rewrite_recipe(recipe: Recipe, folder: Path) -> None:
 
 
 def as_begun(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe of a run that goes on: one that began before there was `data.canvas` stays on `pad`, as it was."""
+    """Return the recipe of a run that goes on: one from before there was `data.canvas` stays on `pad`."""
     text = read_text(folder / RECIPE)
     begun = None if text is None else parse_yaml(text, str(folder / RECIPE), yaml.SafeLoader)
     if not isinstance(begun, dict) or "canvas" in begun.get("data", {}):
@@ -110,7 +110,7 @@ def write_source(folder: Path) -> None:
 
 
 def environment(seed: int) -> dict[str, Any]:
-    """Where and with what a run was made."""
+    """Return where and with what a run was made."""
     packages = ["kdet", "torch", "torchvision", "accelerate", "faster-coco-eval", "numpy"]
     packages += ["transformers"] if find_spec("transformers") else []
     return {

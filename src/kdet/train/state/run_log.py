@@ -13,7 +13,7 @@ from typing import Any, Self, TextIO
 from torch.utils.tensorboard.writer import SummaryWriter
 
 _QUIET_SECONDS = 10.0
-"""Without a terminal a line at most this often."""
+"""Least seconds from one line to the next without a terminal."""
 
 
 class Progress:

@@ -24,7 +24,7 @@ def require_cacheable(recipe: Recipe, distiller: Distiller, pipeline: Pipeline) 
 
 
 def mode_for(pipeline: Pipeline, needs: frozenset[Need]) -> Mode:
-    """How answers can be kept under an augmentation.
+    """Return how answers can be kept under an augmentation.
 
     Raises:
         InputError: not at all.
@@ -43,7 +43,7 @@ def mode_for(pipeline: Pipeline, needs: frozenset[Need]) -> Mode:
 
 
 def views_of(pipeline: Pipeline) -> int:
-    """In how many ways an image is flipped."""
+    """Count the ways in which an image is flipped."""
     return math.prod(
         2 if 0 < share < 1 else 1 for share in (pipeline.augmentation.flip, pipeline.augmentation.vertical_flip)
     )

@@ -36,7 +36,7 @@ from kdet.train.teaching.thresholds import choose_thresholds
 _CACHE = "detections"
 """Folder in a teacher's `cache:`."""
 _PLAIN = 0.5
-"""In place of `score: auto` where nothing is trained."""
+"""Score in place of `score: auto` where nothing is trained."""
 
 
 def put_teacher_boxes(
@@ -160,7 +160,7 @@ class _Finder:
 
 
 def objects_of(found: ImagePredictions, least: NDArray[np.float64]) -> Objects:
-    """Those detections whose score is at least their class'."""
+    """Return those detections whose score is at least their class'."""
     kept = found.scores >= least[found.labels]
     boxes = found.boxes_xyxy[kept]
     return Objects(

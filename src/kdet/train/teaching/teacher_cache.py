@@ -43,7 +43,7 @@ def open_caches(run: Run) -> None:
 
 
 def say_what_was_found(run: Run) -> None:
-    """After the last epoch: how often a cache spared the teacher."""
+    """Say after the last epoch how often a cache spared the teacher."""
     for paired in run.distiller.paired_teachers:
         if (cache := paired.teacher.cache) is not None:
             total = cache.found + cache.seen
@@ -80,7 +80,7 @@ def _open(run: Run, recipe: OneTeacher, paired: PairedTeacher, needs: frozenset[
 
 
 def about_teacher(paired: PairedTeacher, data: DetectionDataset) -> dict[str, Any]:
-    """On what depends whatever a teacher says of these images, whole and as they are."""
+    """Return all on which a teacher's answers for these images depend, whole and as they are."""
     return {
         "teacher": state_hash(paired.teacher.model)[:_SHOWN],
         "image_size": [data.pipeline.image_size, paired.scale],
@@ -96,7 +96,7 @@ def _hash_of_anchors(levels: Sequence[Level]) -> str:
 
 
 def hash_of_images(data: DetectionDataset) -> str:
-    """Of names, sizes and dates of the files; of generated images, which have none, of what is on them."""
+    """Hash names, sizes and dates of the files; for generated images, which have none, what is on them."""
     index = data.source.index
     digest = hashlib.sha256(np.ascontiguousarray(index.image_ids).tobytes())
     digest.update(np.ascontiguousarray(index.sizes_hw).tobytes())

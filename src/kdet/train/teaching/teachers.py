@@ -57,7 +57,7 @@ def build_teachers(recipe: Recipe, classes: Sequence[str], say: Say) -> list[Tea
 
 
 def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
-    """For each teacher what stands before the names of its terms in the log, and the terms, its weight in theirs.
+    """Return for each teacher the prefix of its terms' names in the log, and the terms, its weight in theirs.
 
     Raises:
         InputError: an unknown method or option.
@@ -72,12 +72,12 @@ def terms_by_teacher(recipe: Recipe) -> list[tuple[str, list[Term]]]:
 
 
 def build_teacher(recipe: Recipe, teacher: OneTeacher, classes: Sequence[str], say: Say) -> FrozenTeacher:
-    """One of the recipe's teachers, arguments and errors as of `build_teachers`."""
+    """Build one of the recipe's teachers, arguments and errors as of `build_teachers`."""
     return FrozenTeacher(_detector(teacher, recipe.data.image_size, classes, say)[0])
 
 
 def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
-    """How many times larger the teacher's images are than the student's.
+    """Return how many times larger the teacher's images are than the student's.
 
     Raises:
         InputError: one size is a long side, and the other a short side with its limit.
@@ -94,7 +94,7 @@ def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
 
 
 def load_detector(path: Path) -> Detector:
-    """The student of a run folder (its best epoch) or of a weights file that kdet wrote.
+    """Load the student of a run folder (its best epoch) or of a weights file that kdet wrote.
 
     Raises:
         InputError: neither, or damaged.
@@ -113,7 +113,7 @@ def load_detector(path: Path) -> Detector:
 
 
 def make_terms(recipes: Sequence[TermRecipe]) -> list[Term]:
-    """The terms of a `distill:` list.
+    """Make the terms of a `distill:` list.
 
     Raises:
         InputError: an unknown method or argument; the near ones are named.
@@ -128,7 +128,8 @@ def _weighed(term: Term, factor: float) -> Term:
 
 
 def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str], say: Say) -> tuple[Detector, bool]:
-    """With whether nobody names the classes of its columns, so that they are taken to be the data's in their order."""
+    """Build a detector, and tell whether nobody names the classes of its columns, so that they are taken to be the
+    data's in their order."""
     if isinstance(teacher, RunTeacher):
         return load_detector(teacher.run), False
     if teacher.origin is None:

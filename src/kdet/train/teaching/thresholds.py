@@ -23,7 +23,7 @@ Find = Callable[[Source], Sequence[ImagePredictions]]
 def choose_thresholds(
     recipe: Recipe, teacher: OneTeacher, labelled: Source, find: Find, say: Say
 ) -> Mapping[str, Threshold]:
-    """For each class the score at which the teacher's F1 is best on labelled training images.
+    """Choose for each class the score at which the teacher's F1 is best on labelled training images.
 
     They are those that it was not trained on, as its run folder tells, if that leaves enough: on images that a teacher
     has learned by heart it is surer than on others, and so are the scores at which it is right.

@@ -17,7 +17,7 @@ from kdet.types import Batch
 
 
 def replay(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """What every part of the forward pass holds, and how large the gradient of each part of the loss is.
+    """Return what every part of the forward pass holds, and how large the gradient of each part of the loss is.
 
     Args:
         recipe: of the run; its recipe.yaml.
@@ -45,7 +45,7 @@ def replay(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The same for a person."""
+    """Return the replay as text for a person."""
     lines = [
         f"step {result['step'] + 1} on images {result['images']}, done again:",
         *(f"  {t}" for t in result["text"]),
@@ -56,7 +56,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def _gradient_norms(distiller: Distiller, batch: Batch) -> dict[str, float]:
-    """Of each part of the loss over all that is trained."""
+    """Compute the gradient norm of each part of the loss over all that is trained."""
     trained = [p for p in distiller.parameters() if p.requires_grad]
     try:
         parts = distiller(batch).parts

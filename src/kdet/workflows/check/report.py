@@ -21,7 +21,7 @@ class Report:
     levels: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
     more_teachers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """Of each further teacher its `classes`, `levels` and `teacher`."""
+    """`classes`, `levels` and `teacher` of each further teacher."""
     terms: dict[str, Any] | None = None
     step: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
@@ -40,12 +40,12 @@ class Report:
 
 
 def teacher_sections(paired: PairedTeacher, worth: Worth | None) -> dict[str, Any]:
-    """What belongs together between the student and one teacher, and what the teacher is worth."""
+    """Return what belongs together between the student and one teacher, and what the teacher is worth."""
     return {"classes": _classes(paired), "levels": _levels(paired), "teacher": worth and asdict(worth)}
 
 
 def _classes(paired: PairedTeacher) -> dict[str, Any] | None:
-    """Which column of the student's class layer belongs to which of the teacher's."""
+    """Say which column of the student's class layer belongs to which of the teacher's."""
     found, theirs = paired.pairing.classes, paired.teacher.class_names
     if not theirs:
         return None
@@ -60,7 +60,7 @@ def _classes(paired: PairedTeacher) -> dict[str, Any] | None:
 
 
 def _levels(paired: PairedTeacher) -> dict[str, Any]:
-    """Which levels are compared."""
+    """Say which levels are compared."""
     pairs = [
         {
             "stride": p.stride,
@@ -74,7 +74,7 @@ def _levels(paired: PairedTeacher) -> dict[str, Any]:
 
 
 def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
-    """Each term's value, weight and pull on the first batch, and what the proof looked at."""
+    """Return each term's value, weight and pull on the first batch, and what the proof looked at."""
     criterion = distiller.criterion
     assert criterion is not None
     terms: dict[str, Any] = {}
@@ -94,7 +94,7 @@ def terms_section(distiller: Distiller, evidence: Evidence) -> dict[str, Any]:
 def step_section(
     settings: TrainRecipe, device: str, workers: int, steps_per_epoch: int, load: float, cost: StepCost
 ) -> dict[str, Any]:
-    """Seconds of a step, and of the run that is made of them; evaluation is not in it."""
+    """Return the seconds of a step, and of the run that is made of them; evaluation is not in it."""
     batches = steps_per_epoch * settings.epochs
     if settings.max_steps is not None:
         batches = min(batches, settings.max_steps * settings.accumulate)
@@ -115,7 +115,7 @@ def step_section(
 
 
 def memory_section(cost: StepCost) -> dict[str, Any]:
-    """Bytes by what they are for."""
+    """Return the bytes by what they are for."""
     return asdict(cost.memory) | {"total": cost.memory.total}
 
 

@@ -41,7 +41,7 @@ from kdet.workflows.seen import flattered
 _SAMPLE = 64
 """Training images that are decoded."""
 _BATCHES = 3
-"""Of the first epoch, on which steps are timed."""
+"""Batches of the first epoch on which steps are timed."""
 _LOOKED_AT = 8
 """Batches whose unlabelled images have the teacher's boxes; further ones are read where these hold no object."""
 
@@ -53,9 +53,9 @@ class Probe(Prepared):
     engine: Engine
     optimizer: Optimizer
     batches: list[Batch]
-    """Of the run's first epoch; the first of them holds an object."""
+    """Batches of the run's first epoch; the first of them holds an object."""
     load_seconds: float
-    """To load one batch in this process."""
+    """Seconds to load one batch in this process."""
 
 
 def check(recipe: Recipe, *, trial: str | None = None) -> Report:
@@ -64,6 +64,9 @@ def check(recipe: Recipe, *, trial: str | None = None) -> Report:
     Args:
         recipe: the recipe.
         trial: time for a few steps with and without each term, such as 2m; None = no such trial.
+
+    Returns:
+        What was found, in sections, with problems and how to mend them.
 
     Raises:
         InputError: it cannot even be built: missing files, other classes, terms that the pair cannot serve. Or it
@@ -206,7 +209,7 @@ def _tried(prepared: Probe, problems: list[Problem]) -> tuple[Evidence | None, S
 
 
 def _cost(prepared: Probe, evidence: Evidence | None) -> StepCost:
-    """Of the distilled student's step; of the student alone where there are no terms, or none can be computed."""
+    """Measure the distilled student's step; the student's alone where no term is given, or none can be computed."""
     acts = evidence is not None and evidence.values
     module = prepared.distiller if acts else Distiller(prepared.distiller.student).train()
     average = prepared.recipe.train.ema is not None

@@ -20,7 +20,7 @@ from kdet.types import Batch
 
 _STEPS = 5
 _ENOUGH_SECONDS = 10.0
-"""Of timed steps; where one takes longer, one must do."""
+"""Duration of timed steps that is enough; where one step takes longer, one must do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class StepCost:
     """One step at the recipe's batch size on this machine."""
 
     seconds: float
-    """With the teacher, or of a student alone if the recipe has none. Median; forward, backward, optimizer."""
+    """Median seconds of a step (forward, backward, optimizer) with the teacher, or of a student alone without one."""
     alone_seconds: float
     """The same without teacher and terms."""
     memory: Memory
@@ -68,14 +68,14 @@ class Side:
     """One of several distillers whose steps are timed beside each other."""
 
     distiller: Distiller
-    """On the engine's device, in training mode."""
+    """Distiller on the engine's device, in training mode."""
     optimizer: Optimizer
     batches: Sequence[Batch]
-    """At least one, on that device."""
+    """Batches on that device, at least one."""
 
 
 def seconds_in_turns(sides: Sequence[Side], engine: Engine) -> list[float]:
-    """Median seconds of a step of each; afterwards all is as before.
+    """Measure the median seconds of a step of each; afterwards all is as before.
 
     They take turns, the last one first in every other round: what else the machine does meets all of them alike.
     """
@@ -105,7 +105,7 @@ def _as_before(side: Side) -> Generator[None]:
 
 
 def _in_turns(sides: Sequence[Side], engine: Engine) -> list[float]:
-    """After one step of each to warm up."""
+    """Time the steps in turns, after one step of each to warm up."""
     for side in sides:
         _step(side, 0, engine)
         if side.distiller.criterion is not None:  # a run calibrates `weight: auto` in one batch of many

@@ -39,7 +39,7 @@ class Worth:
     """The teacher's tensors that are not those of its file: they stayed as they were built."""
     tensors: int
     origin: str | None
-    """Where its weights come from; None = nowhere, they are random."""
+    """Origin of its weights; None = they are random."""
 
 
 def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) -> list[Worth]:
@@ -72,7 +72,7 @@ def weigh(recipe: Recipe, distiller: Distiller, source: Source, engine: Engine) 
 
 
 def stored_weights(teacher: OneTeacher) -> StoredWeights | None:
-    """What a recipe's teacher is to be loaded from; None = random weights, or all of it loads or it is refused.
+    """Return what a recipe's teacher is to be loaded from; None = random weights, or all of it loads or it is refused.
 
     Raises:
         InputError: no such weights.
@@ -89,7 +89,7 @@ def stored_weights(teacher: OneTeacher) -> StoredWeights | None:
 
 
 def not_loaded(teacher: Detector, stored: StoredWeights) -> list[str]:
-    """Names of the teacher's tensors that its file has otherwise or not at all."""
+    """Return the names of the teacher's tensors that its file has otherwise or not at all."""
     found: list[str] = []
     for name, tensor in teacher.native_state().items():
         if name.endswith("num_batches_tracked"):
@@ -151,7 +151,7 @@ def _partly_loaded(worth: Worth, classes_are_read: bool) -> Problem:
 
 
 def sampled(images: int, seed: int, *, most: int = SAMPLE) -> list[int]:
-    """Rows of a set of images, each at most once, in order."""
+    """Return the rows of a set of images, each at most once, in order."""
     chosen = np.random.default_rng(seed).permutation(images)[:most]
     return sorted(int(row) for row in chosen)
 
@@ -167,7 +167,7 @@ def score(
     image_size: ImageSize,
     canvas: Canvas,
 ) -> dict[str, Any]:
-    """COCO metrics of a detector on these rows of a source, seen on a canvas.
+    """Compute COCO metrics of a detector on these rows of a source, seen on a canvas.
 
     Raises:
         InputError: none of the images holds an object.

@@ -9,7 +9,7 @@ _MARGIN = "  "
 
 
 def as_text(report: Report, *, strict: bool = False) -> str:
-    """All sections, and what it comes to."""
+    """Return all sections and the conclusion as text."""
     sections = {
         "data": _data(report.data),
         "classes": _classes(report.classes),
@@ -196,5 +196,5 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in MiB or GiB."""
+    """Format bytes in MiB or GiB."""
     return f"{count / 2**20:.0f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

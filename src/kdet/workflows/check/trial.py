@@ -22,11 +22,11 @@ from kdet.workflows.seen import flattered
 
 WITHOUT, ALL = "without", "all together"
 _TRAINING, _JUDGING = 0.7, 0.2
-"""Of the time; the rest is for building the models."""
+"""Shares of the time; the rest is for building the models."""
 _LEAST_STEPS = 12
 _LEAST_BATCHES = 2
 _KNOWN_AP = 0.02
-"""Where no student has it, AP says nothing."""
+"""AP that some student must have for AP to say anything."""
 _WORSE_LOSS, _WORSE_AP = 0.1, 0.2
 """Parts of what the student without terms has, from which on harm is clear."""
 
@@ -45,12 +45,12 @@ class Tried:
     loss: float
     """The task's on the held-out images: mean over batches."""
     difference: float | None
-    """Of the loss from the one without terms, which has None."""
+    """Difference of the loss from that of the student without terms, which has None."""
     interval: tuple[float, float] | None
     """95 % over the batches: how sure the difference is on such images, for this one start."""
     way: Way | None
     AP: float | None
-    """On the same images; None where no student's is worth naming."""
+    """AP on the same images; None where no student's is worth naming."""
 
 
 def try_terms(recipe: Recipe, seconds: float, step: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +60,9 @@ def try_terms(recipe: Recipe, seconds: float, step: Mapping[str, Any]) -> dict[s
         recipe: with a teacher and terms; a part of its training images is held out if it does not say so itself.
         seconds: that it may take.
         step: what a step costs: the section of `kdet check`.
+
+    Returns:
+        Steps, images and notes, and under `students` the fields of a `Tried` for each.
 
     Raises:
         InputError: no terms to try.
@@ -114,7 +117,7 @@ def harm(trial: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def variants_of(recipe: Recipe) -> dict[str, Recipe]:
-    """What is trained, by name; all start alike, from the teacher's weights where the recipe inherits them.
+    """Return what is trained, by name; all start alike, from the teacher's weights where the recipe inherits them.
 
     Raises:
         InputError: no terms to try.

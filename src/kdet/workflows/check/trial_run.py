@@ -28,7 +28,7 @@ from kdet.types import Batch, Detector
 from kdet.workflows.check.teacher_worth import score
 
 _BATCHES = 8
-"""That are wanted at the least, to judge on."""
+"""Least number of batches to judge on."""
 _NEVER = 2**31
 """Steps between records of a log that nobody reads."""
 
@@ -42,9 +42,9 @@ class Outcome:
     ap: float
     steps: int
     of_steps: int
-    """Of the whole run."""
+    """Steps of the whole run."""
     images: int
-    """It was trained on."""
+    """Number of images that it was trained on."""
 
 
 def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) -> Outcome:
@@ -89,7 +89,7 @@ def outcome_of(recipe: Recipe, name: str, *, steps: int, rows: Sequence[int]) ->
 
 
 def _built(recipe: Recipe, folder: Path) -> Run:
-    """As `fit` builds it, before its first step."""
+    """Build the run as `fit` does, up to its first step."""
     engine = Engine(recipe.train.precision)
     prepared = prepare(recipe)
     sampler, steps = prepared.sampler, (recipe.train.max_steps or 0) * recipe.train.accumulate

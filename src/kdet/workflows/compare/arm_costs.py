@@ -17,7 +17,7 @@ from kdet.workflows.check.step_cost import Side, seconds_in_turns
 from kdet.workflows.compare.arms import Arm, recipe_for
 
 STEPS = "steps.json"
-"""In the folder of the comparison; measured once, before the first run."""
+"""File in the folder of the comparison; measured once, before the first run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def measure_arms(recipe: Recipe, path: Path, *, arms: Sequence[Arm], fair_start:
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """What `measure_arms` wrote; empty where there is no such file, or it is damaged."""
+    """Read what `measure_arms` wrote; empty where there is no such file, or it is damaged."""
     content = parse_json(read_text(path) or "{}", str(path))
     return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
 

@@ -39,7 +39,7 @@ class Arm:
 
 
 def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) -> list[Arm]:
-    """The arms by these names, `none` before them in any case, and behind them the student alone for longer.
+    """Return the arms by these names, `none` before them in any case, and behind them the student alone for longer.
 
     Args:
         recipe: a term of its `distill:` stands for its method in every arm, with its options and weight.
@@ -65,12 +65,12 @@ def arms_of(recipe: Recipe, names: Sequence[str], longer: Sequence[int] = ()) ->
 
 
 def usual_arms(recipe: Recipe) -> list[str]:
-    """Those of the recipe where it names any, else a few that most pairs can serve."""
+    """Return the arms of the recipe where it names any, else a few that most pairs can serve."""
     return [NONE, *recipe.arms] if recipe.arms else [NONE, "l2", "structural", "rm+pfi", "all"]
 
 
 def recipe_for(recipe: Recipe, arm: Arm, seed: int, *, fair_start: bool = False) -> Recipe:
-    """What one run of an arm is made with; the same data, student, order, augmentation and steps in every arm.
+    """Return what one run of an arm is made with; the same data, student, order, augmentation and steps in every arm.
 
     But for the arms that take `times` as many steps; their first epochs have the same images in the same order.
 

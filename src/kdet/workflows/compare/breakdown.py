@@ -17,7 +17,7 @@ _SIZES = ("AP_S", "AP_M", "AP_L")
 
 
 def breakdown(arms: Arms) -> dict[str, Table | None]:
-    """AP of each arm in parts: `classes`, `sizes` and `ious`; and `voc`, its own metrics, where the data are VOC."""
+    """Return each arm's AP in parts: `classes`, `sizes` and `ious`; and `voc`, VOC's own metrics, for VOC data."""
     first = next(iter(arms.values()))[0]
     voc = [name for name in VOC_NAMES if name in first.metrics]
     return {
@@ -31,7 +31,7 @@ def breakdown(arms: Arms) -> dict[str, Table | None]:
 def errors_of(
     truth: DetectionIndex, arms: Mapping[str, Sequence[Sequence[ImagePredictions]]]
 ) -> tuple[Table | None, str | None]:
-    """What each kind of error costs each arm in AP50; or None and the reason why it is not known.
+    """Return what each kind of error costs each arm in AP50; or None and the reason why it is not known.
 
     Args:
         truth: the validation images.

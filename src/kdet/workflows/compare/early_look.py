@@ -17,7 +17,7 @@ _EARLY = 0.25
 
 
 def fell_behind(folder: Path, alone: Sequence[Path]) -> str | None:
-    """What is to be said of a run, under way or finished; None while there is nothing to say.
+    """Return what is to be said of a run, under way or finished; None while there is nothing to say.
 
     Args:
         folder: of the run.

@@ -37,7 +37,7 @@ class Finished:
 
     folder: Path
     metrics: Mapping[str, Any]
-    """Of the last epoch."""
+    """Metrics of the last epoch."""
     curves: Mapping[str, Any]
     cost: Mapping[str, Any]
     resampled: NDArray[np.float64]
@@ -47,17 +47,17 @@ class Finished:
 
     @property
     def ap(self) -> float:
-        """Of the last epoch."""
+        """AP of the last epoch."""
         return float(self.metrics["AP"])
 
     @property
     def steps(self) -> int:
-        """That it took."""
+        """Number of steps that it took."""
         return self.looks[-1][0] if self.looks else 0
 
 
 def finished(folder: Path, resampled: NDArray[np.float64]) -> Finished:
-    """A run by its files.
+    """Read a run from its files.
 
     Raises:
         InputError: one of them cannot be read.
@@ -76,7 +76,7 @@ def arm_rows(
     times: Mapping[str, int] | None = None,
     accumulate: int = 1,
 ) -> list[dict[str, Any]]:
-    """The `arms` of compare.json.
+    """Return the `arms` of compare.json.
 
     Args:
         arms: runs by arm, in the order of seeds; the first arm is what gains are against.
@@ -114,7 +114,7 @@ def _correct(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def verdict_of(interval: Interval | None) -> Verdict:
-    """The rule."""
+    """Judge a gain by its interval: helped or hurt where 0 lies outside."""
     if interval is None:
         return "not shown"
     low, high = interval
@@ -122,7 +122,7 @@ def verdict_of(interval: Interval | None) -> Verdict:
 
 
 def read_json(path: Path) -> Any:
-    """A file of a finished run.
+    """Read a file of a finished run.
 
     Raises:
         InputError: it is not there, or broken.
@@ -191,7 +191,7 @@ def _time(cost: Mapping[str, Any] | None, runs: Sequence[Finished], accumulate: 
 
 
 def _cost(own: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, float | None]:
-    """Of a step; `time` and `memory` are multiples of the other's. None where it was not measured."""
+    """Cost of a step; `time` and `memory` are multiples of the other's. None where it was not measured."""
     if own is None or other is None:
         return dict.fromkeys(("time", "memory", "step_seconds", "step_bytes"))
     return {

@@ -15,7 +15,7 @@ from kdet.workflows.compare.arms import Arm
 
 
 def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """By term its setting, what `weight: auto` came to, and its pull.
+    """Return for each term its setting, what `weight: auto` came to, and its gradient ratio.
 
     Args:
         recipe: of the comparison.
@@ -41,7 +41,7 @@ def terms_of(recipe: Recipe, arm: Arm, folders: Sequence[Path]) -> dict[str, dic
 
 
 def straw_men(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The terms of fixed weight that pulled so hard or so weakly that their arm says little about the method.
+    """Return the terms of fixed weight that pulled so hard or so weakly that their arm says little about the method.
 
     Args:
         arms: by arm what `terms_of` returned.

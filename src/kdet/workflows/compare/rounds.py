@@ -28,12 +28,12 @@ COST = "cost.json"
 
 
 class Pool(Protocol):
-    """Where runs are made; `kdet.workflows.compare.workers.Workers` but for tests."""
+    """Place where runs are made; `kdet.workflows.compare.workers.Workers` but for tests."""
 
     def __len__(self) -> int: ...
 
     def submit(self, job: Callable[[Recipe, Path], None], recipe: Recipe, folder: Path, /) -> Future[None]:
-        """As of an executor."""
+        """Schedule a job, as an executor does."""
         ...
 
 
@@ -46,11 +46,11 @@ class Planned:
     recipe: Recipe
     folder: Path
     alone: tuple[Path, ...] = ()
-    """Of an arm with a teacher the runs of the student alone, that of the same seed first."""
+    """Runs of the student alone for an arm with a teacher, that of the same seed first."""
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """Name in messages."""
         return f"{self.arm.name}, seed {self.seed}"
 
     @property
@@ -62,7 +62,7 @@ class Planned:
 def plan(
     recipe: Recipe, arms: Sequence[Arm], num_seeds: int, out: Path, *, fair_start: bool = False
 ) -> list[list[Planned]]:
-    """Rounds of runs; seeds count up from the recipe's, `fair_start` is as of `recipe_for`.
+    """Return the rounds of runs; seeds count up from the recipe's, `fair_start` is as of `recipe_for`.
 
     Raises:
         InputError: a folder holds a run of another recipe.
@@ -113,7 +113,7 @@ def run_rounds(rounds: Sequence[Sequence[Planned]], pool: Pool, *, budget: float
 
 
 def go_on(recipe: Recipe, folder: Path, watch: Watch | None = None) -> Outcome:
-    """A run from wherever it stands to its end; `watch` as of `fit`.
+    """Train a run from wherever it stands to its end; `watch` as of `fit`.
 
     Raises:
         InputError: the folder holds a run of another recipe.
@@ -137,7 +137,7 @@ def train_one(recipe: Recipe, folder: Path, *, watch: Watch | None = None) -> No
 
 
 def cost_of(folder: Path) -> dict[str, Any]:
-    """What a run took."""
+    """Read what a run took."""
     try:
         return json.loads((folder / COST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -165,7 +165,7 @@ def _job(run: Planned) -> Callable[[Recipe, Path], None]:
 
 
 def _recorded_time(runs: Sequence[Planned]) -> float:
-    """Of a round of which some runs were there before, the time that they took then."""
+    """Sum the recorded times of a round's runs, for a round of which some runs were there before."""
     return sum(float(cost_of(run.folder)["wall_seconds"]) for run in runs)
 
 
@@ -198,7 +198,7 @@ def _first_difference(ours: Any, theirs: Any, key: str = "") -> str | None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Of this process, on the GPU ("cuda") or in main memory; None where the system does not tell."""
+    """Read this process' peak memory in bytes, on the GPU ("cuda") or in main memory; None where it is unknown."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     try:  # not getrusage: there a process starts with the peak of the one that started it

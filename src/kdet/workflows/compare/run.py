@@ -59,6 +59,9 @@ def compare(
         fair_start: let `none` start from the teacher's weights too, where the recipe's student inherits them.
         longer: further arms, the student alone for so many times the steps.
 
+    Returns:
+        The content of compare.json: numbers of all complete rounds (`arms`, `teacher`), what was left out, and seconds.
+
     Raises:
         InputError: wrong input, or a folder with other runs.
         WorkError: a run failed.
@@ -85,7 +88,7 @@ def compare(
 
 
 def summary(recipe: Recipe, rounds: Rounds, steps: Mapping[str, Any], *, fair_start: bool = False) -> dict[str, Any]:
-    """All numbers of complete rounds; `arms` and `teacher` are what scripts read.
+    """Return all numbers of complete rounds; `arms` and `teacher` are what scripts read.
 
     Args:
         recipe: of the comparison.
@@ -179,7 +182,7 @@ def _notes(recipe: Recipe, arms: Sequence[Arm], truth: DetectionIndex, *, fair_s
 
 
 def _ends(recipe: Recipe, runs: Mapping[str, Sequence[Finished]]) -> list[str]:
-    """Where patience ended runs: what that means for their pairing."""
+    """Say what it means for the runs' pairing that patience ended some."""
     if recipe.train.patience is None:
         return []
     stopped = {name: [run.steps for run in of if run.metrics.get("stopped_early")] for name, of in runs.items()}

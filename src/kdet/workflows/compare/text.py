@@ -11,11 +11,11 @@ from kdet.workflows.compare.training_time import ap_by
 _MORE = (3, 5, 10)
 """Numbers of seeds that are named where fewer were asked for."""
 _PARTS = (0.25, 0.5, 1, 2, 4, 8, 16)
-"""Of `none`'s training time: where the arms' AP is read off."""
+"""Multiples of `none`'s training time at which the arms' AP is read off."""
 
 
 def power(num_seeds: int, num_arms: int) -> str:
-    """From which gain on these seeds can show one, as a multiple of its spread over seeds.
+    """Say which gain these seeds can show, as a multiple of its spread over seeds.
 
     Args:
         num_seeds: of each arm.
@@ -32,7 +32,7 @@ def power(num_seeds: int, num_arms: int) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The comparison as text."""
+    """Return the comparison as text."""
     arms, several = result["arms"], is_corrected(result["arms"])
     width = max(len(arm["name"]) for arm in arms)
     head = f"{'':<{width}}  {'AP':>6}  {'gain':>7}  {'95 % over seeds':>17}  {'95 % over images':>17}"
@@ -70,12 +70,12 @@ def _verdict(arm: Mapping[str, Any], *, several: bool) -> str:
 
 
 def _published(arm: Mapping[str, Any]) -> str:
-    """Beside our own number, whatever the set-up that it was got in."""
+    """Show a published number beside our own, whatever its set-up."""
     return "" if arm.get("expected") is None else f"  published {arm['expected']['AP']:.3f}"
 
 
 def _sources(result: Mapping[str, Any]) -> Iterator[str]:
-    """Where the published numbers come from, each source once."""
+    """Name the sources of the published numbers, each once."""
     names: dict[str, list[str]] = {}
     for arm in result["arms"]:
         if arm.get("expected") is not None:

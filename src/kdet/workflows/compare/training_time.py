@@ -18,7 +18,7 @@ Line = dict[str, list[float] | None]
 def ap_over_time(
     runs: Mapping[str, Sequence[Finished]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """By arm its `mean` over the seeds, at the steps at which all of them looked, and `seeds`, one line each.
+    """Return for each arm its `mean` over the seeds, at the steps at which all looked, and `seeds`, one line each.
 
     Args:
         runs: by arm, in the order of the seeds.
@@ -37,7 +37,7 @@ def ap_over_time(
 
 
 def ap_by(line: Line, seconds: float) -> float | None:
-    """AP that one has after so much training: that of the last look before; None before the first, or without times."""
+    """Return the AP after so much training: that of the last look before; None before the first, or without times."""
     times, aps = line["seconds"], line["AP"]
     if times is None or aps is None:
         return None

@@ -22,7 +22,7 @@ _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def processes(count: int, *, threads: int | None = None, device: str | None = None) -> ProcessPoolExecutor:
-    """Fresh processes.
+    """Start fresh processes.
 
     Args:
         count: of them.
@@ -35,7 +35,7 @@ def processes(count: int, *, threads: int | None = None, device: str | None = No
 
 @contextmanager
 def stopping_children() -> Generator[None]:
-    """Ctrl-C or SIGTERM here is SIGTERM for every child, so that a training saves its state before it ends.
+    """Turn Ctrl-C or SIGTERM here into SIGTERM for every child, so that a training saves its state before it ends.
 
     Raises:
         KeyboardInterrupt: by either.
@@ -110,7 +110,7 @@ def _devices() -> Sequence[str | None]:
 
 
 def _settle(threads: int | None, device: str | None) -> None:
-    """At the start of a process, before CUDA is. A Ctrl-C reaches it as the SIGTERM of who started it."""
+    """Settle a process at its start, before CUDA is. A Ctrl-C reaches it as the SIGTERM of who started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ[_DEVICES] = device

@@ -48,6 +48,9 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
         out: folder; the same call with the same folder goes on where an earlier one ended.
         methods: what to choose from, names joined by +.
 
+    Returns:
+        The evidence: the best candidate with its gain, every run, and what was left out.
+
     Raises:
         InputError: wrong input, no candidate that the detectors can serve, or a folder with other runs.
         WorkError: a run failed.
@@ -83,7 +86,7 @@ def search(recipe: Recipe, *, budget: str, out: Path, methods: Sequence[str] = C
 
 
 def table(result: dict[str, Any]) -> str:
-    """The evidence as text, longest runs first."""
+    """Return the evidence as text, longest runs first."""
     lines = [f"{'steps':>7}  {'AP held out':>11}  candidate"]
     for row in sorted(result["runs"], key=lambda row: (-row["steps"], -row["AP"])):
         about = "student alone" if row["methods"] == "none" else f"{row['methods']}, ratio {row['ratio']:g}"

@@ -20,13 +20,13 @@ _PLACES = (
     "*/annotations.json",
     "*/labels.json",
 )
-"""Where tools leave annotations; the star is the split."""
+"""Places where tools leave annotations; the star is the split."""
 _MOST_FOLDERS = 200
 """Below the data set's folder that are looked into for its images."""
 
 
 def find_annotations(path: Path, split: str) -> tuple[Path, tuple[str, ...]]:
-    """The annotation file that a path means, and what should be said about it.
+    """Return the annotation file that a path means, and what should be said about it.
 
     Raises:
         InputError: no such path, or a folder without one or without that split; lists what is there.
@@ -78,12 +78,12 @@ def _has_lists(file: Path) -> bool:
 
 
 def folder_of(file: Path) -> Path:
-    """The data set's folder."""
+    """Return the data set's folder."""
     return file.parent.parent if file.parent.name == "annotations" else file.parent
 
 
 def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
-    """Folders that may hold the images: the usual ones, then all others of the data set."""
+    """Return the folders that may hold the images: the usual ones, then all others of the data set."""
     beside, year = file.parent, file.stem.removeprefix("instances_").removeprefix("annotations_")
     above = folder_of(file)
     # The file's own name says more than the split that is asked for: val.json may be named where training data are.
@@ -99,7 +99,7 @@ def image_folders(file: Path, split: str, names: Sequence[str]) -> list[Path]:
 
 
 def folders_below(folder: Path) -> list[Path]:
-    """Folders inside a folder, so many at most, the upper ones first."""
+    """Return the folders inside a folder, so many at most, the upper ones first."""
     found, first = [folder], 0
     while first < len(found) < _MOST_FOLDERS:
         with suppress(OSError):

@@ -36,11 +36,11 @@ _Record = TypeVar("_Record")
 
 
 class _OutOfTheOrdinary(Exception):
-    """To be read by Python's own decoder."""
+    """A file that Python's own decoder has to read."""
 
 
 def parse(file: Path) -> Records:
-    """The records of a COCO file.
+    """Return the records of a COCO file.
 
     Raises:
         InputError: unreadable, no JSON, no COCO, or a record with a wrong or missing value.

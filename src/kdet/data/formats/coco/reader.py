@@ -23,7 +23,7 @@ from kdet.errors import InputError, counted
 
 __all__ = ["read", "recognise", "write"]
 _MANY_BOXES = 1_000_000
-"""From here on what reading has freed is worth giving back."""
+"""Number of boxes from which on it is worth giving back what reading has freed."""
 
 
 def read(
@@ -82,7 +82,7 @@ class _Categories:
 
     names: tuple[str, ...]
     ids: Ints
-    """As the annotations name them; a class that the file does not have gets one that nobody names."""
+    """Ids that the annotations use; a class that the file does not have gets one that no annotation uses."""
     roots: frozenset[int]
     """Those that only group others."""
 

@@ -24,7 +24,7 @@ class Layout:
     annotations: Path
     images: Path
     stems: list[str]
-    """Of the split's XML files, relative to `annotations`."""
+    """Paths of the split's XML files relative to `annotations`, without suffix."""
     others: list[Path]
     """XML files of the other splits: classes, and what pixels are counted from, are the same in all."""
     notes: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ def recognise(path: Path) -> bool:
 
 
 def layout(path: Path, split: str, images: Path | None) -> Layout:
-    """The files of a split; of the images of a list where the path is one.
+    """Return the files of a split, or of the images of a list where the path is one.
 
     Raises:
         InputError: no such folder, no XML files, or no such split.
@@ -74,12 +74,12 @@ def layout(path: Path, split: str, images: Path | None) -> Layout:
 
 
 def folder_of(path: Path) -> Path:
-    """The data set's folder: the path itself, or that of a list in ImageSets/."""
+    """Return the data set's folder: the path itself, or that of a list in ImageSets/."""
     return path.parents[2] if _is_list(path) else path
 
 
 def images_of(path: Path, own: Layout, found: Sequence[Annotation]) -> tuple[list[str], tuple[str, ...]]:
-    """The image of each XML file: of its own stem where there is one, else as it says; and what should be said.
+    """Return the image of each XML file: of its own stem where there is one, else as it says; and what should be said.
 
     Raises:
         InputError: an image that is not there, or that two files claim.

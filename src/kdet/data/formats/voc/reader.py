@@ -20,7 +20,7 @@ from kdet.files import read_text
 
 __all__ = ["FirstPixel", "read", "recognise", "write"]
 FirstPixel = Literal["auto", 0, 1]
-"""From which number a VOC data set counts its pixels."""
+"""Number of the first pixel in a VOC data set."""
 _MOST_BYTES = 2**20
 
 
@@ -136,7 +136,7 @@ def _labels(classes: tuple[str, ...], files: list[Path], placed: list[tuple[int,
 
 
 def _first_pixel(path: Path, files: Sequence[tuple[Path, Annotation]], given: FirstPixel) -> tuple[int, str]:
-    """From which number pixels are counted, and how that is known."""
+    """Find the number of the first pixel, and say how it is known."""
     if given != "auto":
         return given, f"{path}: pixels are counted from {given}, as `first_pixel` says"
     for file, annotation in files:

@@ -29,9 +29,9 @@ class Annotation:
     """One file."""
 
     file_name: str | None
-    """Of the image, as stated."""
+    """File name of the image, as stated."""
     size_hw: tuple[int, int] | None
-    """As stated; None where it is missing or 0, as some tools leave it."""
+    """Image size as stated; None where it is missing or 0, as some tools leave it."""
     things: tuple[Thing, ...]
 
 
@@ -52,7 +52,7 @@ def parse(file: Path) -> Annotation:
 
 
 def render(file_name: str, size_hw: tuple[int, int], things: Sequence[Thing]) -> ET.Element:
-    """The XML of one image."""
+    """Return the XML of one image."""
     root = ET.Element("annotation")
     ET.SubElement(root, "filename").text = file_name.rpartition("/")[2]
     size = ET.SubElement(root, "size")

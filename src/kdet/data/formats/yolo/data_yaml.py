@@ -38,7 +38,7 @@ class Settings:
 
     @property
     def keypoints(self) -> tuple[int, int] | None:
-        """Of `kpt_shape`: how many keypoints stand behind each box, and how many numbers each has.
+        """Number of keypoints behind each box and of numbers for each, from `kpt_shape`; None without it.
 
         Raises:
             InputError: it is neither [K, 2] nor [K, 3].
@@ -56,7 +56,7 @@ class Settings:
 
 
 def find_settings(path: Path) -> Path | None:
-    """The file that describes a data set: itself, or the one in a folder; None where there is none."""
+    """Return the file that describes a data set: itself, or the one in a folder; None where there is none."""
     if is_file(path):
         return path
     for name in (*_YAML_NAMES, *_DARKNET_NAMES):
@@ -126,7 +126,7 @@ def _lines(file: Path, text: str) -> tuple[str, ...]:
 
 
 def _folders(base: Path) -> dict[str, Any]:
-    """Where images lie where nothing says so: `images/train`, `train/images`, or `images` for all."""
+    """Folders of the images where nothing names them: `images/train`, `train/images`, or `images` for all."""
     found = {name: f"images/{name}" for name in _split_folders(base / "images")}
     found |= {name: f"{name}/images" for name in _split_folders(base) if (base / name / "images").is_dir()}
     return found or {"": "images" if (base / "images").is_dir() else "."}
@@ -139,7 +139,7 @@ def _split_folders(base: Path) -> list[str]:
 
 
 def splits_of(settings: Settings) -> dict[str, Any]:
-    """What stands under the keys that are splits."""
+    """Return what stands under the keys that are splits."""
     known = {name for names in NAMES.values() for name in names} | {""}
     return {
         key: value for key, value in settings.content.items() if str(key).lower() in known and value not in _NOTHING

@@ -26,7 +26,7 @@ class Images:
 
 
 def images_of(settings: Settings, split: str, images: Path | None) -> Images:
-    """Root folder and image names of a split.
+    """Return the root folder and image names of a split.
 
     Args:
         settings: what describes the data set.

@@ -29,7 +29,7 @@ __all__ = ["read", "recognise", "write"]
 _NO_LABELS = {"classes", "labels", "obj", "train", "valid", "val", "test", "README", "readme", "requirements"}
 """Texts that lie beside labels and are none."""
 _MOST_BYTES = 16 * 2**20
-"""Of one image's labels; a million boxes."""
+"""Largest label file of one image; room for a million boxes."""
 
 
 class _TextDumper(yaml.SafeDumper):
