@@ -19,6 +19,7 @@ from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train.state.run_folder import save_student
 from kdet.types import Need
+from suites import quick
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "data" / "weights"
 LITE0 = WEIGHTS / "tf_efficientnet_lite0.safetensors"
@@ -63,7 +64,13 @@ def test_all_of_torchvisions_names_of_these_families_are_known() -> None:
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-@pytest.mark.parametrize("detector", ["retinanet", "fcos", "atss", "gfl", "faster_rcnn", "cascade_rcnn"])
+@pytest.mark.parametrize(
+    "detector",
+    quick(
+        ["retinanet", "fcos", "atss", "gfl", "faster_rcnn", "cascade_rcnn"],
+        lambda name: name in ("atss", "faster_rcnn"),
+    ),
+)
 def test_every_detector_learns_on_it_and_comes_back_from_its_file(backbone: str, detector: str, tmp_path: Path) -> None:
     if backbone.startswith("timm"):
         pytest.importorskip("timm", reason="needs timm")

@@ -12,6 +12,7 @@ from kdet.distill.methods import soft_labels, structural
 from kdet.distill.pairing import pair
 from kdet.errors import InputError
 from kdet.types import Level, Need
+from suites import quick
 
 NAMES = ("__background__", *CLASSES)
 
@@ -90,7 +91,9 @@ def test_the_teachers_maps_are_brought_to_the_students_size() -> None:
 
 
 @pytest.mark.parametrize("method", ["rank_mimicking", "prediction_guided", "soft_labels", "bckd"])
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssdlite", "atss", "gfl"])
+@pytest.mark.parametrize(
+    "name", quick(["retinanet", "fcos", "ssdlite", "atss", "gfl"], lambda name: name == "retinanet")
+)
 def test_a_teacher_with_its_classes_in_another_order_teaches_exactly_the_same(name: str, method: str) -> None:
     plain = teacher(name)
     shuffled = permuted(plain, (2, 0, 1))

@@ -68,7 +68,7 @@ def test_auto_terms_of_all_teachers_divide_the_ratio() -> None:
     ]
     pair = Distiller(student(), teachers=paired_teachers).train()
     shares = pair.criterion.balance.wanted
-    assert shares == {"one/l2": 1.5, "two/l2": 1.5}
+    assert shares == {"one/l2": 0.5, "two/l2": 0.5}
 
 
 def test_two_terms_of_one_name_are_refused() -> None:

@@ -10,6 +10,7 @@ from fakes import DETECTOR_NAMES, TWO_STAGE, images_and_targets, same_state, sta
 from kdet.distill import METHODS, Distiller, FrozenTeacher
 from kdet.distill.methods import soft_labels
 from kdet.types import Need
+from suites import quick
 
 
 def all_terms(name: str) -> list:
@@ -17,9 +18,7 @@ def all_terms(name: str) -> list:
     return every_term(name) + (soft_labels(on="regions") if name in TWO_STAGE else [])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name == "cascade_rcnn" else name for name in DETECTOR_NAMES]
-)
+@pytest.mark.parametrize("name", quick(DETECTOR_NAMES, lambda name: name in ("retinanet", "faster_rcnn")))
 def test_no_training_step_changes_a_byte_of_the_teacher(name: str) -> None:
     detector = teacher(name)
     pair = Distiller(student(name), detector, all_terms(name))

@@ -155,6 +155,7 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
+@pytest.mark.long
 @every_case_in_time
 def test_compiled_equals_eager(case, generator):
     inputs = case.make(generator, torch.float32)

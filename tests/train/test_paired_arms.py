@@ -22,6 +22,7 @@ from kdet.distill import Distiller, Term, prove_it_acts
 from kdet.distill.methods import mgd, structural
 from kdet.train import Recipe
 from kdet.types import Detector
+from suites import quick
 from yolo_fakes import yolo
 
 PLACEBOS = [{"method": name, "weight": 0.0, "placebo": True} for name in ("structural", "mgd")]
@@ -80,8 +81,7 @@ def recipe(name: str, **sections: Any) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.long) if name in ("cascade_rcnn", "d_fine") else name for name in STUDENTS],
+    "name", quick(STUDENTS, lambda name: name in ("retinanet", "faster_rcnn", "rt_detr", "yolo", "wrapped"))
 )
 def test_a_placebo_is_the_student_alone_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a teacher that draws whenever it is asked."""
