@@ -159,6 +159,7 @@ def test_eight_bits_keep_what_is_found_and_are_smaller(tmp_path):
     assert result["bytes"] < 0.6 * model.stat().st_size
 
 
+@pytest.mark.long
 def test_an_exported_file_is_evaluated_and_timed_like_a_model(run, exported, tmp_path):
     path = exported[1] / "student.pt2"
     assert open_model(path).class_names == open_model(run).class_names

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -70,6 +71,7 @@ def process(rank: int, folder: Path) -> None:
     os._exit(0)  # at the regular exit, after all is done, gloo's threads now and then abort the process
 
 
+@pytest.mark.long
 def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
     """One test, for starting the processes takes most of its time."""
     multiprocessing.spawn(process, (tmp_path,), nprocs=2)

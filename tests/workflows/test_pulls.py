@@ -84,6 +84,7 @@ def test_a_fixed_weight_outside_the_usual_pull_is_named(weight: Any, pull: float
     assert straw_men({"nothing": {"l2": term | {"placebo": True}}}) == []
 
 
+@pytest.mark.long
 def test_plain_l2_at_weight_one_is_named_by_a_whole_comparison(tmp_path: Path) -> None:
     """The straw man of the documentation's first command, before bare arms took auto."""
     recipe = recipe_in(tmp_path, distill=[{"method": "lp", "weight": 1e4, "p": 2}], train={"epochs": 1})
