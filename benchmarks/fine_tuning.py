@@ -20,8 +20,8 @@ SGD = {**ADAMW, "optimizer": "sgd", "weight_decay": 5e-4}
 
 
 def structural(**keys: Any) -> tuple[dict[str, Any], ...]:
-    """One term."""
-    return ({"method": "structural", **keys},)
+    """One term, at the ratio that was the default when these plans were begun."""
+    return ({"method": "structural", "ratio": 3.0, **keys},)
 
 
 LEARNERS = {

@@ -148,7 +148,7 @@ def ours(folder: Path, seed: int, epochs: int, teacher: str | None) -> dict[str,
     }
     if teacher is not None:
         recipe["teacher"] = {"factory": FACTORY, "options": {"weights": teacher}}
-        recipe["distill"] = [{"method": "structural", "weight": "auto"}]
+        recipe["distill"] = [{"method": "structural", "weight": "auto", "ratio": 3.0}]
     file = folder.parent / f"{folder.name}.yaml"
     file.write_text(yaml.safe_dump(recipe))
     shutil.rmtree(folder, ignore_errors=True)
