@@ -12,7 +12,7 @@ from kdet import detectors
 from kdet.detectors import classes_in, read_weights, rebuild
 from kdet.distill import METHODS, FrozenTeacher, Schedule, TeacherConfig, Term
 from kdet.errors import InputError
-from kdet.files import is_folder
+from kdet.files import exists, is_folder
 from kdet.train.models import Say, build_detector
 from kdet.train.recipe.file import nearest
 from kdet.train.recipe.models import FoundationTeacher, OneTeacher, RunTeacher, TermRecipe
@@ -93,6 +93,19 @@ def teacher_scale(teacher: OneTeacher, image_size: ImageSize) -> float:
     return theirs / ours
 
 
+def require_trained(teacher: RunTeacher) -> None:
+    """Refuse a run that is not there yet, with the command that makes it.
+
+    Raises:
+        InputError: neither such a folder nor such a file.
+    """
+    if not exists(teacher.run):
+        shown = str(teacher.run)[:200]
+        raise InputError(
+            f"teacher.run: {shown} does not exist yet; train it first: kdet train ITS-RECIPE --run {shown}"
+        )
+
+
 def load_detector(path: Path) -> Detector:
     """Load the student of a run folder (its best epoch) or of a weights file that kdet wrote.
 
@@ -131,6 +144,7 @@ def _detector(teacher: OneTeacher, image_size: ImageSize, classes: Sequence[str]
     """Build a detector, and tell whether nobody names the classes of its columns, so that they are taken to be the
     data's in their order."""
     if isinstance(teacher, RunTeacher):
+        require_trained(teacher)
         return load_detector(teacher.run), False
     if teacher.origin is None:
         say("teacher: random weights; it knows nothing. Give `teacher: {run: …}` or `weights:`")

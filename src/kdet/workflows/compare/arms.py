@@ -10,6 +10,7 @@ from kdet.train.build import open_data, require_prepared
 from kdet.train.prepare import prepare
 from kdet.train.recipe.file import nearest
 from kdet.train.recipe.models import RunTeacher, TermRecipe
+from kdet.train.teaching.teachers import require_trained
 
 NONE = "none"
 """The student without a teacher; gains are against it."""
@@ -97,10 +98,9 @@ def require_buildable(recipe: Recipe, arms: Sequence[Arm], *, fair_start: bool =
     if fair_start and not recipe.student.inherit:
         raise InputError("--fair-start: the recipe has no `student: inherit:`, so all arms start alike; leave it out")
     require_prepared(recipe.data, "train", "val")
-    for run in (teacher.run for teacher in recipe.teachers if isinstance(teacher, RunTeacher)):
-        if run.exists():
-            continue
-        raise InputError(f"teacher.run: {run} does not exist yet; train it first: kdet train ITS-RECIPE --run {run}")
+    for teacher in recipe.teachers:
+        if isinstance(teacher, RunTeacher):
+            require_trained(teacher)
     splits = open_data(recipe)
     for arm in arms:
         own = recipe_for(recipe, arm, recipe.train.seed, fair_start=fair_start)
