@@ -28,7 +28,7 @@ def go(inputs: Path, folder: Path, commands: Commands, *, seed: int, steps: int)
 
 
 def test_a_few_commands_that_read_data(inputs: Path, tmp_path: Path) -> None:
-    go(inputs, tmp_path, READ, seed=1, steps=25)
+    go(inputs, tmp_path, READ, seed=1, steps=15)
 
 
 @pytest.mark.long

@@ -58,6 +58,7 @@ def test_an_oracle_finds_everything(name: str, precision: str) -> None:
     assert ap_of(*oracle(name), precision) >= 0.999
 
 
+@pytest.mark.long
 @every_oracle
 def test_losses_assignment_and_boxes_are_those_of_float32(name: str) -> None:
     """The head says the same numbers in both precisions, so nothing may differ."""

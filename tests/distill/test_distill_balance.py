@@ -52,6 +52,7 @@ def test_one_auto_term_pulls_with_its_share_of_the_task_at_every_level() -> None
     assert report.parts["l2"].detach() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "method",
     # MGD and FGD have a trained part a level, which starts at random.

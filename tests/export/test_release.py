@@ -44,6 +44,7 @@ def exported(run: Path) -> tuple[dict[str, Any], Path]:
         return _export(run, out, replace(QUICK, license="CC-BY-4.0"), val=None, train=None), out
 
 
+@pytest.mark.long
 def test_a_run_is_exported_on_its_own_data_with_a_card(exported):
     result, out = exported
     assert sorted(path.name for path in out.iterdir()) == [

@@ -56,6 +56,7 @@ def test_a_student_trains_and_comes_back_from_its_run_folder(kind: str, tmp_path
     assert len(records(tmp_path / "run", "step")) == 2
 
 
+@pytest.mark.long
 @every_type
 def test_the_state_of_every_type_is_saved_and_put_back(kind: str, tmp_path: Path):
     detector, other = tiny_detr(kind), tiny_detr(kind, seed=1)

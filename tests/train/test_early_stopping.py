@@ -61,6 +61,7 @@ def test_it_stops_after_so_many_looks_without_a_new_best(tmp_path: Path) -> None
     assert [record["epoch"] for record in records(tmp_path / "run", "eval")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("scripted")
 def test_the_weights_are_those_of_the_steps_that_the_metrics_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,7 @@ def test_a_cache_of_other_images_is_refused(tmp_path: Path, key: str, change: di
         run(recipe.model_copy(update={"data": recipe.data.model_copy(update=change)}), tmp_path / "second")
 
 
+@pytest.mark.long
 def test_arms_that_read_other_things_share_a_folder(tmp_path: Path) -> None:
     for method in ("structural", "rank_mimicking"):
         run(cached(tmp_path, FLIPS, (method,)), tmp_path / method)

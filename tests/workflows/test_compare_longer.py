@@ -176,6 +176,7 @@ def test_the_terminal_answers_train_longer() -> None:
     assert shown[4] == ["none-x4", "–", "–", "–", "0.155", "0.310"]
 
 
+@pytest.mark.long
 def test_a_comparison_takes_longer_arms_on_and_keeps_all_that_is_there(tmp_path: Path) -> None:
     """With patience: a student that does not move is given up at its second look."""
     train = {"epochs": 2, "seed": 5, "evaluate_every": 1, "optimizer": "sgd", "lr": 1e-30, "patience": 1}

@@ -179,6 +179,7 @@ def test_files_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
     assert found == [4, 3, 0, None]  # the first three in the order of both choices are the labelled share
 
 
+@pytest.mark.long
 def test_the_evidence_and_the_table_say_what_the_teacher_has_seen(searched):
     _, result = searched
     assert result["held_out"] == {"images": 1, "seen_by_teachers": [None]}

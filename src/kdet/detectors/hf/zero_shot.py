@@ -137,7 +137,8 @@ def _model_type(weights: str) -> str:
         return str(_library().AutoConfig.from_pretrained(weights).model_type)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{weights}: neither a folder with a config.json nor a model of the hub within reach ({one_line(error)})"
+            f"{weights}: neither a folder with a config.json nor a model of the hub within reach ({one_line(error)}); "
+            "name a run, a recipe or a weights file of kdet, or the folder of a zero-shot detector"
         ) from None
 
 
