@@ -209,6 +209,7 @@ def test_the_tables_of_both_papers_are_there():
     assert [term.adapter for (term,) in unlike.values()] == [*["identity-start"] * 3, "never"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [path for path in TABLES if path.stem in FIRST], ids=lambda path: path.stem)
 def test_every_row_can_be_built(path: Path, small: Any):
     recipe = small(path)

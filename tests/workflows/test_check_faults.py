@@ -106,7 +106,9 @@ FAULTS: dict[Callable[[Path], Probe], str] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(f, marks=pytest.mark.long if i % 2 else [], id=f.__name__) for i, f in enumerate(FAULTS)]
+)
 def test_a_planted_fault_fails_the_check_with_its_message(fault: Callable[[Path], Probe], tmp_path: Path) -> None:
     report = report_on(fault(tmp_path))
     assert not report.passed()
