@@ -93,7 +93,8 @@ def known() -> dict[str, Any]:
 
 def by_library(family: Family, arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """A run of the library's loop."""
-    from kdet.train.build import build_student, open_data
+    from kdet.train.build import build_student
+    from kdet.train.data import open_data
     from kdet.train.state.run_folder import save_student
 
     recipe = recipe_of(family, seed, family.as_library)

@@ -21,7 +21,8 @@ from kdet.distill import METHODS, Distiller, Term
 from kdet.distill.preflight.doubts import USUAL_RATIO
 from kdet.errors import InputError
 from kdet.train import Recipe, open_data
-from kdet.train.build import build_student, training_data
+from kdet.train.build import build_student
+from kdet.train.data import training_data
 from kdet.train.optim import learning_rate, make_optimizer, set_learning_rate
 from kdet.types import Batch, Detector
 

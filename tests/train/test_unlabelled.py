@@ -21,7 +21,7 @@ from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.evaluate import ImagePredictions
 from kdet.train import Recipe, write_recipe
-from kdet.train.build import open_data
+from kdet.train.data import open_data
 from kdet.train.prepare import prepare
 from kdet.train.processes.engine import Engine
 from kdet.train.recipe.models import RunTeacher

@@ -19,7 +19,8 @@ from kdet.detectors.weights import load, named_as
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train import Recipe
-from kdet.train.build import open_data, resolved
+from kdet.train.build import resolved
+from kdet.train.data import open_data
 from kdet.train.recipe.file import read_recipe, write_recipe
 from kdet.train.sound_data import require_sound
 from kdet.train.state.resuming import begun_with, changed, jump, record

@@ -15,7 +15,7 @@ from scipy import stats
 from fakes import state_of
 from kdet.errors import InputError
 from kdet.train import Recipe, fit
-from kdet.train.build import open_data
+from kdet.train.data import open_data
 from kdet.workflows.check import trial_run
 from kdet.workflows.check.report import Report
 from kdet.workflows.check.run import check

@@ -10,7 +10,8 @@ from fakes import same_state, state_of
 from kdet.distill import Distiller
 from kdet.errors import InputError
 from kdet.train import Recipe
-from kdet.train.build import build_distiller, build_student, open_data
+from kdet.train.build import build_distiller, build_student
+from kdet.train.data import open_data
 from kdet.train.recipe.models import TermRecipe
 from kdet.train.teaching.teachers import make_terms
 from kdet.workflows.compare.arms import arms_of, recipe_for, require_buildable

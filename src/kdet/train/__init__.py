@@ -1,6 +1,6 @@
 """Recipe, loop, checkpoints and run log."""
 
-from kdet.train.build import open_data
+from kdet.train.data import open_data
 from kdet.train.loop import Outcome, fit
 from kdet.train.recipe.file import read_recipe, write_recipe
 from kdet.train.recipe.schema import Recipe

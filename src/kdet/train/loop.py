@@ -13,7 +13,8 @@ from kdet.distill import fit_adapters
 from kdet.distill.preflight.doubts import doubtful_weights
 from kdet.distill.preflight.proof import proven
 from kdet.errors import InputError, Interrupted
-from kdet.train.build import open_data, resolved
+from kdet.train.build import resolved
+from kdet.train.data import open_data
 from kdet.train.look import evaluate, scored, stopped_early
 from kdet.train.maps import write_maps
 from kdet.train.optim import describe_groups, make_optimizer, moving_average, steps_of, warmup_steps

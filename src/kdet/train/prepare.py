@@ -8,7 +8,8 @@ import torch
 from kdet.data import DetectionDataset, EpochSampler, Joined, Source
 from kdet.distill import Distiller
 from kdet.errors import InputError
-from kdet.train.build import Splits, build_distiller, build_student, open_data, training_data
+from kdet.train.build import build_distiller, build_student
+from kdet.train.data import Splits, open_data, training_data
 from kdet.train.recipe.schema import Recipe, bf16_is_fast
 from kdet.types import Detector
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from kdet.data import Source
 from kdet.errors import InputError
-from kdet.train.build import open_data
+from kdet.train.data import open_data
 from kdet.train.recipe.data import ShapesData
 from kdet.train.recipe.file import read_recipe
 from kdet.train.recipe.models import FoundationTeacher, OneTeacher, RunTeacher

@@ -13,7 +13,7 @@ from kdet.distill import Distiller
 from kdet.errors import WorkError
 from kdet.ops.randomness import seeded
 from kdet.train import Recipe
-from kdet.train.build import relabelled
+from kdet.train.data import relabelled
 from kdet.train.look import scored
 from kdet.train.loop import assemble, fit_start
 from kdet.train.optim import steps_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kdet.distill import METHODS
 from kdet.errors import InputError
 from kdet.train import Recipe
-from kdet.train.build import open_data, require_prepared
+from kdet.train.data import open_data, require_prepared
 from kdet.train.prepare import prepare
 from kdet.train.recipe.file import nearest
 from kdet.train.recipe.models import RunTeacher, TermRecipe
