@@ -32,12 +32,16 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(gcd(channels, min(32, max(1, channels // 4))), channels)
 
 
-class EvalBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm with statistics that stay, while its scale and shift are trained: mmdetection's `norm_eval`."""
+class _Fixed(nn.Module):
+    """A norm that stays in evaluation mode, whatever the model around it is told."""
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, whatever the model around it is told."""
+        """Ignore the mode."""
         return super().train(False)
+
+
+class EvalBatchNorm2d(_Fixed, nn.BatchNorm2d):
+    """Batch norm with statistics that stay, while its scale and shift are trained: mmdetection's `norm_eval`."""
 
 
 NORMS: dict[str, Norm] = {
@@ -188,14 +192,6 @@ def with_fixed_statistics(body: nn.Module, *, trained: bool) -> nn.Module:
             module.train(False)
             module.requires_grad_(trained)
     return body
-
-
-class _Fixed(nn.Module):
-    """A norm that stays in evaluation mode, whatever the model around it is told."""
-
-    def train(self, mode: bool = True) -> Self:
-        """Ignore the mode."""
-        return super().train(False)
 
 
 def freeze_norms(module: nn.Module, eps: float | None = None) -> nn.Module:
